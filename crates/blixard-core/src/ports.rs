@@ -1,9 +1,15 @@
 //! What core asks of the outside: narrow traits with boxed futures, one outside thing each.
 //!
-//! An adapter crate implements one; `blixard-testkit` holds a fake of each that passes the same
-//! contract tests; `blixardd` hands them in. No trait here decides anything.
+//! An adapter crate implements one; `blixard-testkit` holds a fake that passes the same contract
+//! tests; `blixardd` hands them in. No implementation decides anything.
 
+pub mod clock;
 pub mod consensus;
+pub mod health;
+pub mod journal;
+pub mod nix;
+pub mod units;
 
+pub use clock::{BootMillis, Clock, Entropy, UnixMillis};
 pub use futures_core::future::BoxFuture;
 pub use futures_core::stream::BoxStream;

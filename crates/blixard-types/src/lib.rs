@@ -3,7 +3,18 @@
 //! Owns: plain data, its validation, and its one textual form. Refuses to know: I/O, async, time,
 //! randomness, and what anybody does with the data.
 
+mod closure;
+mod hash;
 mod ids;
+mod name;
+pub mod spec;
+mod store_path;
+pub mod unit;
 
-pub use ids::{ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, Incarnation, LogPosition};
-pub use ids::{NodeId, RequestId, Revision};
+pub use closure::{ClosureRef, Manifest, ManifestError, PathRecord};
+pub use hash::{HashError, Sha256Hash};
+pub use ids::{ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, IdError, Incarnation};
+pub use ids::{LogPosition, NodeId, RequestId, Revision};
+pub use name::{DEFAULT_TENANT, NAME_MAX, NameError, NodeName, TenantName, VmId, VmName};
+pub use spec::{Spec, SpecError};
+pub use store_path::{STORE_DIR, StorePath, StorePathError};

@@ -1,0 +1,168 @@
+//! The service manager: transient units, as data, and what is known of those that run.
+
+use std::collections::BTreeMap;
+
+use blixard_types::unit::RunUnitName;
+use blixard_types::{Epoch, GenerationNumber, VmId};
+
+use super::{BoxFuture, BoxStream};
+
+/// When systemd considers a unit started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// As soon as its program is executed (`Type=exec`).
+    Executed,
+    /// When its program says READY=1 (`Type=notify`, `NotifyAccess=all`).
+    Notified,
+}
+
+/// Whether systemd starts the program again after an exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// On any exit, with a burst limit.
+    Always {
+        /// Pause before each start, in milliseconds.
+        delay_ms: u64,
+        /// Starts allowed within the window.
+        burst: u32,
+        /// The window, in milliseconds.
+        within_ms: u64,
+    },
+    /// Never.
+    Never,
+}
+
+/// Everything that one transient service needs. The adapter adds nothing that is not written here,
+/// except `CollectMode=inactive-or-failed`, `KillMode=control-group` and `KillSignal=SIGKILL`:
+/// stopping a unit is the fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransientUnit {
+    /// Its name.
+    pub name: RunUnitName,
+    /// What `systemctl status` shows.
+    pub description: String,
+    /// The slice it is in.
+    pub slice: String,
+    /// The program, absolute, and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// The directory it is started in, absolute; the adapter makes it (mode 0700) if absent.
+    pub working_directory: String,
+    /// A directory for sockets, absolute, below `/run`; made anew for each start.
+    pub runtime_directory: String,
+    /// When it counts as started.
+    pub readiness: Readiness,
+    /// How long a start may take, in milliseconds.
+    pub start_timeout_ms: u64,
+    /// How long a stop may take, in milliseconds.
+    pub stop_timeout_ms: u64,
+    /// What happens after an exit.
+    pub restart: RestartPolicy,
+    /// `MemoryMax`, in bytes.
+    pub memory_max: u64,
+    /// `TasksMax`.
+    pub tasks_max: u64,
+    /// Devices it may open, read and write: `/dev/kvm`.
+    pub devices: Vec<String>,
+    /// Directories it may write to besides its own two.
+    pub writable: Vec<String>,
+}
+
+/// What a run unit of ours does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitState {
+    /// systemd starts it, or waits before it starts it again.
+    Activating,
+    /// Its program runs.
+    Active,
+    /// It is being stopped.
+    Deactivating,
+    /// It has ended and systemd will not start it again.
+    Ended {
+        /// systemd's result: `success`, `exit-code`, `start-limit-hit` …
+        result: String,
+    },
+}
+
+/// A run unit of ours as the service manager knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedUnit {
+    /// The vm, from the unit's name.
+    pub vm: VmId,
+    /// The placement it was started for, from its environment; `None` if that cannot be read.
+    pub epoch: Option<Epoch>,
+    /// The generation it runs, from its environment; `None` if that cannot be read.
+    pub generation: Option<GenerationNumber>,
+    /// What it does.
+    pub state: UnitState,
+    /// How often systemd has started it again.
+    pub restarts: u32,
+    /// The process id of the hypervisor, if it runs.
+    pub main_pid: Option<u32>,
+}
+
+/// Something about a run unit may have changed: observe again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitChange {
+    /// This vm's unit.
+    Unit(VmId),
+    /// Any unit: signals were lost, or the service manager was re-executed.
+    Any,
+}
+
+/// Why a unit operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// The service manager cannot be reached.
+    #[error("cannot reach systemd over D-Bus: {reason}")]
+    Unreachable {
+        /// What D-Bus said.
+        reason: String,
+    },
+    /// The service manager refused.
+    #[error("systemd refused to {action} {unit}: {reason}")]
+    Refused {
+        /// What was asked.
+        action: &'static str,
+        /// The unit.
+        unit: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The job ended without success.
+    #[error("the job to {action} {unit} ended with `{result}`")]
+    Job {
+        /// What was asked.
+        action: &'static str,
+        /// The unit.
+        unit: String,
+        /// systemd's result: `failed`, `timeout`, `canceled`, `dependency` …
+        result: String,
+    },
+    /// A directory of the unit could not be made.
+    #[error("cannot make the directory {path}")]
+    Directory {
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// The service manager, as far as run units are concerned.
+pub trait UnitManager: Send + Sync + 'static {
+    /// Starts a transient unit and waits for its job. A unit of that name must not be loaded.
+    fn start(&self, unit: TransientUnit) -> BoxFuture<'_, Result<(), UnitError>>;
+
+    /// Stops a unit and waits for its job; one that is not loaded is no error. Returns only when the
+    /// unit's cgroup is unpopulated, so that "stopped" is true of every process.
+    fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>>;
+
+    /// All run units of ours that are loaded.
+    fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>>;
+
+    /// Changes from now on. A slow reader loses details, never the fact: it gets [`UnitChange::Any`].
+    fn changes(&self) -> BoxStream<'static, UnitChange>;
+}

@@ -1,0 +1,130 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn base() -> Value {
+    json!({ "schema": 1, "resources": { "vcpus": 1, "memoryMib": 128 } })
+}
+
+/// The base spec with one value set at a JSON pointer.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut json = base();
+    let mut at = &mut json;
+    for key in pointer.split('.') {
+        at = &mut at[key];
+    }
+    *at = value;
+    json
+}
+
+fn refused(json: &Value) -> String {
+    Spec::from_json(json).unwrap_err().to_string()
+}
+
+#[test]
+fn what_a_spec_leaves_out_has_a_default() {
+    let spec = Spec::from_json(&base()).unwrap();
+    assert_eq!(spec, Spec::minimal(1, 128));
+    insta::assert_snapshot!(spec.to_canonical_json().unwrap(), @"");
+}
+
+#[test]
+fn the_canonical_text_reads_back_as_the_same_spec() {
+    let mut spec = Spec::minimal(2, 256);
+    spec.health.checks = vec![
+        Check::Tcp {
+            address: "10.0.0.2:80".into(),
+        },
+        Check::Http {
+            address: "[::1]:80".into(),
+            path: "/".into(),
+        },
+    ];
+    spec.labels.insert("tier".into(), "web".into());
+    spec.vsock_cid = Some(3);
+    let json: Value = serde_json::from_str(&spec.to_canonical_json().unwrap()).unwrap();
+    assert_eq!(Spec::from_json(&json).unwrap(), spec);
+}
+
+#[test]
+fn a_bad_value_is_refused_with_its_key_and_the_rule() {
+    let mut table = String::new();
+    let interface = json!([{ "kind": "tap", "id": "vm-a", "mac": "02:00:00:00:00:01" }]);
+    for (pointer, value) in [
+        ("schema", json!(2)),
+        ("schema", json!("1")),
+        ("memory", json!(1)),
+        ("resources", json!({ "vcpus": 1 })),
+        ("resources.vcpus", json!(0)),
+        ("resources.vcpus", json!(-1)),
+        ("resources.vcpus", json!(1.5)),
+        ("resources.vcpus", json!(99_999)),
+        ("resources.memoryMib", json!(u64::MAX)),
+        ("resources.memoryMib", json!("128")),
+        ("resources.memoryMb", json!(128)),
+        ("tenant", json!("../etc")),
+        ("stopTimeoutMs", json!(3_600_001)),
+        ("restart", json!({ "delayMs": 1 })),
+        ("health", json!({ "deadlineMs": 0 })),
+        (
+            "health",
+            json!({ "checks": [{ "kind": "tcp", "address": "guest" }] }),
+        ),
+        (
+            "health",
+            json!({ "checks": [{ "kind": "http", "address": "10.0.0.1:80", "path": "/a b" }] }),
+        ),
+        ("health", json!({ "checks": [{ "kind": "ping" }] })),
+        ("hypervisor", json!("xen")),
+        ("vsockCid", json!(2)),
+        (
+            "interfaces",
+            json!([{ "kind": "tap", "id": "sixteen-bytes-id", "mac": "02:00:00:00:00:01" }]),
+        ),
+        (
+            "interfaces",
+            json!([{ "kind": "tap", "id": "vm-a", "mac": "01:00:00:00:00:01" }]),
+        ),
+        ("interfaces", json!([interface[0], interface[0]])),
+        (
+            "volumes",
+            json!([{ "name": "data", "image": "../data.img", "sizeMib": 1 }]),
+        ),
+        (
+            "volumes",
+            json!([{ "name": "data", "image": "data.img", "sizeMib": 0 }]),
+        ),
+        (
+            "placement",
+            json!({ "constraints": [{ "label": "zone", "operator": "in" }] }),
+        ),
+        ("credentials", json!({ "a/b": "/etc/secret" })),
+    ] {
+        table += &format!(
+            "{pointer} = {value}\n    {}\n",
+            refused(&with(pointer, value.clone()))
+        );
+    }
+    insta::assert_snapshot!(table, @"");
+}
+
+#[test]
+fn what_is_no_spec_at_all_is_called_that() {
+    insta::assert_snapshot!(refused(&Value::Null), @"");
+    insta::assert_snapshot!(refused(&json!([])), @"");
+    insta::assert_snapshot!(refused(&json!({})), @"");
+}
+
+#[test]
+fn the_committed_json_schema_is_the_one_of_the_types() {
+    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/spec-v1.schema.json");
+    if std::env::var_os("BLIXARD_UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, &schema).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == schema,
+        "run BLIXARD_UPDATE_SCHEMA=1 cargo test -p blixard-types and review {path}"
+    );
+}
