@@ -3,5 +3,19 @@
 //! Owns: every rule of the cluster, as pure functions of state, observations, time and seed, and the
 //! ports through which effects come in. Refuses to know: tokio, clocks, randomness, environment, file
 //! system, network.
+//!
+//! The path of a deployment, by module: [`admission`] checks what a flake gave, [`apply`] makes its
+//! generations, [`schedule`] picks hosts, [`assignment`] says what a host is granted, [`reconcile`]
+//! what the host does about it, [`unit`] what systemd is told, [`rollout`] how far it has come.
 
+pub mod admission;
+pub mod apply;
+pub mod assignment;
+pub mod command;
+pub mod grant;
 pub mod ports;
+pub mod reconcile;
+pub mod rollout;
+pub mod schedule;
+pub mod state;
+pub mod unit;

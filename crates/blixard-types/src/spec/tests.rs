@@ -25,7 +25,7 @@ fn refused(json: &Value) -> String {
 fn what_a_spec_leaves_out_has_a_default() {
     let spec = Spec::from_json(&base()).unwrap();
     assert_eq!(spec, Spec::minimal(1, 128));
-    insta::assert_snapshot!(spec.to_canonical_json().unwrap(), @"");
+    insta::assert_snapshot!(spec.to_canonical_json().unwrap(), @r#"{"schema":1,"tenant":"default","kind":"service","resources":{"vcpus":1,"memoryMib":128,"overheadMib":256},"hypervisor":"qemu","kvm":"preferred","notify":false,"canShutdown":false,"stopTimeoutMs":30000,"health":{"activeForMs":3000,"deadlineMs":120000,"checks":[]},"restart":{"delayMs":1000,"burst":5,"withinMs":120000},"placement":{"onPartition":"stop","constraints":[],"affinity":{},"antiAffinity":{},"priority":0},"update":{"rollback":true},"interfaces":[],"volumes":[],"shares":[],"vsockCid":null,"devices":[],"credentials":{},"labels":{}}"#);
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! From what a flake gave to what may be deployed: names, specs, and what this version can do.
+//!
+//! Every problem of every vm is found before anything is built, so that one look suffices to mend all.
+
+use std::collections::BTreeMap;
+
+use blixard_types::spec::{InterfaceKind, VmKind};
+use blixard_types::{NameError, Spec, SpecError, StorePath, VmId, VmName};
+
+use crate::ports::nix::EvaluatedVm;
+
+/// A vm whose definition is sound; not built yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmittedVm {
+    /// The vm.
+    pub vm: VmId,
+    /// The runner's derivation.
+    pub drv: StorePath,
+    /// The runner.
+    pub out: StorePath,
+    /// The platform, `x86_64-linux`.
+    pub system: String,
+    /// The spec.
+    pub spec: Spec,
+}
+
+/// Why a vm cannot be deployed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("microvms.{attribute}: {problem}")]
+pub struct AdmissionError {
+    /// The attribute under `microvms`.
+    pub attribute: String,
+    /// What is wrong.
+    pub problem: AdmissionProblem,
+}
+
+/// What is wrong with a vm.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionProblem {
+    /// The attribute is not a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// There is no spec.
+    #[error("the derivation has no `blixard` attribute: it is not a microVM for Blixard")]
+    NoSpec,
+    /// The spec is wrong.
+    #[error("blixard.{0}")]
+    Spec(#[from] SpecError),
+    /// Right, but more than this version does. Refused, because ignoring it would run another vm than
+    /// the one described.
+    #[error("blixard.{key}: {what} are not supported by this version")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// What stands there.
+        what: &'static str,
+    },
+    /// Two attributes give the same vm.
+    #[error("microvms.{other} is the vm {vm} already")]
+    SameVm {
+        /// The other attribute.
+        other: String,
+        /// The vm.
+        vm: VmId,
+    },
+}
+
+/// Checks what a flake gave.
+///
+/// # Errors
+/// All problems of all vms.
+pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<AdmissionError>> {
+    let mut admitted = Vec::new();
+    let mut problems = Vec::new();
+    let mut attributes: BTreeMap<VmId, String> = BTreeMap::new();
+    for vm in evaluated {
+        let attribute = vm.attribute.clone();
+        let checked = admit_one(vm).and_then(|vm| match attributes.get(&vm.vm) {
+            Some(other) => Err(AdmissionProblem::SameVm {
+                other: other.clone(),
+                vm: vm.vm,
+            }),
+            None => Ok(vm),
+        });
+        match checked {
+            Ok(vm) => {
+                attributes.insert(vm.vm.clone(), attribute);
+                admitted.push(vm);
+            }
+            Err(problem) => problems.push(AdmissionError { attribute, problem }),
+        }
+    }
+    if problems.is_empty() {
+        Ok(admitted)
+    } else {
+        Err(problems)
+    }
+}
+
+fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, AdmissionProblem> {
+    let name: VmName = evaluated.attribute.parse()?;
+    if evaluated.spec.is_null() {
+        return Err(AdmissionProblem::NoSpec);
+    }
+    let spec = Spec::from_json(&evaluated.spec)?;
+    let vm = VmId::new(spec.tenant.clone(), name)?;
+    if let Some((key, what)) = unsupported(&spec) {
+        return Err(AdmissionProblem::Unsupported { key, what });
+    }
+    let EvaluatedVm { drv, out, system, .. } = evaluated;
+    Ok(AdmittedVm {
+        vm,
+        drv,
+        out,
+        system,
+        spec,
+    })
+}
+
+/// What a spec may say that this version does not do.
+fn unsupported(spec: &Spec) -> Option<(&'static str, &'static str)> {
+    let on_host = |kind| matches!(kind, InterfaceKind::Tap | InterfaceKind::Macvtap);
+    let placement = &spec.placement;
+    let asked = [
+        (spec.kind == VmKind::Task, "kind", "tasks"),
+        (
+            spec.interfaces.iter().any(|one| on_host(one.kind)),
+            "interfaces",
+            "tap and macvtap interfaces",
+        ),
+        (!spec.volumes.is_empty(), "volumes", "volumes"),
+        (!spec.shares.is_empty(), "shares", "shares"),
+        (spec.vsock_cid.is_some(), "vsockCid", "vsock devices"),
+        (!spec.devices.is_empty(), "devices", "host devices"),
+        (!spec.credentials.is_empty(), "credentials", "credentials"),
+        (
+            !placement.constraints.is_empty(),
+            "placement.constraints",
+            "constraints",
+        ),
+        (!placement.affinity.is_empty(), "placement.affinity", "affinities"),
+        (
+            !placement.anti_affinity.is_empty(),
+            "placement.antiAffinity",
+            "anti-affinities",
+        ),
+    ];
+    asked
+        .into_iter()
+        .find(|(asked, ..)| *asked)
+        .map(|(_, key, what)| (key, what))
+}
+
+#[cfg(test)]
+mod tests;

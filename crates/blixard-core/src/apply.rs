@@ -1,0 +1,93 @@
+//! `apply`: the one place where the cluster's state changes.
+//!
+//! Owns: every invariant of the state, checked here because two proposers may race and only the log
+//! decides who was first. Refuses to know: the clock (time is in the command), randomness, and who
+//! proposed. A refused command changes nothing except that its outcome is remembered.
+
+mod deploy;
+mod lifecycle;
+mod node;
+mod rejection;
+
+use blixard_types::{LogPosition, Revision};
+
+pub use rejection::Rejection;
+
+use crate::command::{Command, Envelope, Outcome};
+use crate::ports::UnixMillis;
+use crate::state::{ClusterState, Event, EventKind};
+
+/// Where and when a command is applied.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    revision: Revision,
+    at: UnixMillis,
+}
+
+impl ClusterState {
+    /// Applies one committed command.
+    ///
+    /// The same call applied again, by request id, gives the outcome of the first time.
+    ///
+    /// # Errors
+    /// When an invariant forbids the change; the state is as before.
+    pub fn apply(&mut self, envelope: &Envelope, position: LogPosition) -> Result<Outcome, Rejection> {
+        self.applied = position;
+        if let Some(outcome) = self.requests.outcome(envelope.request) {
+            return outcome.clone();
+        }
+        let moment = Moment {
+            revision: position.revision(),
+            at: envelope.at,
+        };
+        let outcome = self.change(&envelope.command, moment);
+        self.requests.remember(envelope.request, outcome.clone());
+        outcome
+    }
+
+    fn change(&mut self, command: &Command, moment: Moment) -> Result<Outcome, Rejection> {
+        if self.identity.is_none() && !matches!(command, Command::InitCluster { .. }) {
+            return Err(Rejection::NotInitialised);
+        }
+        match command {
+            Command::InitCluster { cluster } => self.init_cluster(*cluster, moment),
+            Command::RegisterNode { node, name, roles } => self.register_node(*node, name, roles, moment),
+            Command::OpenSession {
+                node,
+                daemon,
+                boot,
+                facts,
+            } => self.open_session(*node, *daemon, boot, facts, moment),
+            Command::Deploy(deploy) => self.deploy(deploy, moment),
+            Command::Place { vm, node, epoch } => self.place(vm, *node, *epoch, moment),
+            Command::Report {
+                node,
+                daemon,
+                vm,
+                epoch,
+                report,
+            } => self.report((*node, *daemon), vm, *epoch, report, moment),
+            Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
+            Command::DeleteVm { vm } => self.delete_vm(vm, moment),
+        }
+    }
+
+    fn note(&mut self, moment: Moment, kind: EventKind) {
+        self.events.push(Event {
+            revision: moment.revision,
+            at: moment.at,
+            kind,
+        });
+    }
+}
+
+impl Moment {
+    const fn changed(self) -> Outcome {
+        Outcome::Changed {
+            revision: self.revision,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The life of a vm: placed, reported on, started and stopped, deleted. The legal transitions are
+//! drawn in [`crate::state::Vm`]'s module and are all here.
+
+use blixard_types::{DaemonId, Epoch, NodeId, VmId};
+
+use super::{Moment, Rejection};
+use crate::command::Outcome;
+use crate::state::VmReport;
+use crate::state::{
+    ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Role, Run, Unplaced, Vm,
+};
+
+/// Most bytes of a reason that a host gives; the rest is cut.
+const REASON_MAX_BYTES: usize = 4096;
+
+impl ClusterState {
+    fn known_vm(&mut self, vm: &VmId) -> Result<&mut Vm, Rejection> {
+        self.vms
+            .get_mut(vm)
+            .ok_or_else(|| Rejection::UnknownVm { vm: vm.clone() })
+    }
+
+    /// At most one host may run a vm: a placement is accepted only when the one before has ended.
+    pub(super) fn place(
+        &mut self,
+        id: &VmId,
+        node: NodeId,
+        epoch: Epoch,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let vm = self
+            .vms
+            .get(id)
+            .ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
+        if let Run::Placed {
+            node: host, epoch, ..
+        } = vm.run
+        {
+            return Err(Rejection::StillPlaced {
+                vm: id.clone(),
+                host,
+                epoch,
+            });
+        }
+        if !vm.wanted() {
+            return Err(Rejection::NotWanted { vm: id.clone() });
+        }
+        if epoch != vm.last_epoch.next() {
+            return Err(Rejection::OtherEpoch {
+                vm: id.clone(),
+                node,
+                epoch,
+            });
+        }
+        self.check_room(id, vm, node)?;
+        let vm = self.known_vm(id)?;
+        vm.run = Run::Placed {
+            node,
+            epoch,
+            phase: Phase::Assigned,
+        };
+        vm.last_epoch = epoch;
+        vm.last_host = Some(node);
+        self.note(
+            moment,
+            EventKind::Placed {
+                vm: id.clone(),
+                node,
+                epoch,
+            },
+        );
+        Ok(moment.changed())
+    }
+
+    fn check_room(&self, id: &VmId, vm: &Vm, node: NodeId) -> Result<(), Rejection> {
+        let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
+        let session = host.session.as_ref().filter(|_| host.roles.contains(&Role::Host));
+        let session = session.ok_or(Rejection::NotAHost { node })?;
+        let spec = self
+            .target_spec(vm)
+            .ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
+        let fits = session.facts.fits(self.usage(node), spec);
+        fits.map_err(|shortage| Rejection::NoRoom {
+            vm: id.clone(),
+            node,
+            shortage,
+        })
+    }
+
+    pub(super) fn report(
+        &mut self,
+        (node, daemon): (NodeId, DaemonId),
+        id: &VmId,
+        epoch: Epoch,
+        report: &VmReport,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
+        if host
+            .session
+            .as_ref()
+            .is_none_or(|session| session.daemon != daemon)
+        {
+            return Err(Rejection::StaleSession { node });
+        }
+        let vm = self.known_vm(id)?;
+        match &mut vm.run {
+            Run::Placed {
+                node: host,
+                epoch: at,
+                phase,
+            } if *host == node && *at == epoch => match report {
+                VmReport::Starting { generation } => {
+                    let reached = Phase::Starting {
+                        generation: *generation,
+                    };
+                    Ok(self.reach(id, epoch, reached, moment))
+                }
+                VmReport::Running { generation, health } => {
+                    let reached = Phase::Running {
+                        generation: *generation,
+                        health: bounded(health),
+                    };
+                    if *health == HealthStatus::Healthy && reached != *phase {
+                        vm.failures = 0;
+                    }
+                    Ok(self.reach(id, epoch, reached, moment))
+                }
+                VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
+                VmReport::Failed { generation, reason } => {
+                    vm.failures = vm.failures.saturating_add(1);
+                    let reason = cut(reason);
+                    let why = Unplaced::Failed {
+                        reason,
+                        at: moment.at,
+                        generation: *generation,
+                    };
+                    Ok(self.end(id, epoch, why, moment))
+                }
+            },
+            _ => Err(Rejection::OtherEpoch {
+                vm: id.clone(),
+                node,
+                epoch,
+            }),
+        }
+    }
+
+    fn reach(&mut self, id: &VmId, epoch: Epoch, reached: Phase, moment: Moment) -> Outcome {
+        match self.vms.get_mut(id).map(|vm| &mut vm.run) {
+            Some(Run::Placed { phase, .. }) if *phase != reached => *phase = reached.clone(),
+            _ => return Outcome::Unchanged,
+        }
+        self.note(
+            moment,
+            EventKind::PhaseReached {
+                vm: id.clone(),
+                epoch,
+                phase: reached,
+            },
+        );
+        moment.changed()
+    }
+
+    /// Ends an epoch: the host has no process of the vm any more.
+    fn end(&mut self, id: &VmId, epoch: Epoch, why: Unplaced, moment: Moment) -> Outcome {
+        let kind = match &why {
+            Unplaced::Failed { reason, .. } => EventKind::Failed {
+                vm: id.clone(),
+                epoch,
+                reason: reason.clone(),
+            },
+            Unplaced::New | Unplaced::Stopped => EventKind::Stopped {
+                vm: id.clone(),
+                epoch,
+            },
+        };
+        self.note(moment, kind);
+        let Some(vm) = self.vms.get_mut(id) else {
+            return Outcome::Unchanged;
+        };
+        vm.run = Run::Unplaced { why };
+        if vm.deletion == Deletion::Requested {
+            self.forget(id, moment);
+        }
+        moment.changed()
+    }
+
+    pub(super) fn set_desired(
+        &mut self,
+        id: &VmId,
+        desired: Desired,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let vm = self.known_vm(id)?;
+        if vm.deletion == Deletion::Requested {
+            return Err(Rejection::BeingDeleted { vm: id.clone() });
+        }
+        // Asking for a vm that has failed to run is asking for another try, at once.
+        let failed = matches!(
+            vm.run,
+            Run::Unplaced {
+                why: Unplaced::Failed { .. }
+            }
+        );
+        let again = failed && desired == Desired::Running;
+        if again {
+            vm.failures = 0;
+            vm.run = Run::Unplaced {
+                why: Unplaced::Stopped,
+            };
+        }
+        if vm.desired == desired && !again {
+            return Ok(Outcome::Unchanged);
+        }
+        vm.desired = desired;
+        self.note(
+            moment,
+            EventKind::DesiredSet {
+                vm: id.clone(),
+                desired,
+            },
+        );
+        Ok(moment.changed())
+    }
+
+    pub(super) fn delete_vm(&mut self, id: &VmId, moment: Moment) -> Result<Outcome, Rejection> {
+        let vm = self.known_vm(id)?;
+        if vm.deletion == Deletion::Requested {
+            return Ok(Outcome::Unchanged);
+        }
+        vm.deletion = Deletion::Requested;
+        let runs_nowhere = vm.run.host().is_none();
+        self.note(moment, EventKind::DeletionRequested { vm: id.clone() });
+        if runs_nowhere {
+            self.forget(id, moment);
+        }
+        Ok(moment.changed())
+    }
+
+    fn forget(&mut self, id: &VmId, moment: Moment) {
+        self.vms.remove(id);
+        self.drop_unused_specs();
+        self.note(moment, EventKind::Deleted { vm: id.clone() });
+    }
+}
+
+fn bounded(health: &HealthStatus) -> HealthStatus {
+    match health {
+        HealthStatus::Unhealthy { reason } => HealthStatus::Unhealthy { reason: cut(reason) },
+        HealthStatus::Pending | HealthStatus::Healthy => health.clone(),
+    }
+}
+
+fn cut(reason: &str) -> String {
+    reason
+        .get(..reason.floor_char_boundary(REASON_MAX_BYTES))
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,84 @@
+//! The cluster's identity, its nodes and their sessions.
+
+use blixard_types::{ClusterId, DaemonId, Incarnation, NodeId, NodeName};
+
+use super::{Moment, Rejection};
+use crate::command::Outcome;
+use crate::state::{ClusterState, EventKind, Identity, Node, NodeFacts, Roles, Session};
+
+impl ClusterState {
+    pub(super) fn init_cluster(&mut self, cluster: ClusterId, moment: Moment) -> Result<Outcome, Rejection> {
+        if self.identity.is_some() {
+            return Err(Rejection::AlreadyInitialised);
+        }
+        self.identity = Some(Identity {
+            cluster,
+            incarnation: Incarnation(1),
+        });
+        Ok(moment.changed())
+    }
+
+    pub(super) fn register_node(
+        &mut self,
+        id: NodeId,
+        name: &NodeName,
+        roles: &Roles,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        if let Some((other, _)) = self.node_by_name(name).filter(|&(other, _)| other != id) {
+            return Err(Rejection::NameTaken {
+                name: name.clone(),
+                other,
+            });
+        }
+        let node = self.nodes.get(&id);
+        if node.is_some_and(|node| node.name == *name && node.roles == *roles) {
+            return Ok(Outcome::Unchanged);
+        }
+        let session = node.and_then(|node| node.session.clone());
+        self.nodes.insert(
+            id,
+            Node {
+                name: name.clone(),
+                roles: roles.clone(),
+                session,
+            },
+        );
+        self.note(
+            moment,
+            EventKind::NodeRegistered {
+                node: id,
+                name: name.clone(),
+            },
+        );
+        Ok(moment.changed())
+    }
+
+    pub(super) fn open_session(
+        &mut self,
+        id: NodeId,
+        daemon: DaemonId,
+        boot: &str,
+        facts: &NodeFacts,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let node = self
+            .nodes
+            .get_mut(&id)
+            .ok_or(Rejection::UnknownNode { node: id })?;
+        let same =
+            |session: &Session| session.daemon == daemon && session.boot == boot && session.facts == *facts;
+        if node.session.as_ref().is_some_and(same) {
+            return Ok(Outcome::Unchanged);
+        }
+        let (boot, facts) = (boot.to_owned(), facts.clone());
+        node.session = Some(Session {
+            daemon,
+            boot,
+            facts,
+            opened: moment.revision,
+        });
+        self.note(moment, EventKind::SessionOpened { node: id });
+        Ok(moment.changed())
+    }
+}

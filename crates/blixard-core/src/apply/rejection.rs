@@ -1,0 +1,69 @@
+//! Why a command is refused.
+
+use blixard_types::{Epoch, NodeId, NodeName, VmId};
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Shortage, SourceId};
+
+/// An invariant that a command would break. Each says what a person can do about it, if anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "rejection")]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum Rejection {
+    /// Nothing but its initialisation can come first.
+    #[error("the cluster is not initialised")]
+    NotInitialised,
+    /// A cluster has one identity.
+    #[error("the cluster is initialised already")]
+    AlreadyInitialised,
+    /// No such vm.
+    #[error("there is no vm {vm}")]
+    UnknownVm { vm: VmId },
+    /// No such node.
+    #[error("there is no node {node}")]
+    UnknownNode { node: NodeId },
+    /// Two nodes of one name.
+    #[error("node {other} is called {name} already")]
+    NameTaken { name: NodeName, other: NodeId },
+    /// The report of a daemon that has been replaced by a newer one.
+    #[error("the session on node {node} belongs to another daemon")]
+    StaleSession { node: NodeId },
+    /// A report of, or a placement beside, another epoch than the one the vm has.
+    #[error("vm {vm} is not at epoch {epoch} on node {node}")]
+    OtherEpoch { vm: VmId, node: NodeId, epoch: Epoch },
+    /// A placement of a vm that may still run elsewhere.
+    #[error("vm {vm} is placed on node {host} at epoch {epoch} and has not been stopped there")]
+    StillPlaced { vm: VmId, host: NodeId, epoch: Epoch },
+    /// A placement of a vm that should not run.
+    #[error("vm {vm} should not run")]
+    NotWanted { vm: VmId },
+    /// A node that does not run vms, or whose daemon has not spoken.
+    #[error("node {node} does not run vms")]
+    NotAHost { node: NodeId },
+    /// The vm does not fit.
+    #[error("vm {vm} does not fit on node {node}: {shortage}")]
+    NoRoom {
+        vm: VmId,
+        node: NodeId,
+        shortage: Shortage,
+    },
+    /// A deployment without vms.
+    #[error("the deployment names no vms")]
+    EmptyDeployment,
+    /// A vm twice in a deployment.
+    #[error("the deployment names vm {vm} twice")]
+    NamedTwice { vm: VmId },
+    /// A vm of another flake.
+    #[error("vm {vm} is defined by {owner}, not by {source_id}; deploy with --take-over to change that")]
+    OtherSource {
+        vm: VmId,
+        owner: SourceId,
+        source_id: SourceId,
+    },
+    /// A vm that is going.
+    #[error("vm {vm} is being deleted")]
+    BeingDeleted { vm: VmId },
+    /// A spec that cannot be written down.
+    #[error("the spec of vm {vm} cannot be encoded")]
+    SpecEncoding { vm: VmId },
+}

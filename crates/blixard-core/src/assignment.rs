@@ -1,0 +1,77 @@
+//! What a host is granted: the whole set of vms it may run, and what it must keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId};
+
+use crate::state::{ClusterState, Run};
+
+/// Everything a host may run or must stop, at one revision. What is not in it has no business there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AssignmentSet {
+    /// The vms placed on the host.
+    pub assignments: BTreeMap<VmId, Assignment>,
+    /// The generations whose roots the host keeps, running or not.
+    pub retained: BTreeMap<VmId, BTreeSet<GenerationNumber>>,
+}
+
+/// A vm that is placed on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The placement.
+    pub epoch: Epoch,
+    /// What the host does with it.
+    pub intent: Intent,
+}
+
+/// What a host does with a vm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Runs it.
+    Run(Box<RunIntent>),
+    /// Stops it and says so; that ends the epoch.
+    Stop,
+}
+
+/// What exactly is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunIntent {
+    /// The generation.
+    pub generation: GenerationNumber,
+    /// Its runner's closure.
+    pub closure: ClosureRef,
+    /// Its spec.
+    pub spec: Spec,
+}
+
+/// What the state grants a host.
+#[must_use]
+pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
+    let mut set = AssignmentSet::default();
+    for (id, vm) in &state.vms {
+        if vm.last_host == Some(host) {
+            set.retained
+                .insert(id.clone(), vm.generations.keys().copied().collect());
+        }
+        let Run::Placed { node, epoch, .. } = vm.run else {
+            continue;
+        };
+        if node != host {
+            continue;
+        }
+        let run = vm
+            .target_generation()
+            .zip(state.target_spec(vm))
+            .filter(|_| vm.wanted());
+        let intent = run.map_or(Intent::Stop, |(generation, spec)| {
+            let (generation, closure) = (vm.target, generation.closure.clone());
+            Intent::Run(Box::new(RunIntent {
+                generation,
+                closure,
+                spec: spec.clone(),
+            }))
+        });
+        set.assignments.insert(id.clone(), Assignment { epoch, intent });
+    }
+    set
+}

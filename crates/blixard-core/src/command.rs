@@ -1,0 +1,170 @@
+//! What goes through the log: commands, and what applying one came to.
+//!
+//! Time, ids and random numbers are in the command, because `apply` may draw none. The encoding is
+//! `blixard-proto`'s.
+
+use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, NodeId};
+use blixard_types::{NodeName, RequestId, Revision, Spec, StorePath, VmId};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::UnixMillis;
+use crate::state::{Desired, NodeFacts, Roles, SourceId, VmReport};
+
+/// Most bytes of an encoded command; a larger one is refused before it reaches the log.
+pub const COMMAND_MAX_BYTES: usize = 64 << 10;
+
+/// A command with what every command has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The call it comes from: applied once however often it is proposed.
+    pub request: RequestId,
+    /// When the leader proposed it.
+    pub at: UnixMillis,
+    /// What is to change.
+    pub command: Command,
+}
+
+/// A change of the cluster's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Gives a new cluster its identity; the first command of every log.
+    InitCluster {
+        /// The identity.
+        cluster: ClusterId,
+    },
+    /// Adds a node, or renames it and changes its roles.
+    RegisterNode {
+        /// The node.
+        node: NodeId,
+        /// Its name, unique in the cluster.
+        name: NodeName,
+        /// What it is for.
+        roles: Roles,
+    },
+    /// A daemon has started on a node: from here on only its reports count.
+    OpenSession {
+        /// The node.
+        node: NodeId,
+        /// The daemon.
+        daemon: DaemonId,
+        /// The kernel's boot id.
+        boot: String,
+        /// What the machine is.
+        facts: NodeFacts,
+    },
+    /// Introduces generations.
+    Deploy(Deploy),
+    /// Places a vm that does not run.
+    Place {
+        /// The vm.
+        vm: VmId,
+        /// Its host.
+        node: NodeId,
+        /// One more than its last epoch.
+        epoch: Epoch,
+    },
+    /// A host says how a vm does.
+    Report {
+        /// The host.
+        node: NodeId,
+        /// The daemon that says it.
+        daemon: DaemonId,
+        /// The vm.
+        vm: VmId,
+        /// The placement it speaks of.
+        epoch: Epoch,
+        /// How the vm does.
+        report: VmReport,
+    },
+    /// Starts or stops a vm.
+    SetDesired {
+        /// The vm.
+        vm: VmId,
+        /// What it should do.
+        desired: Desired,
+    },
+    /// Forgets a vm, once it does not run.
+    DeleteVm {
+        /// The vm.
+        vm: VmId,
+    },
+}
+
+/// One run of `deploy`, evaluated and built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// Its id.
+    pub deployment: DeploymentId,
+    /// The flake that defines the vms.
+    pub source: SourceId,
+    /// Whether vms of other sources are taken over.
+    pub take_over: TakeOver,
+    /// The vms.
+    pub vms: Vec<VmDefinition>,
+}
+
+/// What happens to a vm that another source has defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeOver {
+    /// The deployment is refused.
+    Refuse,
+    /// It belongs to this source from now on.
+    Allow,
+}
+
+/// A vm as a deployment defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmDefinition {
+    /// The vm.
+    pub vm: VmId,
+    /// The runner's derivation.
+    pub drv: StorePath,
+    /// The platform, `x86_64-linux`.
+    pub system: String,
+    /// The runner's closure.
+    pub closure: ClosureRef,
+    /// The spec.
+    pub spec: Spec,
+}
+
+/// What applying a command came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The state has changed.
+    Changed {
+        /// At which revision.
+        revision: Revision,
+    },
+    /// The state was so already.
+    Unchanged,
+    /// A deployment was accepted.
+    Deployed {
+        /// At which revision.
+        revision: Revision,
+        /// What it means for each vm, in the command's order.
+        vms: Vec<DeployedVm>,
+    },
+}
+
+/// What a deployment means for one vm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployedVm {
+    /// The vm.
+    pub vm: VmId,
+    /// The generation it should now run.
+    pub generation: GenerationNumber,
+    /// How that differs from before.
+    pub change: VmChange,
+}
+
+/// How a deployment changes a vm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmChange {
+    /// It was not there.
+    Added,
+    /// It has a new generation.
+    Changed,
+    /// Closure and spec are what they were: no new generation.
+    Unchanged,
+}

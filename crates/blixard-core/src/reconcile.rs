@@ -1,0 +1,323 @@
+//! The host's plan: what it does next about each vm, from what it is granted and what it sees.
+//!
+//! Owns: when to start, stop, adopt and report. Refuses to know: systemd, Nix, the network; and what
+//! an operation in flight is doing (a busy vm is left alone until it is done).
+//!
+//! The plan is level-triggered: it looks at what is, never at what happened, so that a lost signal, a
+//! lost report or a restarted daemon is mended by looking again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blixard_types::{Epoch, GenerationNumber, VmId};
+
+use crate::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
+use crate::ports::BootMillis;
+use crate::ports::units::{ObservedUnit, UnitState};
+use crate::state::{HealthStatus, VmReport};
+
+/// Pause between two rounds of the checks of a vm that is not healthy yet.
+const PROBE_EVERY_MS: u64 = 1000;
+
+/// What a daemon remembers of a vm. It is lost with the daemon, and nothing is started because of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VmMemory {
+    /// Whether an operation is in flight.
+    pub work: Work,
+    /// What this daemon has started, or found running and adopted, and since when it knows of it.
+    pub running: Option<Started>,
+    /// How that ended, once no process is left.
+    pub ended: Option<Ended>,
+    /// Since when the hypervisor has been active without a break.
+    pub active: Option<ActiveSpell>,
+    /// What the checks said last.
+    pub checks: Checks,
+    /// The newest report that the servers have accepted.
+    pub acknowledged: Option<(Epoch, VmReport)>,
+}
+
+/// Whether an operation on a vm is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Work {
+    /// None is.
+    #[default]
+    Idle,
+    /// One is.
+    Busy,
+}
+
+/// A generation that was started at an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The placement.
+    pub epoch: Epoch,
+    /// What runs.
+    pub generation: GenerationNumber,
+    /// When.
+    pub at: BootMillis,
+}
+
+/// A run that has ended; no process of it is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The placement.
+    pub epoch: Epoch,
+    /// What ran.
+    pub generation: GenerationNumber,
+    /// Why.
+    pub reason: String,
+}
+
+/// A time in which a hypervisor ran without a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveSpell {
+    /// Its process.
+    pub main_pid: Option<u32>,
+    /// systemd's count of restarts.
+    pub restarts: u32,
+    /// When it was first seen.
+    pub since: BootMillis,
+}
+
+/// What the checks of a vm said last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Checks {
+    /// They were not asked in this spell.
+    #[default]
+    NotAsked,
+    /// All passed.
+    Passed,
+    /// One did not.
+    Failed {
+        /// Why.
+        reason: String,
+        /// When.
+        at: BootMillis,
+    },
+}
+
+/// What to do about one vm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make sure the closure is there and rooted, and start the unit.
+    Start {
+        /// The placement.
+        epoch: Epoch,
+        /// What to run.
+        run: Box<RunIntent>,
+    },
+    /// Stop the unit until no process is left.
+    Stop(StopCause),
+    /// Run the checks.
+    Probe(Box<RunIntent>),
+    /// Tell the servers.
+    Report {
+        /// The placement.
+        epoch: Epoch,
+        /// What.
+        report: VmReport,
+    },
+}
+
+/// Why a unit is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopCause {
+    /// No assignment speaks of it.
+    Orphan,
+    /// It should not run any more.
+    Withdrawn,
+    /// Another generation or epoch should run.
+    Replaced,
+    /// It has ended by itself: make sure of it, and remember why.
+    Ended(Ended),
+}
+
+/// The next step of every vm.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostPlan {
+    /// What to do, at most one action for each vm.
+    pub actions: BTreeMap<VmId, Action>,
+    /// When to plan again although nothing has changed.
+    pub again_at: Option<BootMillis>,
+}
+
+/// Plans the next step of every vm that is granted or seen.
+#[must_use]
+pub fn plan(
+    granted: &AssignmentSet,
+    units: &BTreeMap<VmId, ObservedUnit>,
+    memory: &BTreeMap<VmId, VmMemory>,
+    now: BootMillis,
+) -> HostPlan {
+    let mut plan = HostPlan::default();
+    let nothing = VmMemory::default();
+    for vm in granted
+        .assignments
+        .keys()
+        .chain(units.keys())
+        .collect::<BTreeSet<_>>()
+    {
+        let memory = memory.get(vm).unwrap_or(&nothing);
+        if memory.work == Work::Busy {
+            continue;
+        }
+        match step(granted.assignments.get(vm), units.get(vm), memory, now) {
+            Step::Do(action) => {
+                plan.actions.insert(vm.clone(), action);
+            }
+            Step::Wait(Some(until)) => plan.again_at = Some(plan.again_at.map_or(until, |at| at.min(until))),
+            Step::Wait(None) => {}
+        }
+    }
+    plan
+}
+
+enum Step {
+    Do(Action),
+    Wait(Option<BootMillis>),
+}
+
+fn step(
+    assignment: Option<&Assignment>,
+    unit: Option<&ObservedUnit>,
+    memory: &VmMemory,
+    now: BootMillis,
+) -> Step {
+    let Some(assignment) = assignment else {
+        return unit.map_or(Step::Wait(None), |_| Step::Do(Action::Stop(StopCause::Orphan)));
+    };
+    let epoch = assignment.epoch;
+    match (&assignment.intent, unit) {
+        (Intent::Stop, Some(_)) => Step::Do(Action::Stop(StopCause::Withdrawn)),
+        (Intent::Stop, None) => report(memory, epoch, VmReport::Stopped, None),
+        (Intent::Run(run), None) => absent(epoch, run, memory),
+        (Intent::Run(run), Some(unit)) => {
+            if unit.epoch != Some(epoch) || unit.generation != Some(run.generation) {
+                return Step::Do(Action::Stop(StopCause::Replaced));
+            }
+            present(epoch, run, unit, memory, now)
+        }
+    }
+}
+
+/// The vm should run and has no unit: it was never started here, or it has ended.
+fn absent(epoch: Epoch, run: &RunIntent, memory: &VmMemory) -> Step {
+    if let Some(ended) = memory.ended.as_ref().filter(|ended| ended.epoch == epoch) {
+        let (generation, reason) = (ended.generation, ended.reason.clone());
+        return report(memory, epoch, VmReport::Failed { generation, reason }, None);
+    }
+    let ours = |started: &&Started| started.epoch == epoch && started.generation == run.generation;
+    if memory.running.as_ref().filter(ours).is_some() {
+        let reason = "its unit has ended, and systemd does not start it again".to_owned();
+        let ended = Ended {
+            epoch,
+            generation: run.generation,
+            reason,
+        };
+        return Step::Do(Action::Stop(StopCause::Ended(ended)));
+    }
+    Step::Do(Action::Start {
+        epoch,
+        run: Box::new(run.clone()),
+    })
+}
+
+/// The right unit is there: report how it does.
+fn present(epoch: Epoch, run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMillis) -> Step {
+    let generation = run.generation;
+    match &unit.state {
+        UnitState::Ended { result } => {
+            let reason = format!("its unit has ended with `{result}`");
+            Step::Do(Action::Stop(StopCause::Ended(Ended {
+                epoch,
+                generation,
+                reason,
+            })))
+        }
+        UnitState::Deactivating => Step::Wait(None),
+        UnitState::Activating | UnitState::Active => {
+            let health = health(run, unit, memory, now);
+            match health {
+                Health::Known(health, again) => {
+                    report(memory, epoch, VmReport::Running { generation, health }, again)
+                }
+                Health::AskChecks => Step::Do(Action::Probe(Box::new(run.clone()))),
+            }
+        }
+    }
+}
+
+enum Health {
+    Known(HealthStatus, Option<BootMillis>),
+    AskChecks,
+}
+
+fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMillis) -> Health {
+    let rules = &run.spec.health;
+    let started = memory.running.map_or(now, |started| started.at);
+    let deadline = BootMillis(started.0.saturating_add(rules.deadline_ms));
+    // What is not healthy yet is pending until its deadline and unhealthy after it.
+    let not_yet = |reason: &str, again: Option<BootMillis>| {
+        if now < deadline {
+            let again = again.map_or(deadline, |at| at.min(deadline));
+            return Health::Known(HealthStatus::Pending, Some(again));
+        }
+        Health::Known(
+            HealthStatus::Unhealthy {
+                reason: reason.to_owned(),
+            },
+            again,
+        )
+    };
+    let spell = memory.active.filter(|_| unit.state == UnitState::Active);
+    let Some(spell) = spell else {
+        return not_yet("it was not up within its deadline", None);
+    };
+    let steady = BootMillis(spell.since.0.saturating_add(rules.active_for_ms));
+    if !run.spec.notify && now < steady {
+        return not_yet("it did not stay up long enough within its deadline", Some(steady));
+    }
+    if rules.checks.is_empty() {
+        return Health::Known(HealthStatus::Healthy, None);
+    }
+    match &memory.checks {
+        Checks::Passed => Health::Known(HealthStatus::Healthy, None),
+        Checks::NotAsked => Health::AskChecks,
+        Checks::Failed { at, .. } if now.since(*at) >= PROBE_EVERY_MS => Health::AskChecks,
+        Checks::Failed { reason, at } => not_yet(reason, Some(BootMillis(at.0 + PROBE_EVERY_MS))),
+    }
+}
+
+/// Reports what the servers do not know yet.
+fn report(memory: &VmMemory, epoch: Epoch, report: VmReport, again: Option<BootMillis>) -> Step {
+    let known = memory
+        .acknowledged
+        .as_ref()
+        .is_some_and(|(at, what)| *at == epoch && *what == report);
+    if known {
+        Step::Wait(again)
+    } else {
+        Step::Do(Action::Report { epoch, report })
+    }
+}
+
+/// The generations whose roots the host may drop: neither kept nor running.
+#[must_use]
+pub fn stale_generations(
+    rooted: &BTreeSet<(VmId, GenerationNumber)>,
+    granted: &AssignmentSet,
+    units: &BTreeMap<VmId, ObservedUnit>,
+    memory: &BTreeMap<VmId, VmMemory>,
+) -> Vec<(VmId, GenerationNumber)> {
+    let kept = |(vm, generation): &&(VmId, GenerationNumber)| {
+        let retained = granted
+            .retained
+            .get(vm)
+            .is_some_and(|kept| kept.contains(generation));
+        let runs = units.contains_key(vm) || memory.get(vm).is_some_and(|memory| memory.work == Work::Busy);
+        retained || runs
+    };
+    rooted.iter().filter(|root| !kept(root)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The cluster's state: what every server holds in memory, equal on all at the same log position.
+//!
+//! Owns: the shape of the state and questions about it. Changes are made by [`crate::apply`] alone.
+//! Only ordered maps are used, so that iterating gives the same order everywhere.
+
+mod event;
+mod node;
+mod request;
+mod vm;
+
+use std::collections::BTreeMap;
+
+use blixard_types::{ClusterId, Incarnation, LogPosition, NodeId, NodeName, Sha256Hash, Spec, VmId};
+use serde::{Deserialize, Serialize};
+
+pub use event::{EVENTS_KEPT, Event, EventKind, EventLog};
+pub use node::{CPU_OVERCOMMIT, Node, NodeFacts, Resource, Role, Roles, Session, Shortage};
+pub use request::{REQUESTS_KEPT, RequestLog};
+pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Run, SourceId};
+pub use vm::{SourceIdError, Unplaced, Vm, VmReport};
+
+/// Everything that is replicated.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterState {
+    /// Who the cluster is; absent before the first command.
+    pub identity: Option<Identity>,
+    /// The last entry that is part of this state.
+    pub applied: LogPosition,
+    /// The machines.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The vms.
+    pub vms: BTreeMap<VmId, Vm>,
+    /// The specs that generations refer to, by content.
+    pub specs: BTreeMap<Sha256Hash, Spec>,
+    /// The outcomes of the newest calls.
+    pub requests: RequestLog,
+    /// The newest events.
+    pub events: EventLog,
+}
+
+/// Who a cluster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// How often it was recovered or restored, from 1.
+    pub incarnation: Incarnation,
+}
+
+/// What placed vms take of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Memory of guests and hypervisors, in MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub vcpus: u64,
+}
+
+impl ClusterState {
+    /// The cluster's incarnation; 0 before it has an identity.
+    pub fn incarnation(&self) -> Incarnation {
+        self.identity
+            .map_or(Incarnation(0), |identity| identity.incarnation)
+    }
+
+    /// The spec of a vm's target generation.
+    pub fn target_spec(&self, vm: &Vm) -> Option<&Spec> {
+        self.specs.get(&vm.target_generation()?.spec)
+    }
+
+    /// The node of this name.
+    pub fn node_by_name(&self, name: &NodeName) -> Option<(NodeId, &Node)> {
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.name == *name)
+            .map(|(&id, node)| (id, node))
+    }
+
+    /// What the vms that are placed on a host take of it.
+    pub fn usage(&self, host: NodeId) -> Usage {
+        let placed = self.vms.values().filter(|vm| vm.run.host() == Some(host));
+        placed
+            .filter_map(|vm| self.target_spec(vm))
+            .fold(Usage::default(), |sum, spec| Usage {
+                memory_mib: sum.memory_mib + spec.resources.memory_mib + spec.resources.overhead_mib,
+                vcpus: sum.vcpus + u64::from(spec.resources.vcpus),
+            })
+    }
+}

@@ -1,0 +1,74 @@
+//! The newest changes, as part of the state, so that any server can serve a watcher.
+
+use std::collections::VecDeque;
+
+use blixard_types::{Epoch, GenerationNumber, NodeId, NodeName, Revision, VmId};
+use serde::{Deserialize, Serialize};
+
+use super::{Desired, Phase};
+use crate::ports::UnixMillis;
+
+/// Events kept. A watcher further behind lists anew.
+pub const EVENTS_KEPT: usize = 1000;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Event {
+    /// The change it belongs to.
+    pub revision: Revision,
+    /// When the leader proposed that.
+    pub at: UnixMillis,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the commands that make the events"
+)]
+pub enum EventKind {
+    /// A node was added or changed.
+    NodeRegistered { node: NodeId, name: NodeName },
+    /// A daemon started on a node.
+    SessionOpened { node: NodeId },
+    /// A vm has a new generation.
+    GenerationAdded { vm: VmId, generation: GenerationNumber },
+    /// A vm was started or stopped by someone.
+    DesiredSet { vm: VmId, desired: Desired },
+    /// A vm was placed.
+    Placed { vm: VmId, node: NodeId, epoch: Epoch },
+    /// A placement has come further.
+    PhaseReached { vm: VmId, epoch: Epoch, phase: Phase },
+    /// A host has stopped a vm.
+    Stopped { vm: VmId, epoch: Epoch },
+    /// A vm has failed.
+    Failed { vm: VmId, epoch: Epoch, reason: String },
+    /// A vm is to go.
+    DeletionRequested { vm: VmId },
+    /// A vm is gone.
+    Deleted { vm: VmId },
+}
+
+/// The newest events, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventLog(VecDeque<Event>);
+
+impl EventLog {
+    /// Adds one, and forgets the oldest when there are too many.
+    pub(crate) fn push(&mut self, event: Event) {
+        if self.0.len() == EVENTS_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(event);
+    }
+
+    /// The events, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,129 @@
+//! A machine of the cluster.
+
+use std::collections::BTreeSet;
+
+use blixard_types::{DaemonId, NodeName, Revision, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::Usage;
+
+/// Virtual processors placed per processor of a host, at most. OpenStack's default ratio; most guests
+/// idle most of the time.
+pub const CPU_OVERCOMMIT: u64 = 16;
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Holds the log and serves the API.
+    Server,
+    /// Runs vms.
+    Host,
+    /// Evaluates and builds.
+    Builder,
+}
+
+/// The roles of a node.
+pub type Roles = BTreeSet<Role>;
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// What it is for.
+    pub roles: Roles,
+    /// Its running daemon; absent until one has spoken.
+    pub session: Option<Session>,
+}
+
+/// One daemon process of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Session {
+    /// The daemon.
+    pub daemon: DaemonId,
+    /// The kernel's boot id.
+    pub boot: String,
+    /// What the machine is.
+    pub facts: NodeFacts,
+    /// When it was opened.
+    pub opened: Revision,
+}
+
+/// What a machine is, as its daemon finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeFacts {
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The platform in Nix's words, `x86_64-linux`.
+    pub system: String,
+    /// Whether guests boot with hardware virtualisation.
+    pub kvm: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The version of Blixard.
+    pub version: String,
+}
+
+impl NodeFacts {
+    /// Whether a vm of this spec fits beside what is there, or what it lacks.
+    ///
+    /// # Errors
+    /// The first resource that does not suffice.
+    pub fn fits(&self, used: Usage, spec: &Spec) -> Result<(), Shortage> {
+        let needed = spec.resources.memory_mib + spec.resources.overhead_mib;
+        let free = self.memory_mib.saturating_sub(used.memory_mib);
+        if needed > free {
+            return Err(Shortage {
+                resource: Resource::MemoryMib,
+                needed,
+                free,
+            });
+        }
+        let needed = u64::from(spec.resources.vcpus);
+        let free = (u64::from(self.cpus) * CPU_OVERCOMMIT).saturating_sub(used.vcpus);
+        if needed > free {
+            return Err(Shortage {
+                resource: Resource::Vcpus,
+                needed,
+                free,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Something a host has too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("needs {needed} {resource}, {free} free")]
+pub struct Shortage {
+    /// Of what.
+    pub resource: Resource,
+    /// How much the vm needs.
+    pub needed: u64,
+    /// How much is free.
+    pub free: u64,
+}
+
+/// Something that vms take of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    /// Memory.
+    MemoryMib,
+    /// Virtual processors.
+    Vcpus,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::MemoryMib => "MiB of memory",
+            Self::Vcpus => "vcpus",
+        })
+    }
+}

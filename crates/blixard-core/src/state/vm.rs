@@ -1,0 +1,255 @@
+//! A vm: its generations, what is wanted of it, and where it is in its life.
+//!
+//! ```text
+//!            Place(e + 1)             Report(Starting)             Report(Running)
+//! Unplaced ───────────────▶ Placed(e) ───────────────▶ Starting ───────────────▶ Running
+//!    ▲                        │                            │                        │
+//!    └────────────────────────┴── Report(Stopped | Failed) ┴────────────────────────┘
+//! ```
+//!
+//! `Stopped` and `Failed` end an epoch for good: after them the vm runs again only by a new placement.
+//! So no late report can be taken for one of a placement that came after it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use blixard_types::{ClosureRef, DeploymentId, Epoch, GenerationNumber, NodeId, Sha256Hash, StorePath};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::UnixMillis;
+
+/// Generations kept of each vm; older ones are forgotten, with their roots.
+pub const GENERATIONS_KEPT: usize = 10;
+
+/// A vm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vm {
+    /// The flake that defines it.
+    pub source: SourceId,
+    /// What is wanted; a deployment never changes it.
+    pub desired: Desired,
+    /// Whether it goes away once it has stopped.
+    pub deletion: Deletion,
+    /// The newest generations.
+    pub generations: BTreeMap<GenerationNumber, Generation>,
+    /// The generation it should run.
+    pub target: GenerationNumber,
+    /// Where it is in its life.
+    pub run: Run,
+    /// Its newest epoch; 0 if it was never placed.
+    pub last_epoch: Epoch,
+    /// The host it was placed on last.
+    pub last_host: Option<NodeId>,
+    /// Epochs in a row that ended in failure without the vm having been healthy.
+    pub failures: u32,
+}
+
+impl Vm {
+    /// The generation it should run.
+    pub fn target_generation(&self) -> Option<&Generation> {
+        self.generations.get(&self.target)
+    }
+
+    /// Whether it should run somewhere.
+    pub fn wanted(&self) -> bool {
+        self.desired == Desired::Running && self.deletion == Deletion::Keep
+    }
+}
+
+/// What is wanted of a vm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Desired {
+    /// It runs.
+    Running,
+    /// It does not.
+    Stopped,
+}
+
+/// Whether a vm goes away once it has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deletion {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Requested,
+}
+
+/// One (closure reference, spec) of a vm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Generation {
+    /// The runner's closure.
+    pub closure: ClosureRef,
+    /// The digest of its spec, a key of the state's specs.
+    pub spec: Sha256Hash,
+    /// The runner's derivation.
+    pub drv: StorePath,
+    /// The platform, `x86_64-linux`.
+    pub system: String,
+    /// The deployment that introduced it.
+    pub deployment: DeploymentId,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// Where a vm is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Run {
+    /// On no host: it may be placed.
+    Unplaced {
+        /// Why it is on none.
+        why: Unplaced,
+    },
+    /// On a host, which alone may run it.
+    Placed {
+        /// The host.
+        node: NodeId,
+        /// The placement.
+        epoch: Epoch,
+        /// How far it has come.
+        phase: Phase,
+    },
+}
+
+impl Run {
+    /// The host, if it is placed.
+    pub fn host(&self) -> Option<NodeId> {
+        match self {
+            Self::Placed { node, .. } => Some(*node),
+            Self::Unplaced { .. } => None,
+        }
+    }
+}
+
+/// Why a vm is on no host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unplaced {
+    /// It is new.
+    New,
+    /// Its host has stopped it.
+    Stopped,
+    /// It ended by itself, or could not be started.
+    Failed {
+        /// What happened, in the host's words.
+        reason: String,
+        /// When.
+        at: UnixMillis,
+        /// What it was to run.
+        generation: GenerationNumber,
+    },
+}
+
+/// How far a placement has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The host has not spoken of it.
+    Assigned,
+    /// The host fetches and starts it.
+    Starting {
+        /// What it starts.
+        generation: GenerationNumber,
+    },
+    /// Its hypervisor runs.
+    Running {
+        /// What it runs.
+        generation: GenerationNumber,
+        /// How it does.
+        health: HealthStatus,
+    },
+}
+
+/// Whether a running vm does what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthStatus {
+    /// Not known yet.
+    Pending,
+    /// It was READY or long enough active, and all checks passed.
+    Healthy,
+    /// It was not so within its deadline.
+    Unhealthy {
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// What a host says of a vm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmReport {
+    /// It fetches and starts this generation.
+    Starting {
+        /// What it starts.
+        generation: GenerationNumber,
+    },
+    /// The hypervisor runs.
+    Running {
+        /// What it runs.
+        generation: GenerationNumber,
+        /// How it does.
+        health: HealthStatus,
+    },
+    /// It was stopped as told; no process of it is left.
+    Stopped,
+    /// It ended by itself or could not be started; no process of it is left.
+    Failed {
+        /// What it was to run.
+        generation: GenerationNumber,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A stable id of the flake that defines a vm: its reference without what changes from commit to
+/// commit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SourceId(String);
+
+/// A text that cannot be the id of a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a source id has 1 to {max} bytes and no control characters", max = SourceId::MAX_BYTES)]
+pub struct SourceIdError;
+
+impl SourceId {
+    /// Longest id in bytes.
+    pub const MAX_BYTES: usize = 512;
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = SourceIdError;
+
+    fn from_str(text: &str) -> Result<Self, SourceIdError> {
+        let fits = (1..=Self::MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(SourceIdError)
+        }
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceId {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,191 @@
+//! What systemd is told: the transient unit that runs one generation of a vm.
+
+use std::collections::BTreeMap;
+
+use blixard_types::spec::{InterfaceKind, KvmUse, OnPartition, VmKind};
+use blixard_types::unit::{RunUnitName, tenant_keep_slice, tenant_slice};
+use blixard_types::{Epoch, Spec, VmId};
+
+use crate::assignment::RunIntent;
+use crate::ports::units::{Readiness, RestartPolicy, TransientUnit};
+
+/// The environment variable that names the vm, `tenant/name`.
+pub const ENV_VM: &str = "BLIXARD_VM";
+/// The environment variable with the generation that runs.
+pub const ENV_GENERATION: &str = "BLIXARD_GENERATION";
+/// The environment variable with the placement's epoch.
+pub const ENV_EPOCH: &str = "BLIXARD_EPOCH";
+/// The environment variable with the directory for sockets; empty at each start.
+pub const ENV_RUNTIME_DIR: &str = "BLIXARD_RUNTIME_DIR";
+/// The environment variable with the directory for what outlives a start.
+pub const ENV_STATE_DIR: &str = "BLIXARD_STATE_DIR";
+
+/// The runner's program, below its store path.
+pub const RUN_PROGRAM: &str = "bin/microvm-run";
+
+/// How long a stop may take. A stop is a SIGKILL; what takes time is the kernel freeing the guest's
+/// memory, about 0.2 s per GiB.
+const STOP_TIMEOUT_MS: u64 = 20_000;
+/// How long systemd may take to execute a runner that does not notify.
+const EXEC_TIMEOUT_MS: u64 = 90_000;
+/// Threads and processes of a hypervisor: some per vcpu and per disk, and QEMU's pool of 64.
+const TASKS_MAX: u64 = 1024;
+
+/// Where a host keeps what belongs to vms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostLayout {
+    /// What outlives a start, absolute.
+    pub state_dir: String,
+    /// What does not, absolute, below `/run`, and not below the daemon's own directory there, which
+    /// systemd removes when the daemon stops.
+    pub runtime_dir: String,
+}
+
+impl Default for HostLayout {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/blixard".to_owned(),
+            runtime_dir: "/run/blixard-vms".to_owned(),
+        }
+    }
+}
+
+impl HostLayout {
+    /// The directory a vm's runner is started in.
+    pub fn vm_state_dir(&self, vm: &VmId) -> String {
+        format!("{}/vms/{}/{}", self.state_dir, vm.tenant(), vm.name())
+    }
+
+    /// The directory for a vm's sockets.
+    pub fn vm_runtime_dir(&self, vm: &VmId) -> String {
+        format!("{}/{}/{}", self.runtime_dir, vm.tenant(), vm.name())
+    }
+}
+
+/// The unit that runs this generation at this epoch.
+#[must_use]
+pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -> TransientUnit {
+    let spec = &run.spec;
+    let (working_directory, runtime_directory) = (layout.vm_state_dir(vm), layout.vm_runtime_dir(vm));
+    TransientUnit {
+        name: RunUnitName::of(vm),
+        description: format!("Blixard microVM {vm}, generation {}", run.generation),
+        slice: match spec.placement.on_partition {
+            OnPartition::Stop => tenant_slice(vm.tenant()),
+            OnPartition::Keep => tenant_keep_slice(vm.tenant()),
+        },
+        argv: vec![format!("{}/{RUN_PROGRAM}", run.closure.root)],
+        environment: BTreeMap::from([
+            (ENV_VM.to_owned(), vm.to_string()),
+            (ENV_GENERATION.to_owned(), run.generation.to_string()),
+            (ENV_EPOCH.to_owned(), epoch.to_string()),
+            (ENV_RUNTIME_DIR.to_owned(), runtime_directory.clone()),
+            (ENV_STATE_DIR.to_owned(), working_directory.clone()),
+        ]),
+        working_directory,
+        runtime_directory,
+        readiness: if spec.notify {
+            Readiness::Notified
+        } else {
+            Readiness::Executed
+        },
+        start_timeout_ms: if spec.notify {
+            spec.health.deadline_ms
+        } else {
+            EXEC_TIMEOUT_MS
+        },
+        stop_timeout_ms: STOP_TIMEOUT_MS,
+        restart: restart(spec),
+        memory_max: (spec.resources.memory_mib + spec.resources.overhead_mib) << 20,
+        tasks_max: TASKS_MAX,
+        devices: devices(spec),
+        writable: Vec::new(),
+    }
+}
+
+fn restart(spec: &Spec) -> RestartPolicy {
+    match spec.kind {
+        VmKind::Service => RestartPolicy::Always {
+            delay_ms: spec.restart.delay_ms,
+            burst: spec.restart.burst,
+            within_ms: spec.restart.within_ms,
+        },
+        VmKind::Task => RestartPolicy::Never,
+    }
+}
+
+fn devices(spec: &Spec) -> Vec<String> {
+    let on_host = |kind| matches!(kind, InterfaceKind::Tap | InterfaceKind::Macvtap);
+    let networked = spec.interfaces.iter().any(|interface| on_host(interface.kind));
+    let wanted = [
+        (spec.kvm != KvmUse::Unused, "/dev/kvm"),
+        (networked, "/dev/net/tun"),
+        (networked, "/dev/vhost-net"),
+        (spec.vsock_cid.is_some(), "/dev/vhost-vsock"),
+    ];
+    wanted
+        .iter()
+        .filter(|(needed, _)| *needed)
+        .map(|(_, device)| (*device).to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use blixard_types::{GenerationNumber, Manifest, PathRecord, Sha256Hash, StorePath};
+
+    use super::*;
+
+    fn intent(spec: Spec) -> RunIntent {
+        let root: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner"
+            .parse()
+            .unwrap();
+        let nar_hash = Sha256Hash::of(b"runner");
+        let record = PathRecord {
+            path: root.clone(),
+            nar_hash,
+            nar_size: 1,
+            references: [].into(),
+        };
+        let closure = Manifest::new(root, vec![record]).unwrap().closure_ref().unwrap();
+        RunIntent {
+            generation: GenerationNumber(3),
+            closure,
+            spec,
+        }
+    }
+
+    #[test]
+    fn a_vm_runs_in_its_tenants_slice_with_its_placement_recorded() {
+        let unit = run_unit(
+            &"a-b/web".parse().unwrap(),
+            Epoch(2),
+            &intent(Spec::minimal(1, 128)),
+            &HostLayout::default(),
+        );
+        insta::assert_debug_snapshot!(unit, @"");
+    }
+
+    #[test]
+    fn a_vm_that_is_kept_in_a_partition_is_not_below_the_slice_that_the_fence_kills() {
+        let mut spec = Spec::minimal(1, 128);
+        spec.placement.on_partition = OnPartition::Keep;
+        let unit = run_unit(
+            &"web".parse().unwrap(),
+            Epoch(1),
+            &intent(spec),
+            &HostLayout::default(),
+        );
+        assert_eq!(unit.slice, "blixardkeep-default.slice");
+    }
+
+    #[test]
+    fn the_runtime_directory_of_a_vm_outlives_the_daemons_own() {
+        let layout = HostLayout::default();
+        assert!(
+            !layout
+                .vm_runtime_dir(&"web".parse().unwrap())
+                .starts_with("/run/blixard/")
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Conversions: words that several messages share.
+
+pub(crate) mod cluster;
+pub(crate) mod command;
+pub(crate) mod deploy;
+pub(crate) mod host;
+pub(crate) mod outcome;
+pub(crate) mod vm;
+
+use blixard_core::state::{HealthStatus, NodeFacts, Role, Roles, VmReport};
+use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
+
+use crate::v1;
+
+/// A message that does not say what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ConvertError {
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl ConvertError {
+    pub(crate) fn missing(field: &'static str) -> Self {
+        Self {
+            field,
+            problem: "is missing".to_owned(),
+        }
+    }
+
+    pub(crate) fn of(field: &'static str, problem: impl ToString) -> Self {
+        Self {
+            field,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl From<ConvertError> for tonic::Status {
+    fn from(error: ConvertError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+/// The 16 bytes of an id.
+///
+/// # Errors
+/// When there are not 16.
+pub fn random_id(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], ConvertError> {
+    bytes
+        .try_into()
+        .map_err(|_| ConvertError::of(field, format!("expected 16 bytes, got {}", bytes.len())))
+}
+
+/// A vm by name.
+///
+/// # Errors
+/// When the text is no name.
+pub fn vm_id(text: &str) -> Result<VmId, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of("vm", error))
+}
+
+pub(crate) fn store_path(field: &'static str, text: &str) -> Result<StorePath, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of(field, error))
+}
+
+fn hash(field: &'static str, bytes: &[u8]) -> Result<Sha256Hash, ConvertError> {
+    let bytes = bytes.try_into();
+    bytes
+        .map(Sha256Hash)
+        .map_err(|_| ConvertError::of(field, "expected 32 bytes"))
+}
+
+fn hash_bytes(hash: Sha256Hash) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&hash.0)
+}
+
+pub(crate) fn closure_to(closure: &ClosureRef) -> v1::ClosureRef {
+    v1::ClosureRef {
+        root: closure.root.to_string(),
+        nar_hash: hash_bytes(closure.nar_hash),
+        closure_digest: hash_bytes(closure.closure_digest),
+        path_count: closure.path_count,
+        nar_size: closure.nar_size,
+    }
+}
+
+pub(crate) fn closure_from(closure: Option<v1::ClosureRef>) -> Result<ClosureRef, ConvertError> {
+    let closure = closure.ok_or_else(|| ConvertError::missing("closure"))?;
+    Ok(ClosureRef {
+        root: store_path("closure.root", &closure.root)?,
+        nar_hash: hash("closure.nar_hash", &closure.nar_hash)?,
+        closure_digest: hash("closure.closure_digest", &closure.closure_digest)?,
+        path_count: closure.path_count,
+        nar_size: closure.nar_size,
+    })
+}
+
+pub(crate) fn spec_to(spec: &Spec) -> Result<String, ConvertError> {
+    spec.to_canonical_json()
+        .map_err(|error| ConvertError::of("spec", error))
+}
+
+pub(crate) fn spec_from(text: &str) -> Result<Spec, ConvertError> {
+    let json = serde_json::from_str(text).map_err(|error| ConvertError::of("spec", error))?;
+    Spec::from_json(&json).map_err(|error| ConvertError::of("spec", error))
+}
+
+pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
+    v1::NodeFacts {
+        cpus: facts.cpus,
+        memory_mib: facts.memory_mib,
+        system: facts.system.clone(),
+        kvm: facts.kvm,
+        kernel: facts.kernel.clone(),
+        version: facts.version.clone(),
+    }
+}
+
+pub(crate) fn facts_from(facts: Option<v1::NodeFacts>) -> Result<NodeFacts, ConvertError> {
+    let facts = facts.ok_or_else(|| ConvertError::missing("facts"))?;
+    let v1::NodeFacts {
+        cpus,
+        memory_mib,
+        system,
+        kvm,
+        kernel,
+        version,
+    } = facts;
+    Ok(NodeFacts {
+        cpus,
+        memory_mib,
+        system,
+        kvm,
+        kernel,
+        version,
+    })
+}
+
+pub(crate) fn role_to(role: Role) -> v1::Role {
+    match role {
+        Role::Server => v1::Role::Server,
+        Role::Host => v1::Role::Host,
+        Role::Builder => v1::Role::Builder,
+    }
+}
+
+pub(crate) fn roles_from(roles: &[i32]) -> Result<Roles, ConvertError> {
+    let role = |&number: &i32| match v1::Role::try_from(number) {
+        Ok(v1::Role::Server) => Ok(Role::Server),
+        Ok(v1::Role::Host) => Ok(Role::Host),
+        Ok(v1::Role::Builder) => Ok(Role::Builder),
+        Ok(v1::Role::Unspecified) | Err(_) => {
+            Err(ConvertError::of("roles", format!("unknown role {number}")))
+        }
+    };
+    roles.iter().map(role).collect()
+}
+
+pub(crate) fn health_to(health: &HealthStatus) -> (v1::Health, String) {
+    match health {
+        HealthStatus::Pending => (v1::Health::Pending, String::new()),
+        HealthStatus::Healthy => (v1::Health::Healthy, String::new()),
+        HealthStatus::Unhealthy { reason } => (v1::Health::Unhealthy, reason.clone()),
+    }
+}
+
+fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError> {
+    match v1::Health::try_from(health) {
+        Ok(v1::Health::Pending) => Ok(HealthStatus::Pending),
+        Ok(v1::Health::Healthy) => Ok(HealthStatus::Healthy),
+        Ok(v1::Health::Unhealthy) => Ok(HealthStatus::Unhealthy { reason }),
+        Ok(v1::Health::Unspecified) | Err(_) => {
+            Err(ConvertError::of("health", format!("unknown health {health}")))
+        }
+    }
+}
+
+pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
+    use v1::vm_report::{Failed, Report, Running, Starting, Stopped};
+    let report = match report {
+        VmReport::Starting { generation } => Report::Starting(Starting {
+            generation: generation.0,
+        }),
+        VmReport::Running { generation, health } => {
+            let (health, reason) = health_to(health);
+            Report::Running(Running {
+                generation: generation.0,
+                health: health.into(),
+                reason,
+            })
+        }
+        VmReport::Stopped => Report::Stopped(Stopped {}),
+        VmReport::Failed { generation, reason } => Report::Failed(Failed {
+            generation: generation.0,
+            reason: reason.clone(),
+        }),
+    };
+    v1::VmReport { report: Some(report) }
+}
+
+pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, ConvertError> {
+    use v1::vm_report::Report;
+    let report = report
+        .and_then(|report| report.report)
+        .ok_or_else(|| ConvertError::missing("report"))?;
+    Ok(match report {
+        Report::Starting(starting) => VmReport::Starting {
+            generation: GenerationNumber(starting.generation),
+        },
+        Report::Running(running) => VmReport::Running {
+            generation: GenerationNumber(running.generation),
+            health: health_from(running.health, running.reason)?,
+        },
+        Report::Stopped(_) => VmReport::Stopped,
+        Report::Failed(failed) => VmReport::Failed {
+            generation: GenerationNumber(failed.generation),
+            reason: failed.reason,
+        },
+    })
+}

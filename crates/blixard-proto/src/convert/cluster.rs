@@ -1,0 +1,38 @@
+//! Nodes as clients see them.
+
+use blixard_core::state::{ClusterState, Node};
+use blixard_types::NodeId;
+
+use super::{facts_to, role_to};
+use crate::v1;
+
+/// A node as clients see it.
+#[must_use]
+pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
+    let used = state.usage(id);
+    let state_of = match node.session {
+        Some(_) => v1::NodeState::Ready,
+        None => v1::NodeState::Joining,
+    };
+    v1::Node {
+        id: id.0,
+        name: node.name.to_string(),
+        roles: node.roles.iter().map(|&role| role_to(role).into()).collect(),
+        state: state_of.into(),
+        facts: node.session.as_ref().map(|session| facts_to(&session.facts)),
+        vms: state.vms.values().filter(|vm| vm.run.host() == Some(id)).count() as u64,
+        used_memory_mib: used.memory_mib,
+        used_vcpus: used.vcpus,
+    }
+}
+
+/// A role's name, as in the configuration.
+#[must_use]
+pub fn role_name(role: v1::Role) -> &'static str {
+    match role {
+        v1::Role::Unspecified => "unknown",
+        v1::Role::Server => "server",
+        v1::Role::Host => "host",
+        v1::Role::Builder => "builder",
+    }
+}

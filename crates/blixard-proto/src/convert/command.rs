@@ -1,0 +1,205 @@
+//! The encoding of what is in the log.
+
+use blixard_core::command::{Command, Deploy, Envelope, TakeOver, VmDefinition};
+use blixard_core::ports::UnixMillis;
+use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId};
+use prost::Message;
+
+use super::vm::{desired, desired_to};
+use super::{
+    ConvertError, closure_from, closure_to, facts_from, facts_to, random_id, report_from, report_to,
+};
+use super::{role_to, roles_from, spec_from, spec_to, store_path, vm_id};
+use crate::v1::{self, envelope};
+
+/// The version of the encoding that this program writes, and the newest it reads.
+pub const ENVELOPE_VERSION: u32 = 1;
+
+fn id(bytes: [u8; 16]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&bytes)
+}
+
+/// Encodes a log entry.
+///
+/// # Errors
+/// When a spec cannot be written as JSON, which does not happen for one that was parsed.
+pub fn encode_envelope(envelope: &Envelope) -> Result<Vec<u8>, ConvertError> {
+    let message = v1::Envelope {
+        version: ENVELOPE_VERSION,
+        request_id: id(envelope.request.0),
+        at_ms: envelope.at.0,
+        command: Some(command_to(&envelope.command)?),
+    };
+    Ok(message.encode_to_vec())
+}
+
+/// Decodes a log entry.
+///
+/// # Errors
+/// When it is of another version, holds an unknown command, or is no entry at all: the server that
+/// meets it has to stop.
+pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, ConvertError> {
+    let message = v1::Envelope::decode(bytes).map_err(|error| ConvertError::of("envelope", error))?;
+    if message.version != ENVELOPE_VERSION {
+        let problem = format!(
+            "version {} is unknown, this server reads {ENVELOPE_VERSION}",
+            message.version
+        );
+        return Err(ConvertError {
+            field: "envelope",
+            problem,
+        });
+    }
+    let unknown = || ConvertError::of("command", "is unknown to this server");
+    Ok(Envelope {
+        request: RequestId(random_id("request_id", &message.request_id)?),
+        at: UnixMillis(message.at_ms),
+        command: command_from(message.command.ok_or_else(unknown)?)?,
+    })
+}
+
+fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
+    use envelope::Command as To;
+    Ok(match command {
+        Command::InitCluster { cluster } => To::InitCluster(envelope::InitCluster {
+            cluster_id: id(cluster.0),
+        }),
+        Command::RegisterNode { node, name, roles } => To::RegisterNode(envelope::RegisterNode {
+            node: node.0,
+            name: name.to_string(),
+            roles: roles.iter().map(|&role| role_to(role).into()).collect(),
+        }),
+        Command::OpenSession {
+            node,
+            daemon,
+            boot,
+            facts,
+        } => To::OpenSession(envelope::OpenSession {
+            node: node.0,
+            daemon_id: id(daemon.0),
+            boot_id: boot.clone(),
+            facts: Some(facts_to(facts)),
+        }),
+        Command::Deploy(deploy) => To::Deploy(deploy_to(deploy)?),
+        Command::Place { vm, node, epoch } => To::Place(envelope::Place {
+            vm: vm.to_string(),
+            node: node.0,
+            epoch: epoch.0,
+        }),
+        Command::Report {
+            node,
+            daemon,
+            vm,
+            epoch,
+            report,
+        } => To::Report(envelope::Report {
+            node: node.0,
+            daemon_id: id(daemon.0),
+            vm: vm.to_string(),
+            epoch: epoch.0,
+            report: Some(report_to(report)),
+        }),
+        Command::SetDesired { vm, desired } => To::SetDesired(envelope::SetDesired {
+            vm: vm.to_string(),
+            desired: desired_to(*desired).into(),
+        }),
+        Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
+    })
+}
+
+fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
+    use envelope::Command as From;
+    Ok(match command {
+        From::InitCluster(init) => Command::InitCluster {
+            cluster: ClusterId(random_id("cluster_id", &init.cluster_id)?),
+        },
+        From::RegisterNode(register) => Command::RegisterNode {
+            node: NodeId(register.node),
+            name: register
+                .name
+                .parse()
+                .map_err(|error| ConvertError::of("name", error))?,
+            roles: roles_from(&register.roles)?,
+        },
+        From::OpenSession(open) => Command::OpenSession {
+            node: NodeId(open.node),
+            daemon: DaemonId(random_id("daemon_id", &open.daemon_id)?),
+            boot: open.boot_id,
+            facts: facts_from(open.facts)?,
+        },
+        From::Deploy(deploy) => Command::Deploy(deploy_from(deploy)?),
+        From::Place(place) => Command::Place {
+            vm: vm_id(&place.vm)?,
+            node: NodeId(place.node),
+            epoch: Epoch(place.epoch),
+        },
+        From::Report(report) => Command::Report {
+            node: NodeId(report.node),
+            daemon: DaemonId(random_id("daemon_id", &report.daemon_id)?),
+            vm: vm_id(&report.vm)?,
+            epoch: Epoch(report.epoch),
+            report: report_from(report.report)?,
+        },
+        From::SetDesired(set) => Command::SetDesired {
+            vm: vm_id(&set.vm)?,
+            desired: desired(set.desired)?,
+        },
+        From::DeleteVm(delete) => Command::DeleteVm {
+            vm: vm_id(&delete.vm)?,
+        },
+    })
+}
+
+fn deploy_to(deploy: &Deploy) -> Result<envelope::Deploy, ConvertError> {
+    let definition = |vm: &VmDefinition| {
+        Ok(envelope::VmDefinition {
+            vm: vm.vm.to_string(),
+            drv: vm.drv.to_string(),
+            system: vm.system.clone(),
+            closure: Some(closure_to(&vm.closure)),
+            spec: spec_to(&vm.spec)?,
+        })
+    };
+    Ok(envelope::Deploy {
+        deployment_id: id(deploy.deployment.0),
+        source: deploy.source.to_string(),
+        take_over: deploy.take_over == TakeOver::Allow,
+        vms: deploy
+            .vms
+            .iter()
+            .map(definition)
+            .collect::<Result<_, ConvertError>>()?,
+    })
+}
+
+fn deploy_from(deploy: envelope::Deploy) -> Result<Deploy, ConvertError> {
+    let definition = |vm: envelope::VmDefinition| {
+        Ok(VmDefinition {
+            vm: vm_id(&vm.vm)?,
+            drv: store_path("drv", &vm.drv)?,
+            system: vm.system,
+            closure: closure_from(vm.closure)?,
+            spec: spec_from(&vm.spec)?,
+        })
+    };
+    Ok(Deploy {
+        deployment: DeploymentId(random_id("deployment_id", &deploy.deployment_id)?),
+        source: deploy
+            .source
+            .parse()
+            .map_err(|error| ConvertError::of("source", error))?,
+        take_over: if deploy.take_over {
+            TakeOver::Allow
+        } else {
+            TakeOver::Refuse
+        },
+        vms: deploy
+            .vms
+            .into_iter()
+            .map(definition)
+            .collect::<Result<_, ConvertError>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

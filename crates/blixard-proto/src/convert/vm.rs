@@ -1,0 +1,116 @@
+//! Vms as clients see them.
+
+use blixard_core::schedule::WaitingOn;
+use blixard_core::state::{
+    ClusterState, Deletion, Desired, Generation, HealthStatus, Phase, Run, Unplaced, Vm,
+};
+use blixard_types::{GenerationNumber, VmId};
+
+use super::{ConvertError, closure_to, spec_to};
+use crate::v1::{self, VmStatus};
+
+/// What is wanted of a vm.
+///
+/// # Errors
+/// When the number means nothing.
+pub fn desired(number: i32) -> Result<Desired, ConvertError> {
+    match v1::Desired::try_from(number) {
+        Ok(v1::Desired::Running) => Ok(Desired::Running),
+        Ok(v1::Desired::Stopped) => Ok(Desired::Stopped),
+        Ok(v1::Desired::Unspecified) | Err(_) => {
+            Err(ConvertError::of("desired", format!("unknown value {number}")))
+        }
+    }
+}
+
+pub(crate) fn desired_to(desired: Desired) -> v1::Desired {
+    match desired {
+        Desired::Running => v1::Desired::Running,
+        Desired::Stopped => v1::Desired::Stopped,
+    }
+}
+
+/// A vm as clients see it. `waiting` is the scheduler's last word on it.
+///
+/// # Errors
+/// When its spec cannot be written as JSON, which does not happen for one that was parsed.
+pub fn vm_view(
+    state: &ClusterState,
+    id: &VmId,
+    vm: &Vm,
+    waiting: Option<&WaitingOn>,
+) -> Result<v1::Vm, ConvertError> {
+    let (status, reason) = status(vm, waiting);
+    let node = vm.run.host().or(vm.last_host).and_then(|id| state.nodes.get(&id));
+    Ok(v1::Vm {
+        vm: id.to_string(),
+        status: status.into(),
+        desired: desired_to(vm.desired).into(),
+        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
+        epoch: vm.last_epoch.0,
+        generation: vm.target.0,
+        running_generation: running_generation(vm).map(|generation| generation.0),
+        reason,
+        source: vm.source.to_string(),
+        generations: vm.generations.iter().map(generation_view).collect(),
+        spec: state
+            .target_spec(vm)
+            .map(spec_to)
+            .transpose()?
+            .unwrap_or_default(),
+        failures: vm.failures,
+    })
+}
+
+fn generation_view((number, generation): (&GenerationNumber, &Generation)) -> v1::Generation {
+    v1::Generation {
+        number: number.0,
+        closure: Some(closure_to(&generation.closure)),
+        drv: generation.drv.to_string(),
+        deployment_id: generation.deployment.to_string(),
+        at_ms: generation.at.0,
+    }
+}
+
+fn running_generation(vm: &Vm) -> Option<GenerationNumber> {
+    match &vm.run {
+        Run::Placed {
+            phase: Phase::Running { generation, .. },
+            ..
+        } => Some(*generation),
+        _ => None,
+    }
+}
+
+fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
+    let nothing = String::new();
+    if vm.deletion == Deletion::Requested {
+        return (VmStatus::Deleting, nothing);
+    }
+    let wanted = vm.desired == Desired::Running;
+    match &vm.run {
+        Run::Placed { .. } if !wanted => (VmStatus::Stopping, nothing),
+        Run::Placed {
+            phase: Phase::Assigned | Phase::Starting { .. },
+            ..
+        } => (VmStatus::Starting, nothing),
+        Run::Placed {
+            phase: Phase::Running { generation, health },
+            ..
+        } => match health {
+            // The old generation runs still: it is about to be replaced.
+            _ if *generation != vm.target => (VmStatus::Starting, nothing),
+            HealthStatus::Pending => (VmStatus::Running, nothing),
+            HealthStatus::Healthy => (VmStatus::Healthy, nothing),
+            HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
+        },
+        Run::Unplaced { .. } if !wanted => (VmStatus::Stopped, nothing),
+        Run::Unplaced {
+            why: Unplaced::Failed { reason, .. },
+        } => (VmStatus::Failed, reason.clone()),
+        Run::Unplaced { .. } => (
+            VmStatus::Pending,
+            waiting.map(ToString::to_string).unwrap_or_default(),
+        ),
+    }
+}
