@@ -1,1 +1,19 @@
-//! To be filled.
+//! systemd behind the ports of core: run units over D-Bus, their consoles from the journal.
+//!
+//! Owns: the connection to the system bus, the settings of a transient unit, the meaning of a
+//! unit's properties, one `journalctl` child per open log. Refuses to know: which vm should run,
+//! leases, generations beyond the number in a unit's environment. No type of D-Bus leaves it.
+
+mod bus;
+mod cgroup;
+mod error;
+mod journal;
+mod manager;
+mod observed;
+mod settings;
+mod start;
+mod stop;
+mod unit_path;
+
+pub use journal::Journalctl;
+pub use manager::Systemd;

@@ -1,0 +1,212 @@
+//! One live connection to systemd: the calls that run units need, each a method.
+//!
+//! Owns: names and shapes of D-Bus methods. Refuses to know: what a sequence of calls is for, and
+//! how a connection comes to be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::ser::Serialize;
+use systemd_zbus::{ManagerProxy, Mode};
+use zbus::Connection;
+use zbus::proxy::CacheProperties;
+use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Type};
+
+use super::jobs::{JobNews, Jobs, Ticket};
+use super::signal::{BUS, RULES, SYSTEMD};
+use crate::error::CallError;
+use crate::observed::UnitProperties;
+use crate::settings::Setting;
+
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// An entry of `ListUnitsByPatterns`: name, description, load, active and sub state, followed unit,
+/// object path, job id, job type, job path. Read as text: a state that a newer systemd invents must
+/// not make the whole list unreadable.
+type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+/// The object path of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JobPath(String);
+
+impl JobPath {
+    /// systemd ends the path with the job's number.
+    fn id(&self) -> Option<u32> {
+        self.0.rsplit('/').next()?.parse().ok()
+    }
+}
+
+/// What the end of a job was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// Heard: `done`, `failed` …
+    Result(String),
+    /// It has ended while nobody could hear it.
+    Unheard,
+}
+
+/// A connection with its waiters.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    connection: Connection,
+    manager: ManagerProxy<'static>,
+    jobs: Arc<Jobs>,
+}
+
+impl Link {
+    pub(super) async fn new(connection: Connection) -> Result<Self, CallError> {
+        let manager = ManagerProxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let jobs = Arc::new(Jobs::new());
+        Ok(Self {
+            connection,
+            manager,
+            jobs,
+        })
+    }
+
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Asks the bus for the signals of systemd, and says who systemd is on the bus.
+    pub(super) async fn listen(&self) -> Result<String, CallError> {
+        for rule in RULES {
+            let () = self
+                .call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", &rule)
+                .await?;
+        }
+        self.subscribe().await?;
+        self.call(BUS, "/org/freedesktop/DBus", BUS, "GetNameOwner", &SYSTEMD)
+            .await
+    }
+
+    /// Asks systemd to send signals at all; it sends none while nobody has asked.
+    pub(super) async fn subscribe(&self) -> Result<(), CallError> {
+        match self.manager.subscribe().await.map_err(CallError::from) {
+            Err(CallError::AlreadySubscribed) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Registers for the end of a job of this unit, before it is made.
+    pub(crate) fn expect_job(&self, unit: &str) -> Ticket {
+        self.jobs.expect(unit)
+    }
+
+    pub(crate) async fn start_transient(
+        &self,
+        unit: &str,
+        settings: &[Setting],
+    ) -> Result<JobPath, CallError> {
+        // `Mode::Fail`: a job that is queued for the unit already is not replaced.
+        let job = self.manager.start_transient_unit(unit, Mode::Fail, settings, &[]);
+        Ok(JobPath(job.await?.to_string()))
+    }
+
+    pub(crate) async fn stop(&self, unit: &str) -> Result<JobPath, CallError> {
+        let job = self.manager.stop_unit(unit, Mode::Replace).await?;
+        Ok(JobPath(job.to_string()))
+    }
+
+    pub(crate) async fn reset_failed(&self, unit: &str) -> Result<(), CallError> {
+        Ok(self.manager.reset_failed_unit(unit).await?)
+    }
+
+    /// Waits for the end of a job, heard or not.
+    pub(crate) async fn job_end(&self, ticket: &mut Ticket, job: &JobPath) -> Result<JobEnd, CallError> {
+        loop {
+            match ticket.news_of(&job.0).await {
+                JobNews::Ended(result) => return Ok(JobEnd::Result(result)),
+                JobNews::Doubt if self.has_job(job).await? => {}
+                JobNews::Doubt => return Ok(JobEnd::Unheard),
+                JobNews::Closed => {
+                    let reason = "the connection was lost while a job ran".to_owned();
+                    return Err(CallError::Unreachable { reason });
+                }
+            }
+        }
+    }
+
+    async fn has_job(&self, job: &JobPath) -> Result<bool, CallError> {
+        let Some(id) = job.id() else { return Ok(false) };
+        match self.manager.get_job(id).await.map_err(CallError::from) {
+            Ok(_) => Ok(true),
+            Err(CallError::NoSuchJob) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The properties of a unit, of all its interfaces; `None` if it is not loaded.
+    pub(crate) async fn unit(&self, name: &str) -> Result<Option<UnitProperties>, CallError> {
+        match self.manager.get_unit(name).await.map_err(CallError::from) {
+            Ok(path) => self.properties(&path).await,
+            Err(CallError::NoSuchUnit) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a unit of that name is loaded.
+    pub(crate) async fn is_loaded(&self, name: &str) -> Result<bool, CallError> {
+        match self.manager.get_unit(name).await.map_err(CallError::from) {
+            Ok(_) => Ok(true),
+            Err(CallError::NoSuchUnit) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Name and object path of the loaded units that match a shell pattern.
+    pub(crate) async fn units(&self, pattern: &str) -> Result<Vec<(String, OwnedObjectPath)>, CallError> {
+        let arguments = (Vec::<&str>::new(), vec![pattern]);
+        let listed: Vec<ListedUnit> = self
+            .call(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &arguments)
+            .await?;
+        Ok(listed.into_iter().map(|unit| (unit.0, unit.6)).collect())
+    }
+
+    /// The properties of the unit at this path, read at one instant; `None` if there is none.
+    pub(crate) async fn properties(
+        &self,
+        path: &OwnedObjectPath,
+    ) -> Result<Option<UnitProperties>, CallError> {
+        // The empty interface name stands for all interfaces.
+        let all: HashMap<String, OwnedValue> = self
+            .call(SYSTEMD, path, "org.freedesktop.DBus.Properties", "GetAll", &"")
+            .await?;
+        Ok(Some(UnitProperties::new(all)).filter(UnitProperties::is_loaded))
+    }
+
+    async fn call<B, R>(
+        &self,
+        destination: &str,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> Result<R, CallError>
+    where
+        B: Serialize + DynamicType,
+        R: DeserializeOwned + Type,
+    {
+        let reply = self
+            .connection
+            .call_method(Some(destination), path, Some(interface), method, body)
+            .await?;
+        Ok(reply.body().deserialize()?)
+    }
+}

@@ -1,0 +1,87 @@
+//! The port [`UnitManager`] by calls to systemd.
+//!
+//! Owns: the handle that others hold, and observation. Refuses to know: the connection's troubles,
+//! which come up as `Unreachable`.
+
+use blixard_core::ports::units::{ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager};
+use blixard_core::ports::{BoxFuture, BoxStream};
+use blixard_types::unit::RunUnitName;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::bus::Bus;
+use crate::error::CallError;
+use crate::{start, stop};
+
+const OBSERVE: &str = "observe";
+
+/// What observation asks for: the run units of vms.
+const RUN_UNITS: &str = "blixard-vm-*-run.service";
+
+/// Property reads under way at once: enough to keep PID 1 busy, few enough to leave others room.
+const READS_AT_ONCE: usize = 16;
+
+/// systemd, over the system bus.
+#[derive(Debug)]
+pub struct Systemd {
+    bus: Bus,
+}
+
+impl Systemd {
+    /// Connects to systemd over the system bus. A connection that is lost later is made again in
+    /// the background; until then operations fail with [`UnitError::Unreachable`].
+    pub async fn connect() -> Result<Self, UnitError> {
+        let bus = Bus::connect()
+            .await
+            .map_err(|error| error.during("connect to", "the system bus"))?;
+        Ok(Self { bus })
+    }
+
+    async fn observe_units(&self) -> Result<Vec<ObservedUnit>, UnitError> {
+        let link = self.bus.link()?;
+        let during = |error: CallError| error.during(OBSERVE, RUN_UNITS);
+        let units = link.units(RUN_UNITS).await.map_err(during)?;
+        let vms = units.into_iter().filter_map(|(name, path)| {
+            let vm = RunUnitName::vm(&name);
+            if vm.is_none() {
+                tracing::warn!(unit = name, "a unit is named like a vm's but is no vm's");
+            }
+            Some((vm?, path))
+        });
+        stream::iter(vms)
+            .map(|(vm, path)| {
+                let link = &link;
+                async move { Ok(link.properties(&path).await?.map(|unit| unit.observed(vm))) }
+            })
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(|unit| async move { Ok(unit) })
+            .try_collect()
+            .await
+            .map_err(during)
+    }
+}
+
+impl UnitManager for Systemd {
+    fn start(&self, unit: TransientUnit) -> BoxFuture<'_, Result<(), UnitError>> {
+        Box::pin(async move { start::start(&self.bus, &unit).await })
+    }
+
+    fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>> {
+        Box::pin(async move { stop::stop(&self.bus.link()?, unit.as_str()).await })
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
+        Box::pin(self.observe_units())
+    }
+
+    fn changes(&self) -> BoxStream<'static, UnitChange> {
+        let changes = self.bus.changes();
+        Box::pin(stream::unfold(changes, |mut changes| async move {
+            match changes.recv().await {
+                Ok(change) => Some((change, changes)),
+                Err(RecvError::Lagged(_)) => Some((UnitChange::Any, changes)),
+                Err(RecvError::Closed) => None,
+            }
+        }))
+    }
+}

@@ -1,0 +1,156 @@
+//! A transient unit as the list of properties that `StartTransientUnit` takes.
+//!
+//! Owns: which systemd setting each field of [`TransientUnit`] becomes, and the sandbox that every
+//! unit gets. Pure. Refuses to know: the bus. Settings are described in systemd.exec(5),
+//! systemd.service(5), systemd.kill(5) and systemd.resource-control(5).
+
+use blixard_core::ports::units::{Readiness, RestartPolicy, TransientUnit};
+use zbus::zvariant::Value;
+
+/// One property: its name and its value.
+pub(crate) type Setting = (&'static str, Value<'static>);
+
+/// `SIGKILL`: a hypervisor that is to stop has been asked before; this is the fence.
+const SIGKILL: i32 = 9;
+
+/// `RLIM_INFINITY`.
+const UNLIMITED: u64 = u64::MAX;
+
+/// Why a unit cannot be written as properties.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadUnit {
+    /// Nothing to execute.
+    #[error("it has no program")]
+    NoProgram,
+    /// `RuntimeDirectory=` is relative to `/run` and has no `..`.
+    #[error("its runtime directory {0} is not below /run")]
+    RuntimeDirectory(String),
+}
+
+/// All properties of a unit, in a fixed order.
+pub(crate) fn settings(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
+    let mut all = program(unit)?;
+    all.extend(directories(unit)?);
+    all.extend(lifecycle(unit));
+    all.extend(restart(unit.restart));
+    all.extend(limits(unit));
+    all.extend(sandbox());
+    Ok(all)
+}
+
+fn program(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
+    let path = unit.argv.first().ok_or(BadUnit::NoProgram)?;
+    // `ExecStart` would have systemd replace `$NAME` in the arguments.
+    let flags = vec!["no-env-expand".to_owned()];
+    let environment: Vec<String> = unit
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    Ok(vec![
+        ("Description", unit.description.clone().into()),
+        ("Slice", unit.slice.clone().into()),
+        (
+            "ExecStartEx",
+            vec![(path.clone(), unit.argv.clone(), flags)].into(),
+        ),
+        ("Environment", environment.into()),
+        ("StandardOutput", "journal".into()),
+        ("StandardError", "journal".into()),
+        ("SyslogIdentifier", unit.name.to_string().into()),
+    ])
+}
+
+fn directories(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
+    let mut writable = vec![unit.working_directory.clone(), unit.runtime_directory.clone()];
+    writable.extend(unit.writable.iter().cloned());
+    Ok(vec![
+        ("WorkingDirectory", unit.working_directory.clone().into()),
+        (
+            "RuntimeDirectory",
+            vec![below_run(&unit.runtime_directory)?].into(),
+        ),
+        ("RuntimeDirectoryMode", 0o700_u32.into()),
+        ("ReadWritePaths", writable.into()),
+    ])
+}
+
+/// The part of a directory's path after `/run/`.
+fn below_run(directory: &str) -> Result<String, BadUnit> {
+    directory
+        .strip_prefix("/run/")
+        .filter(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+        .map(str::to_owned)
+        .ok_or_else(|| BadUnit::RuntimeDirectory(directory.to_owned()))
+}
+
+fn lifecycle(unit: &TransientUnit) -> Vec<Setting> {
+    let mut settings = match unit.readiness {
+        Readiness::Executed => vec![("Type", "exec".into())],
+        Readiness::Notified => vec![("Type", "notify".into()), ("NotifyAccess", "all".into())],
+    };
+    settings.extend([
+        ("CollectMode", "inactive-or-failed".into()),
+        ("KillMode", "control-group".into()),
+        ("KillSignal", SIGKILL.into()),
+        ("SendSIGKILL", true.into()),
+        ("TimeoutStartUSec", microseconds(unit.start_timeout_ms).into()),
+        ("TimeoutStopUSec", microseconds(unit.stop_timeout_ms).into()),
+    ]);
+    settings
+}
+
+fn restart(policy: RestartPolicy) -> Vec<Setting> {
+    match policy {
+        RestartPolicy::Never => vec![("Restart", "no".into())],
+        RestartPolicy::Always {
+            delay_ms,
+            burst,
+            within_ms,
+        } => vec![
+            ("Restart", "always".into()),
+            ("RestartUSec", microseconds(delay_ms).into()),
+            ("StartLimitBurst", burst.into()),
+            ("StartLimitIntervalUSec", microseconds(within_ms).into()),
+        ],
+    }
+}
+
+fn limits(unit: &TransientUnit) -> Vec<Setting> {
+    let devices: Vec<(String, String)> = unit
+        .devices
+        .iter()
+        .map(|device| (device.clone(), "rw".to_owned()))
+        .collect();
+    vec![
+        ("MemoryMax", unit.memory_max.into()),
+        ("TasksMax", unit.tasks_max.into()),
+        // Half a vm is none: what the kernel kills for want of memory, it kills as a whole.
+        ("OOMPolicy", "kill".into()),
+        // Guests with devices passed through lock all their memory; MemoryMax bounds it.
+        ("LimitMEMLOCK", UNLIMITED.into()),
+        // `closed` has null, zero, full, random, urandom, tty, ptmx and pts: what a console needs.
+        ("DevicePolicy", "closed".into()),
+        ("DeviceAllow", devices.into()),
+    ]
+}
+
+fn sandbox() -> Vec<Setting> {
+    vec![
+        ("NoNewPrivileges", true.into()),
+        ("PrivateTmp", true.into()),
+        ("ProtectHome", "yes".into()),
+        ("ProtectSystem", "strict".into()),
+        ("ProtectKernelTunables", true.into()),
+        ("ProtectKernelModules", true.into()),
+        ("ProtectControlGroups", true.into()),
+        ("RestrictSUIDSGID", true.into()),
+    ]
+}
+
+const fn microseconds(milliseconds: u64) -> u64 {
+    milliseconds.saturating_mul(1000)
+}
+
+#[cfg(test)]
+mod tests;

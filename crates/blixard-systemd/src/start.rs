@@ -1,0 +1,122 @@
+//! A start: directory, transient unit, job.
+//!
+//! Owns: the order of these, and that nothing is left of a unit that did not start. Refuses to
+//! know: why the unit should run.
+//!
+//! ```text
+//! directory ─▶ StartTransientUnit ─▶ job ─ done ─▶ started
+//!                │ UnitExists         └── else ─▶ stop what is left ─▶ Job { result }
+//!                └─ ended? forget it, once more │ else Refused
+//! ```
+
+use std::time::Duration;
+
+use blixard_core::ports::units::{TransientUnit, UnitError, UnitState};
+use tokio::time::timeout;
+
+use crate::bus::{Bus, JobEnd, JobPath, Link};
+use crate::error::CallError;
+use crate::settings::{Setting, settings};
+use crate::stop;
+
+const ACTION: &str = "start";
+
+/// systemd's word for a job that has done what it should.
+pub(crate) const DONE: &str = "done";
+
+/// How much longer than the unit's own limits its job may take: systemd may be busy with others.
+pub(crate) const JOB_MARGIN: Duration = Duration::from_secs(30);
+
+/// Starts a unit and waits for its job.
+pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitError> {
+    let name = unit.name.as_str();
+    let settings = settings(unit).map_err(|bad| UnitError::Refused {
+        action: ACTION,
+        unit: name.to_owned(),
+        reason: bad.to_string(),
+    })?;
+    make_directory(&unit.working_directory).await?;
+    let link = bus.link()?;
+    // A start that fails is followed by a stop, in systemd too.
+    let limit = Duration::from_millis(unit.start_timeout_ms.saturating_add(unit.stop_timeout_ms));
+    let result = match timeout(limit.saturating_add(JOB_MARGIN), run_job(&link, name, &settings)).await {
+        Ok(result) => result.map_err(|error| error.during(ACTION, name))?,
+        Err(_) => "timeout".to_owned(),
+    };
+    if result == DONE {
+        return Ok(());
+    }
+    // A restart policy would go on with what the caller takes for not started.
+    if let Err(error) = stop::stop(&link, name).await {
+        tracing::warn!(unit = name, %error, "what is left of a failed start is not stopped");
+    }
+    Err(UnitError::Job {
+        action: ACTION,
+        unit: name.to_owned(),
+        result,
+    })
+}
+
+/// Makes the start job and waits for its result.
+async fn run_job(link: &Link, name: &str, settings: &[Setting]) -> Result<String, CallError> {
+    let mut ticket = link.expect_job(name);
+    let job = make_job(link, name, settings).await?;
+    match link.job_end(&mut ticket, &job).await? {
+        JobEnd::Result(result) => Ok(result),
+        JobEnd::Unheard => {
+            let unit = link.unit(name).await?;
+            let is_active = unit.is_some_and(|unit| unit.state() == UnitState::Active);
+            Ok(if is_active { DONE } else { "unknown" }.to_owned())
+        }
+    }
+}
+
+/// Makes the start job; what is left of an ended unit of that name does not keep it from doing so.
+async fn make_job(link: &Link, name: &str, settings: &[Setting]) -> Result<JobPath, CallError> {
+    match link.start_transient(name, settings).await {
+        Err(CallError::UnitExists { reason }) => {
+            let unit = link.unit(name).await?;
+            let is_remnant = unit.is_none_or(|unit| matches!(unit.state(), UnitState::Ended { .. }));
+            if !is_remnant {
+                return Err(CallError::UnitExists { reason });
+            }
+            stop::forget(link, name).await?;
+            link.start_transient(name, settings).await
+        }
+        result => result,
+    }
+}
+
+/// Makes a directory that only its owner may enter, with its parents.
+async fn make_directory(path: &str) -> Result<(), UnitError> {
+    let mut builder = tokio::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).await.map_err(|cause| UnitError::Directory {
+        path: path.to_owned(),
+        cause,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_working_directory_is_made_for_its_owner_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("vms/acme/web");
+        make_directory(path.to_str().unwrap()).await.unwrap();
+        make_directory(path.to_str().unwrap()).await.unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().join("below").to_str().unwrap().to_owned();
+        let error = make_directory(&path).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot make the directory {path}"));
+    }
+}
