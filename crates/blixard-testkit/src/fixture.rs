@@ -1,0 +1,73 @@
+//! Flakes to deploy on test hosts: no inputs, no nixpkgs, no network.
+//!
+//! Each is a folder of `checks/fixtures/`; preparing one copies it to the host, and gives it the host's
+//! kernel as `vmlinuz`, so that its evaluation stays pure.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::Workspace;
+use crate::host::Host;
+
+/// A flake to deploy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixture {
+    /// Two real guests under QEMU, `hello` and `world`; each says one line on its console.
+    Guests,
+    /// This many runners (`sleeper-1` …) that only sleep: placing and starting without guests.
+    Sleepers(u32),
+    /// One vm, `broken`, whose build fails after it has said `the fixture fails on purpose`.
+    FailingBuild,
+    /// One vm, `broken`, whose evaluation throws `the fixture throws on purpose`.
+    EvaluationError,
+    /// A flake without microVMs.
+    Empty,
+}
+
+impl Fixture {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Guests => "guests",
+            Self::Sleepers(_) => "sleepers",
+            Self::FailingBuild => "failing-build",
+            Self::EvaluationError => "evaluation-error",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// Copies the fixture to the host, and returns its path there: `/root/fixtures/<name>`.
+///
+/// # Errors
+/// When it cannot be read here or written there.
+pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
+    let here = Workspace::here()?.fixtures().join(fixture.folder());
+    let there = format!("/root/fixtures/{}", fixture.folder());
+    host.run_ok(&["rm", "-rf", &there])?;
+    copy(host, &here, &there)?;
+    match fixture {
+        Fixture::Guests => {
+            host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
+        }
+        Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,
+        Fixture::FailingBuild | Fixture::EvaluationError | Fixture::Empty => {}
+    }
+    Ok(there)
+}
+
+fn copy(host: &Host, here: &Path, there: &str) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(here).with_context(|| format!("cannot read the fixture {}", here.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let to = format!("{there}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            copy(host, &entry.path(), &to)?;
+        } else {
+            host.copy_in(&entry.path(), &to, 0o644)?;
+        }
+    }
+    Ok(())
+}

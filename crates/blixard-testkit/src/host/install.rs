@@ -1,0 +1,89 @@
+//! Installing Blixard on a host: the two programs, a configuration, a unit.
+//!
+//! Does by hand what `modules/` does on NixOS, and no more than a user on Debian would.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::Host;
+use crate::Workspace;
+
+/// The programs to install, as built.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// The daemon.
+    pub blixardd: PathBuf,
+    /// The command line.
+    pub blixard: PathBuf,
+}
+
+impl Binaries {
+    /// What `cargo build -p blixardd -p blixard-cli` leaves.
+    ///
+    /// # Errors
+    /// When a program is not there.
+    pub fn built(workspace: &Workspace) -> anyhow::Result<Self> {
+        let built = |name: &str| {
+            let path = workspace.target().join("debug").join(name);
+            anyhow::ensure!(
+                path.exists(),
+                "{} is not built; `cargo build -p blixardd -p blixard-cli` does",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self {
+            blixardd: built("blixardd")?,
+            blixard: built("blixard")?,
+        })
+    }
+}
+
+const UNIT: &str = "\
+[Unit]
+Description=Blixard
+After=dbus.socket nix-daemon.socket network.target
+Wants=nix-daemon.socket
+
+[Service]
+Type=notify
+ExecStart=/usr/local/bin/blixardd --config /etc/blixard/blixardd.toml
+Restart=on-failure
+StateDirectory=blixard
+RuntimeDirectory=blixard
+
+[Install]
+WantedBy=multi-user.target
+";
+
+impl Host {
+    /// Installs Blixard as a cluster of one, and starts it.
+    ///
+    /// # Errors
+    /// When the daemon does not report that it is ready, with the end of its journal.
+    pub fn install_blixard(&self, binaries: &Binaries) -> anyhow::Result<()> {
+        self.install_blixard_with(binaries, &format!("[node]\nname = \"{}\"\n", self.name()))
+    }
+
+    /// Installs Blixard with this configuration, and starts it.
+    ///
+    /// # Errors
+    /// As [`Host::install_blixard`].
+    pub fn install_blixard_with(&self, binaries: &Binaries, config: &str) -> anyhow::Result<()> {
+        self.copy_in(&binaries.blixardd, "/usr/local/bin/blixardd", 0o755)?;
+        self.copy_in(&binaries.blixard, "/usr/local/bin/blixard", 0o755)?;
+        self.write("/etc/blixard/blixardd.toml", config, 0o644)?;
+        self.write("/etc/systemd/system/blixardd.service", UNIT, 0o644)?;
+        self.run_ok(&["systemctl", "daemon-reload"])?;
+        self.run_ok(&["systemctl", "enable", "--now", "blixardd.service"])
+            .map(drop)
+            .with_context(|| {
+                let journal = self.run_ok(&["journalctl", "--no-pager", "--lines=30", "--unit=blixardd"]);
+                format!(
+                    "blixardd does not start; it said:\n{}",
+                    journal.unwrap_or_default()
+                )
+            })
+    }
+}

@@ -1,0 +1,136 @@
+//! End-to-end scenarios: what a user does, on real hosts, from top to bottom.
+//!
+//! One file each under `scenario/`, named in [`ALL`]. A scenario gets its hosts from its [`Context`],
+//! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
+
+mod runner;
+mod single_host_deploy;
+mod testhost_boots;
+
+use anyhow::Context as _;
+
+use crate::Workspace;
+use crate::host::{Binaries, Host};
+use crate::image::Image;
+use crate::world::{Lifetime, World};
+
+pub use runner::{Tally, run};
+
+/// A named scenario.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// As in `cargo xtask e2e NAME`.
+    pub name: &'static str,
+    /// What it shows, in one line.
+    pub shows: &'static str,
+    /// Whether it needs the programs of Blixard, or only test hosts.
+    pub needs: Needs,
+    /// The scenario itself.
+    pub run: fn(&mut Context) -> anyhow::Result<()>,
+}
+
+/// What must be there before a scenario can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// The image of the test hosts.
+    TestHosts,
+    /// That, and the programs of Blixard, built.
+    Blixard,
+}
+
+/// Every scenario, cheapest first.
+pub const ALL: &[Scenario] = &[testhost_boots::SCENARIO, single_host_deploy::SCENARIO];
+
+/// The scenarios of these names; all of them if there are no names.
+///
+/// # Errors
+/// When a name is unknown, with those that there are.
+pub fn select(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    if names.is_empty() {
+        return Ok(ALL.to_vec());
+    }
+    let find = |name: &String| ALL.iter().find(|scenario| scenario.name == name).copied();
+    names
+        .iter()
+        .map(|name| {
+            find(name).with_context(|| {
+                let known: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+                format!("there is no scenario {name:?}; there is {}", known.join(", "))
+            })
+        })
+        .collect()
+}
+
+/// What a scenario works with.
+#[derive(Debug)]
+pub struct Context {
+    workspace: Workspace,
+    image: Image,
+    worlds: Vec<World>,
+}
+
+impl Context {
+    fn new(workspace: &Workspace, image: &Image) -> Self {
+        Self {
+            workspace: workspace.clone(),
+            image: image.clone(),
+            worlds: Vec::new(),
+        }
+    }
+
+    /// A new world of this many hosts, which are up.
+    ///
+    /// # Errors
+    /// When one does not boot.
+    pub fn world(&mut self, hosts: usize) -> anyhow::Result<&World> {
+        let world = World::start(&self.workspace, &self.image, hosts, Lifetime::Attached)?;
+        self.worlds.push(world);
+        self.worlds.last().context("a world was just made")
+    }
+
+    /// A new world of one host.
+    ///
+    /// # Errors
+    /// As [`Context::world`].
+    pub fn host(&mut self) -> anyhow::Result<Host> {
+        Ok(self.world(1)?.host(0)?.clone())
+    }
+
+    /// Ends all worlds made so far.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn end_worlds(&mut self) -> anyhow::Result<()> {
+        self.worlds.drain(..).try_for_each(World::end)
+    }
+
+    /// The programs to install.
+    ///
+    /// # Errors
+    /// When they are not built.
+    pub fn binaries(&self) -> anyhow::Result<Binaries> {
+        Binaries::built(&self.workspace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_have_names_of_their_own() {
+        let mut names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_refused_with_those_that_there_are() {
+        let error = select(&["nothing".to_owned()]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("there is no scenario \"nothing\"; there is testhost_boots, "),
+            "{error}"
+        );
+    }
+}
