@@ -1,0 +1,240 @@
+//! Evaluates the vms of a flake.
+//!
+//! Owns: the one process for all of them, and who is to blame when it fails. Refuses to know: what a
+//! spec says.
+
+mod expression;
+mod outcome;
+mod printed;
+
+use std::path::Path;
+
+use blixard_core::ports::nix::{
+    EvaluateError, EvaluatedVm, LockedSource, NixCommandError, NixProgress, ProgressSink, Selection,
+};
+
+use crate::batches::batches;
+use crate::command::NixCommand;
+use crate::internal_json::Interpreter;
+use crate::outputs;
+use crate::reference::flake_reference;
+use expression::{ATTRIBUTE_NAMES, apply_for, nix_attribute, nix_string};
+use outcome::{Culprit, NOTHING_SAID};
+use printed::Printed;
+
+/// The most JSON that is read of an evaluation: 50 vms have some hundred kilobytes.
+const JSON_MAX: usize = 16 * 1024 * 1024;
+
+/// How many failing vms are told of in one go. What many have in common is seen in a few.
+const CULPRITS_MAX: usize = 5;
+
+/// Evaluates the selected vms of one source.
+#[derive(Debug)]
+pub(crate) struct Evaluation<'a> {
+    nix: &'a Path,
+    source: &'a LockedSource,
+    reference: String,
+}
+
+/// Whether Nix is asked for the frames between an error and its cause, which cost time and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trace {
+    Short,
+    Full,
+}
+
+/// Why a process gave no value.
+#[derive(Debug)]
+enum Failure {
+    /// Nix says that the flake has no such output.
+    NoMicrovms,
+    /// The flake is at fault.
+    Flake(Interpreter),
+    /// Something else is.
+    Command(NixCommandError),
+}
+
+impl<'a> Evaluation<'a> {
+    pub(crate) fn new(nix: &'a Path, source: &'a LockedSource) -> Self {
+        let reference = format!("{}#.microvms", flake_reference(source));
+        Self {
+            nix,
+            source,
+            reference,
+        }
+    }
+
+    /// The vms, sorted by attribute.
+    pub(crate) async fn run(
+        &self,
+        selection: Selection,
+        progress: &ProgressSink,
+    ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
+        let mut vms = match selection {
+            Selection::All => self.together(None, progress).await?,
+            Selection::Named(names) => self.named(names, progress).await?,
+        };
+        vms.sort_by(|a, b| a.attribute.cmp(&b.attribute));
+        for vm in &vms {
+            outputs::check_made_by(vm).await?;
+        }
+        Ok(vms)
+    }
+
+    async fn named(
+        &self,
+        mut names: Vec<String>,
+        progress: &ProgressSink,
+    ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
+        names.sort_unstable();
+        names.dedup();
+        // No argument and no Nix string can hold a NUL, so no attribute is called that.
+        if let Some(attribute) = names.iter().find(|name| name.contains('\0')) {
+            return Err(no_such_vm(attribute));
+        }
+        let strings: Vec<String> = names.iter().map(|name| nix_string(name)).collect();
+        let mut vms = Vec::new();
+        let mut rest = names.as_slice();
+        for batch in batches(&strings, String::as_str) {
+            let (these, others) = rest.split_at(batch.len());
+            vms.extend(self.together(Some(these), progress).await?);
+            rest = others;
+        }
+        Ok(vms)
+    }
+
+    /// Evaluates all (`None`) or these vms in one process.
+    async fn together(
+        &self,
+        names: Option<&[String]>,
+        progress: &ProgressSink,
+    ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
+        match self.print(&apply_for(names), Trace::Short, progress).await {
+            Ok(json) => {
+                let printed = Printed::parse(&json)?;
+                match printed.missing.first() {
+                    Some(attribute) => Err(no_such_vm(attribute)),
+                    None => printed.into_vms(),
+                }
+            }
+            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
+            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Flake(said)) => Err(self.blame(names, &said).await),
+        }
+    }
+
+    /// After a failure of all vms together, evaluates each by itself to tell which ones fail and why.
+    async fn blame(&self, names: Option<&[String]>, said: &Interpreter) -> EvaluateError {
+        let names = match names {
+            Some(names) => names.to_vec(),
+            None => match self.list().await {
+                Ok(names) => names,
+                Err(error) => return error,
+            },
+        };
+        let mut culprits = Vec::new();
+        for name in &names {
+            match self.alone(name).await {
+                Ok(culprit) => culprits.extend(culprit),
+                Err(error) => return error,
+            }
+            if culprits.len() >= CULPRITS_MAX {
+                break;
+            }
+        }
+        if culprits.is_empty() {
+            // Each succeeds by itself; what Nix said of all of them is all there is to say.
+            culprits.extend(Culprit::new(None, said, self.source));
+        }
+        outcome::failed(culprits, said)
+    }
+
+    /// Why a vm cannot be evaluated; `None` if it can.
+    async fn alone(&self, name: &str) -> Result<Option<Culprit>, EvaluateError> {
+        let apply = apply_for(Some(&[name.to_owned()]));
+        match self.print(&apply, Trace::Full, &silent()).await {
+            Ok(_) => Ok(None),
+            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
+            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Flake(said)) => {
+                let culprit = Culprit::new(Some(nix_attribute(name)), &said, self.source);
+                // With an error too long to be read, its name is all that is known.
+                Ok(Some(
+                    culprit.unwrap_or_else(|| Culprit::unexplained(nix_attribute(name))),
+                ))
+            }
+        }
+    }
+
+    /// The names of the flake's vms; that fails when the flake itself cannot be read.
+    async fn list(&self) -> Result<Vec<String>, EvaluateError> {
+        match self.print(ATTRIBUTE_NAMES, Trace::Full, &silent()).await {
+            Ok(json) => printed::names(&json),
+            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
+            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Flake(said)) => {
+                let culprit = Culprit::new(None, &said, self.source);
+                Err(outcome::failed(culprit.into_iter().collect(), &said))
+            }
+        }
+    }
+
+    /// Runs the process; gives its JSON.
+    async fn print(&self, apply: &str, trace: Trace, progress: &ProgressSink) -> Result<Vec<u8>, Failure> {
+        let command = self.command(apply, trace);
+        let mut said = Interpreter::default();
+        let finished = command
+            .run(|line| {
+                if let Some(told) = said.line(line) {
+                    progress(told);
+                }
+            })
+            .await
+            .map_err(Failure::Command)?;
+        if finished.status.success() {
+            return Ok(finished.stdout);
+        }
+        if outcome::says_no_output(&said) {
+            return Err(Failure::NoMicrovms);
+        }
+        // Code 1 and 102 are Nix's own. Without a word of explanation, or killed, it is not the flake's fault.
+        if finished.status.code().is_none() || (said.faults().is_empty() && trace == Trace::Short) {
+            let words = said.last_words();
+            let words = if words.is_empty() { NOTHING_SAID } else { &words };
+            return Err(Failure::Command(
+                command.failed(format!("{}: {words}", finished.status)),
+            ));
+        }
+        Err(Failure::Flake(said))
+    }
+
+    fn command(&self, apply: &str, trace: Trace) -> NixCommand {
+        let command = NixCommand::new(self.nix, "eval")
+            .args(["eval", "--json", &self.reference, "--apply", apply])
+            .args(["--extra-experimental-features", "nix-command flakes"])
+            .args(["--log-format", "internal-json"])
+            .args(["--no-write-lock-file", "--no-eval-cache"])
+            .args(["--option", "allow-import-from-derivation", "false"])
+            // A flake may ask for settings; as root they would be ours.
+            .args(["--option", "accept-flake-config", "false"])
+            .args(["--option", "pure-eval", "true"])
+            .stdout_max(JSON_MAX);
+        match trace {
+            Trace::Short => command,
+            Trace::Full => command.args(["--show-trace"]),
+        }
+    }
+}
+
+fn no_such_vm(attribute: &str) -> EvaluateError {
+    EvaluateError::NoSuchVm {
+        attribute: attribute.to_owned(),
+    }
+}
+
+fn silent() -> ProgressSink {
+    std::sync::Arc::new(|_: NixProgress| ())
+}
+
+#[cfg(test)]
+mod tests;

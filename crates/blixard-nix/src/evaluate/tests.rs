@@ -1,0 +1,171 @@
+use std::path::Path;
+
+use blixard_core::ports::nix::{EvaluateError, LockedSource};
+
+use super::expression::{apply_for, nix_attribute, nix_string};
+use super::outcome::{Culprit, failed, says_no_output};
+use super::printed::Printed;
+use super::{Evaluation, Trace};
+use crate::command::Line;
+use crate::internal_json::Interpreter;
+
+const VM: &str = r#""attribute":"web","system":"x86_64-linux","spec":null"#;
+const DRV: &str = "/nix/store/6fvigk1lfrkq0yn3v9063brlvscc31k6-web.drv";
+const OUT: &str = "/nix/store/m3k2prd15qqhazcwmjg9gwk0cq3lyj42-web";
+
+fn source() -> LockedSource {
+    LockedSource {
+        path: "/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source"
+            .parse()
+            .unwrap(),
+        nar_hash: "sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo="
+            .parse()
+            .unwrap(),
+        rev: None,
+        rev_count: None,
+        last_modified: None,
+        subdir: String::new(),
+    }
+}
+
+fn said(lines: &str) -> Interpreter {
+    let mut said = Interpreter::default();
+    for line in lines.lines() {
+        said.line(Line::Whole(line.as_bytes()));
+    }
+    said
+}
+
+fn told(attribute: &str, lines: &str) -> String {
+    let said = said(lines);
+    let culprit = Culprit::new(Some(nix_attribute(attribute)), &said, &source());
+    match failed(culprit.into_iter().collect(), &said) {
+        EvaluateError::Failed {
+            message,
+            position: Some(at),
+        } => {
+            format!("{message}\nat {}:{}:{}", at.file, at.line, at.column)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn read(drv: &str, out: &str) -> String {
+    let json = format!(r#"{{"missing":[],"vms":[{{{VM},"drv":{drv},"out":{out}}}]}}"#);
+    match Printed::parse(json.as_bytes()).and_then(Printed::into_vms) {
+        Ok(vms) => format!("{vms:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_command_is_pure_and_takes_nothing_from_the_flake() {
+    let source = source();
+    let command = Evaluation::new(Path::new("nix"), &source).command("f", Trace::Short);
+    insta::assert_debug_snapshot!(command, @r#"
+    NixCommand {
+        program: "nix",
+        arguments: [
+            "eval",
+            "--json",
+            "path:/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source?narHash=sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo%3D#.microvms",
+            "--apply",
+            "f",
+            "--extra-experimental-features",
+            "nix-command flakes",
+            "--log-format",
+            "internal-json",
+            "--no-write-lock-file",
+            "--no-eval-cache",
+            "--option",
+            "allow-import-from-derivation",
+            "false",
+            "--option",
+            "accept-flake-config",
+            "false",
+            "--option",
+            "pure-eval",
+            "true",
+        ],
+        label: "nix eval",
+        stdout_max: 16777216,
+    }
+    "#);
+}
+
+#[test]
+fn names_are_strings_of_nix_and_never_code() {
+    assert_eq!(nix_string("web"), r#""web""#);
+    assert_eq!(
+        nix_string(r#"a"; builtins.abort ""#),
+        r#""a\"; builtins.abort \"""#
+    );
+    assert_eq!(nix_string("${evil}"), r#""\${evil}""#);
+    assert_eq!(nix_string("$${x} \\${y}"), r#""\$\${x} \\\${y}""#);
+    assert_eq!(nix_string("a\r\nb\tc"), r#""a\r\nb\tc""#);
+    let apply = apply_for(Some(&["a b".to_owned(), "\" ]".to_owned()]));
+    assert!(apply.ends_with(r#") { names = [ "a b" "\" ]" ]; }"#), "{apply}");
+    assert!(apply_for(None).ends_with(") { names = null; }"));
+}
+
+#[test]
+fn attributes_are_shown_as_they_are_written() {
+    assert_eq!(nix_attribute("web-1"), "microvms.web-1");
+    assert_eq!(nix_attribute("1"), r#"microvms."1""#);
+    assert_eq!(nix_attribute("a.b"), r#"microvms."a.b""#);
+    assert_eq!(nix_attribute(""), r#"microvms."""#);
+}
+
+#[test]
+fn a_failure_is_told_with_the_innermost_place_in_the_users_tree() {
+    for lines in [
+        include_str!("../internal_json/recorded/2.26.3/throw.log"),
+        include_str!("../internal_json/recorded/2.34.8/throw.log"),
+    ] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(told("throws", lines), @"
+            microvms.throws: memory must be positive
+            at sub/bad.nix:2:3
+            ");
+        }
+    }
+    insta::assert_snapshot!(told("web", include_str!("../internal_json/recorded/2.34.8/missing-attribute.log")), @"
+    microvms.web: attribute 'nonesuch' missing
+    at flake.nix:15:24
+    ");
+}
+
+#[test]
+fn a_place_outside_of_the_users_tree_is_better_than_none() {
+    insta::assert_snapshot!(told("web", include_str!("../internal_json/recorded/2.34.8/syntax-error.log")), @"
+    microvms.web: syntax error, unexpected ';'
+    at /nix/store/7m9py46ymnrd5s1cn2bhyg0008k4bpz1-source/flake.nix:1:42
+    ");
+}
+
+#[test]
+fn a_missing_output_is_known_from_other_errors() {
+    assert!(says_no_output(&said(include_str!(
+        "../internal_json/recorded/2.26.3/no-output.log"
+    ))));
+    assert!(says_no_output(&said(include_str!(
+        "../internal_json/recorded/2.34.8/no-output.log"
+    ))));
+    assert!(!says_no_output(&said(include_str!(
+        "../internal_json/recorded/2.34.8/throw.log"
+    ))));
+}
+
+#[test]
+fn a_vm_is_read_as_it_is_printed() {
+    let vms = read(&format!("{DRV:?}"), &format!("{OUT:?}"));
+    assert!(vms.contains(DRV) && vms.contains(OUT), "{vms}");
+}
+
+#[test]
+fn what_is_no_store_path_is_refused_with_the_vm_and_the_field() {
+    insta::assert_snapshot!(read(r#""/etc/passwd""#, &format!("{OUT:?}")), @r#"the evaluation's result cannot be read: drvPath of `microvms.web` is "/etc/passwd", not a derivation in the store"#);
+    insta::assert_snapshot!(read(&format!("{OUT:?}"), &format!("{OUT:?}")), @r#"the evaluation's result cannot be read: drvPath of `microvms.web` is "/nix/store/m3k2prd15qqhazcwmjg9gwk0cq3lyj42-web", not a derivation in the store"#);
+    insta::assert_snapshot!(read(&format!("{DRV:?}"), r#""/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9""#), @r#"the evaluation's result cannot be read: outPath of `microvms.web` is "/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9", not a store path known before it is built"#);
+    insta::assert_snapshot!(read(&format!("{DRV:?}"), "{}"), @"the evaluation's result cannot be read: outPath of `microvms.web` is {}, not a store path known before it is built");
+}
