@@ -150,12 +150,7 @@ pub fn plan(
 ) -> HostPlan {
     let mut plan = HostPlan::default();
     let nothing = VmMemory::default();
-    for vm in granted
-        .assignments
-        .keys()
-        .chain(units.keys())
-        .collect::<BTreeSet<_>>()
-    {
+    for vm in granted.assignments.keys().chain(units.keys()).collect::<BTreeSet<_>>() {
         let memory = memory.get(vm).unwrap_or(&nothing);
         if memory.work == Work::Busy {
             continue;
@@ -205,20 +200,18 @@ fn absent(epoch: Epoch, run: &RunIntent, memory: &VmMemory) -> Step {
         let (generation, reason) = (ended.generation, ended.reason.clone());
         return report(memory, epoch, VmReport::Failed { generation, reason }, None);
     }
-    let ours = |started: &&Started| started.epoch == epoch && started.generation == run.generation;
-    if memory.running.as_ref().filter(ours).is_some() {
+    let ours = |started: Started| started.epoch == epoch && started.generation == run.generation;
+    if memory.running.is_some_and(ours) {
         let reason = "its unit has ended, and systemd does not start it again".to_owned();
-        let ended = Ended {
-            epoch,
-            generation: run.generation,
-            reason,
-        };
+        let ended = Ended { epoch, generation: run.generation, reason };
         return Step::Do(Action::Stop(StopCause::Ended(ended)));
     }
-    Step::Do(Action::Start {
-        epoch,
-        run: Box::new(run.clone()),
-    })
+    // The log says that it is being started before any process of it exists.
+    let starting = VmReport::Starting { generation: run.generation };
+    match report(memory, epoch, starting, None) {
+        Step::Wait(_) => Step::Do(Action::Start { epoch, run: Box::new(run.clone()) }),
+        Step::Do(action) => Step::Do(action),
+    }
 }
 
 /// The right unit is there: report how it does.
@@ -227,11 +220,7 @@ fn present(epoch: Epoch, run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory
     match &unit.state {
         UnitState::Ended { result } => {
             let reason = format!("its unit has ended with `{result}`");
-            Step::Do(Action::Stop(StopCause::Ended(Ended {
-                epoch,
-                generation,
-                reason,
-            })))
+            Step::Do(Action::Stop(StopCause::Ended(Ended { epoch, generation, reason })))
         }
         UnitState::Deactivating => Step::Wait(None),
         UnitState::Activating | UnitState::Active => {
@@ -261,12 +250,7 @@ fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMill
             let again = again.map_or(deadline, |at| at.min(deadline));
             return Health::Known(HealthStatus::Pending, Some(again));
         }
-        Health::Known(
-            HealthStatus::Unhealthy {
-                reason: reason.to_owned(),
-            },
-            again,
-        )
+        Health::Known(HealthStatus::Unhealthy { reason: reason.to_owned() }, again)
     };
     let spell = memory.active.filter(|_| unit.state == UnitState::Active);
     let Some(spell) = spell else {
@@ -289,15 +273,8 @@ fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMill
 
 /// Reports what the servers do not know yet.
 fn report(memory: &VmMemory, epoch: Epoch, report: VmReport, again: Option<BootMillis>) -> Step {
-    let known = memory
-        .acknowledged
-        .as_ref()
-        .is_some_and(|(at, what)| *at == epoch && *what == report);
-    if known {
-        Step::Wait(again)
-    } else {
-        Step::Do(Action::Report { epoch, report })
-    }
+    let known = memory.acknowledged.as_ref().is_some_and(|(at, what)| *at == epoch && *what == report);
+    if known { Step::Wait(again) } else { Step::Do(Action::Report { epoch, report }) }
 }
 
 /// The generations whose roots the host may drop: neither kept nor running.
@@ -309,10 +286,7 @@ pub fn stale_generations(
     memory: &BTreeMap<VmId, VmMemory>,
 ) -> Vec<(VmId, GenerationNumber)> {
     let kept = |(vm, generation): &&(VmId, GenerationNumber)| {
-        let retained = granted
-            .retained
-            .get(vm)
-            .is_some_and(|kept| kept.contains(generation));
+        let retained = granted.retained.get(vm).is_some_and(|kept| kept.contains(generation));
         let runs = units.contains_key(vm) || memory.get(vm).is_some_and(|memory| memory.work == Work::Busy);
         retained || runs
     };

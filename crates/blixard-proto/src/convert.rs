@@ -24,17 +24,11 @@ pub struct ConvertError {
 
 impl ConvertError {
     pub(crate) fn missing(field: &'static str) -> Self {
-        Self {
-            field,
-            problem: "is missing".to_owned(),
-        }
+        Self { field, problem: "is missing".to_owned() }
     }
 
-    pub(crate) fn of(field: &'static str, problem: impl ToString) -> Self {
-        Self {
-            field,
-            problem: problem.to_string(),
-        }
+    pub(crate) fn of(field: &'static str, problem: &(impl ToString + ?Sized)) -> Self {
+        Self { field, problem: problem.to_string() }
     }
 }
 
@@ -49,9 +43,7 @@ impl From<ConvertError> for tonic::Status {
 /// # Errors
 /// When there are not 16.
 pub fn random_id(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], ConvertError> {
-    bytes
-        .try_into()
-        .map_err(|_| ConvertError::of(field, format!("expected 16 bytes, got {}", bytes.len())))
+    bytes.try_into().map_err(|_| ConvertError::of(field, &format!("expected 16 bytes, got {}", bytes.len())))
 }
 
 /// A vm by name.
@@ -59,18 +51,16 @@ pub fn random_id(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], ConvertE
 /// # Errors
 /// When the text is no name.
 pub fn vm_id(text: &str) -> Result<VmId, ConvertError> {
-    text.parse().map_err(|error| ConvertError::of("vm", error))
+    text.parse().map_err(|error| ConvertError::of("vm", &error))
 }
 
 pub(crate) fn store_path(field: &'static str, text: &str) -> Result<StorePath, ConvertError> {
-    text.parse().map_err(|error| ConvertError::of(field, error))
+    text.parse().map_err(|error| ConvertError::of(field, &error))
 }
 
 fn hash(field: &'static str, bytes: &[u8]) -> Result<Sha256Hash, ConvertError> {
     let bytes = bytes.try_into();
-    bytes
-        .map(Sha256Hash)
-        .map_err(|_| ConvertError::of(field, "expected 32 bytes"))
+    bytes.map(Sha256Hash).map_err(|_| ConvertError::of(field, "expected 32 bytes"))
 }
 
 fn hash_bytes(hash: Sha256Hash) -> bytes::Bytes {
@@ -99,13 +89,12 @@ pub(crate) fn closure_from(closure: Option<v1::ClosureRef>) -> Result<ClosureRef
 }
 
 pub(crate) fn spec_to(spec: &Spec) -> Result<String, ConvertError> {
-    spec.to_canonical_json()
-        .map_err(|error| ConvertError::of("spec", error))
+    spec.to_canonical_json().map_err(|error| ConvertError::of("spec", &error))
 }
 
 pub(crate) fn spec_from(text: &str) -> Result<Spec, ConvertError> {
-    let json = serde_json::from_str(text).map_err(|error| ConvertError::of("spec", error))?;
-    Spec::from_json(&json).map_err(|error| ConvertError::of("spec", error))
+    let json = serde_json::from_str(text).map_err(|error| ConvertError::of("spec", &error))?;
+    Spec::from_json(&json).map_err(|error| ConvertError::of("spec", &error))
 }
 
 pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
@@ -121,22 +110,8 @@ pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
 
 pub(crate) fn facts_from(facts: Option<v1::NodeFacts>) -> Result<NodeFacts, ConvertError> {
     let facts = facts.ok_or_else(|| ConvertError::missing("facts"))?;
-    let v1::NodeFacts {
-        cpus,
-        memory_mib,
-        system,
-        kvm,
-        kernel,
-        version,
-    } = facts;
-    Ok(NodeFacts {
-        cpus,
-        memory_mib,
-        system,
-        kvm,
-        kernel,
-        version,
-    })
+    let v1::NodeFacts { cpus, memory_mib, system, kvm, kernel, version } = facts;
+    Ok(NodeFacts { cpus, memory_mib, system, kvm, kernel, version })
 }
 
 pub(crate) fn role_to(role: Role) -> v1::Role {
@@ -153,7 +128,7 @@ pub(crate) fn roles_from(roles: &[i32]) -> Result<Roles, ConvertError> {
         Ok(v1::Role::Host) => Ok(Role::Host),
         Ok(v1::Role::Builder) => Ok(Role::Builder),
         Ok(v1::Role::Unspecified) | Err(_) => {
-            Err(ConvertError::of("roles", format!("unknown role {number}")))
+            Err(ConvertError::of("roles", &format!("unknown role {number}")))
         }
     };
     roles.iter().map(role).collect()
@@ -173,7 +148,7 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
         Ok(v1::Health::Healthy) => Ok(HealthStatus::Healthy),
         Ok(v1::Health::Unhealthy) => Ok(HealthStatus::Unhealthy { reason }),
         Ok(v1::Health::Unspecified) | Err(_) => {
-            Err(ConvertError::of("health", format!("unknown health {health}")))
+            Err(ConvertError::of("health", &format!("unknown health {health}")))
         }
     }
 }
@@ -181,43 +156,33 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
     use v1::vm_report::{Failed, Report, Running, Starting, Stopped};
     let report = match report {
-        VmReport::Starting { generation } => Report::Starting(Starting {
-            generation: generation.0,
-        }),
+        VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
         VmReport::Running { generation, health } => {
             let (health, reason) = health_to(health);
-            Report::Running(Running {
-                generation: generation.0,
-                health: health.into(),
-                reason,
-            })
+            Report::Running(Running { generation: generation.0, health: health.into(), reason })
         }
         VmReport::Stopped => Report::Stopped(Stopped {}),
-        VmReport::Failed { generation, reason } => Report::Failed(Failed {
-            generation: generation.0,
-            reason: reason.clone(),
-        }),
+        VmReport::Failed { generation, reason } => {
+            Report::Failed(Failed { generation: generation.0, reason: reason.clone() })
+        }
     };
     v1::VmReport { report: Some(report) }
 }
 
 pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, ConvertError> {
     use v1::vm_report::Report;
-    let report = report
-        .and_then(|report| report.report)
-        .ok_or_else(|| ConvertError::missing("report"))?;
+    let report = report.and_then(|report| report.report).ok_or_else(|| ConvertError::missing("report"))?;
     Ok(match report {
-        Report::Starting(starting) => VmReport::Starting {
-            generation: GenerationNumber(starting.generation),
-        },
+        Report::Starting(starting) => {
+            VmReport::Starting { generation: GenerationNumber(starting.generation) }
+        }
         Report::Running(running) => VmReport::Running {
             generation: GenerationNumber(running.generation),
             health: health_from(running.health, running.reason)?,
         },
         Report::Stopped(_) => VmReport::Stopped,
-        Report::Failed(failed) => VmReport::Failed {
-            generation: GenerationNumber(failed.generation),
-            reason: failed.reason,
-        },
+        Report::Failed(failed) => {
+            VmReport::Failed { generation: GenerationNumber(failed.generation), reason: failed.reason }
+        }
     })
 }

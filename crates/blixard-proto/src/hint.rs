@@ -9,9 +9,7 @@ const KEY: &str = "blixard-hint-bin";
 /// Adds a hint to a status.
 #[must_use]
 pub fn with_hint(mut status: Status, hint: &str) -> Status {
-    status
-        .metadata_mut()
-        .insert_bin(KEY, MetadataValue::from_bytes(hint.as_bytes()));
+    status.metadata_mut().insert_bin(KEY, MetadataValue::from_bytes(hint.as_bytes()));
     status
 }
 
@@ -30,9 +28,6 @@ mod tests {
     fn a_hint_comes_back_and_is_absent_where_none_was_given() {
         let status = Status::not_found("no vm");
         assert_eq!(hint_of(&status), None);
-        assert_eq!(
-            hint_of(&with_hint(status, "try `vm list` – ü")).as_deref(),
-            Some("try `vm list` – ü")
-        );
+        assert_eq!(hint_of(&with_hint(status, "try `vm list` – ü")).as_deref(), Some("try `vm list` – ü"));
     }
 }

@@ -1,1 +1,64 @@
-//! To be filled.
+//! A server of the cluster: the gRPC services and what the leader does besides.
+//!
+//! Owns: turning calls into commands and state into answers; running a deployment from a locked flake
+//! to healthy vms; proposing the scheduler's placements while this node leads. Refuses to know: what
+//! the log is made of, how Nix is run, what a host does with its grants, and every rule that
+//! `blixard-core` decides.
+
+pub mod bootstrap;
+mod deploy;
+pub mod leader;
+mod proposer;
+mod replica;
+pub mod roots;
+mod service;
+mod status;
+
+use std::sync::Arc;
+
+use blixard_core::ports::consensus::SharedConsensus;
+use blixard_core::ports::nix::{FlakeEvaluator, NixStore};
+use blixard_core::ports::{Clock, Entropy};
+use blixard_types::NodeId;
+
+pub use proposer::{ProposeFailure, Proposer};
+pub use replica::Replica;
+pub use service::console::ConsoleAccess;
+pub use service::{Services, services};
+
+/// What a server is made of.
+#[derive(Clone)]
+pub struct Server {
+    /// This node.
+    pub node: NodeId,
+    /// The program's version.
+    pub version: &'static str,
+    /// The state of the cluster.
+    pub replica: Arc<Replica>,
+    /// The log.
+    pub consensus: SharedConsensus,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random numbers.
+    pub entropy: Arc<dyn Entropy>,
+    /// Evaluates flakes; absent on a node without the role builder.
+    pub builder: Option<Builder>,
+}
+
+/// What a builder needs.
+#[derive(Clone)]
+pub struct Builder {
+    /// Evaluates.
+    pub evaluator: Arc<dyn FlakeEvaluator>,
+    /// Builds, and holds what was built.
+    pub store: Arc<dyn NixStore>,
+}
+
+impl Server {
+    /// A handle that proposes commands.
+    #[must_use]
+    pub fn proposer(&self) -> Proposer {
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        Proposer::new(Arc::clone(&self.consensus), clock, entropy)
+    }
+}

@@ -104,17 +104,12 @@ impl Manifest {
     }
 
     fn find(&self, path: &StorePath) -> Option<&PathRecord> {
-        let at = self
-            .records
-            .binary_search_by(|record| record.path.cmp(path))
-            .ok()?;
+        let at = self.records.binary_search_by(|record| record.path.cmp(path)).ok()?;
         self.records.get(at)
     }
 
     fn check_reachability(&self) -> Result<(), ManifestError> {
-        let root = self.find(&self.root).ok_or_else(|| ManifestError::NoRoot {
-            root: self.root.clone(),
-        })?;
+        let root = self.find(&self.root).ok_or_else(|| ManifestError::NoRoot { root: self.root.clone() })?;
         let mut reached = BTreeSet::from([&root.path]);
         let mut open = vec![root];
         while let Some(record) = open.pop() {
@@ -129,17 +124,13 @@ impl Manifest {
             }
         }
         match self.records.iter().find(|record| !reached.contains(&record.path)) {
-            Some(record) => Err(ManifestError::Unreachable {
-                path: record.path.clone(),
-            }),
+            Some(record) => Err(ManifestError::Unreachable { path: record.path.clone() }),
             None => Ok(()),
         }
     }
 
     fn total_size(&self) -> Option<u64> {
-        self.records
-            .iter()
-            .try_fold(0_u64, |sum, record| sum.checked_add(record.nar_size))
+        self.records.iter().try_fold(0_u64, |sum, record| sum.checked_add(record.nar_size))
     }
 
     /// The records, sorted by path.
@@ -172,9 +163,7 @@ impl Manifest {
     /// # Errors
     /// Never for a manifest made by [`Manifest::new`], which has checked both conditions.
     pub fn closure_ref(&self) -> Result<ClosureRef, ManifestError> {
-        let root = self.find(&self.root).ok_or_else(|| ManifestError::NoRoot {
-            root: self.root.clone(),
-        })?;
+        let root = self.find(&self.root).ok_or_else(|| ManifestError::NoRoot { root: self.root.clone() })?;
         Ok(ClosureRef {
             root: self.root.clone(),
             nar_hash: root.nar_hash,

@@ -57,9 +57,7 @@ impl Serialize for Sha256Hash {
 
 impl<'de> Deserialize<'de> for Sha256Hash {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        String::deserialize(input)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -78,21 +76,14 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(empty), "{text}");
         }
-        assert_eq!(
-            empty.to_string(),
-            "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-        );
+        assert_eq!(empty.to_string(), "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
     }
 
     #[test]
     fn other_algorithms_and_lengths_are_refused() {
-        for text in [
-            "",
-            "sha256-",
-            "sha256-AAAA",
-            "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709",
-            "sha512-AAAA",
-        ] {
+        for text in
+            ["", "sha256-", "sha256-AAAA", "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709", "sha512-AAAA"]
+        {
             assert!(text.parse::<Sha256Hash>().is_err(), "{text}");
         }
     }

@@ -118,14 +118,8 @@ pub struct IdError(String);
 fn parse_hex(text: &str) -> Result<[u8; 16], IdError> {
     let mut id = [0; 16];
     let decoded = data_encoding::HEXLOWER.decode_len(text.len()) == Ok(id.len())
-        && data_encoding::HEXLOWER
-            .decode_mut(text.as_bytes(), &mut id)
-            .is_ok();
-    if decoded {
-        Ok(id)
-    } else {
-        Err(IdError(text.to_owned()))
-    }
+        && data_encoding::HEXLOWER.decode_mut(text.as_bytes(), &mut id).is_ok();
+    if decoded { Ok(id) } else { Err(IdError(text.to_owned())) }
 }
 
 /// Where an entry stands in the replicated log.
@@ -159,22 +153,12 @@ mod tests {
     fn a_random_id_reads_back_what_it_shows() {
         let id = RequestId([0xab; 16]);
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert_eq!(
-            serde_json::from_str::<RequestId>(&serde_json::to_string(&id).unwrap()).unwrap(),
-            id
-        );
+        assert_eq!(serde_json::from_str::<RequestId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
     }
 
     #[test]
     fn a_random_id_refuses_other_lengths_and_digits() {
-        for text in [
-            "",
-            "ab",
-            &"ab".repeat(17),
-            &"AB".repeat(16),
-            &"zz".repeat(16),
-            &"é".repeat(16),
-        ] {
+        for text in ["", "ab", &"ab".repeat(17), &"AB".repeat(16), &"zz".repeat(16), &"é".repeat(16)] {
             assert!(text.parse::<RequestId>().is_err(), "{text:?}");
         }
     }

@@ -65,17 +65,11 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { what });
     }
     if text.len() > NAME_MAX {
-        return Err(NameError::TooLong {
-            what,
-            length: text.len(),
-        });
+        return Err(NameError::TooLong { what, length: text.len() });
     }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if !text.bytes().all(allowed) || text.starts_with('-') || text.ends_with('-') {
-        return Err(NameError::Character {
-            what,
-            text: text.to_owned(),
-        });
+        return Err(NameError::Character { what, text: text.to_owned() });
     }
     Ok(())
 }
@@ -190,9 +184,7 @@ impl FromStr for VmId {
         let (tenant, name) = match text.split_once('/') {
             None => (TenantName::default(), text),
             Some((_, name)) if name.contains('/') => {
-                return Err(NameError::Shape {
-                    text: text.to_owned(),
-                });
+                return Err(NameError::Shape { text: text.to_owned() });
             }
             Some((tenant, name)) => (tenant.parse()?, name),
         };
@@ -208,9 +200,7 @@ impl Serialize for VmId {
 
 impl<'de> Deserialize<'de> for VmId {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        String::deserialize(input)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

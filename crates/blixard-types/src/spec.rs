@@ -171,11 +171,7 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self {
-            delay_ms: 1000,
-            burst: 5,
-            within_ms: 120_000,
-        }
+        Self { delay_ms: 1000, burst: 5, within_ms: 120_000 }
     }
 }
 
@@ -201,11 +197,7 @@ impl Spec {
             schema: SPEC_SCHEMA,
             tenant: TenantName::default(),
             kind: VmKind::default(),
-            resources: Resources {
-                vcpus,
-                memory_mib,
-                overhead_mib: default_overhead(),
-            },
+            resources: Resources { vcpus, memory_mib, overhead_mib: default_overhead() },
             hypervisor: Hypervisor::default(),
             kvm: KvmUse::default(),
             notify: false,

@@ -43,7 +43,7 @@ impl StorePath {
 
     /// Whether it is a derivation.
     pub fn is_derivation(&self) -> bool {
-        self.0.ends_with(".drv")
+        self.as_path().extension().is_some_and(|extension| extension == "drv")
     }
 }
 
@@ -53,10 +53,7 @@ impl FromStr for StorePath {
     fn from_str(text: &str) -> Result<Self, StorePathError> {
         match nix_derivation::StorePath::from_absolute_path(text.as_bytes()) {
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(cause) => Err(StorePathError {
-                text: text.to_owned(),
-                cause,
-            }),
+            Err(cause) => Err(StorePathError { text: text.to_owned(), cause }),
         }
     }
 }
@@ -75,9 +72,7 @@ impl fmt::Debug for StorePath {
 
 impl<'de> Deserialize<'de> for StorePath {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        String::deserialize(input)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -87,9 +82,7 @@ mod tests {
 
     #[test]
     fn a_store_path_has_a_basename() {
-        let path: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-hello-2.12"
-            .parse()
-            .unwrap();
+        let path: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-hello-2.12".parse().unwrap();
         assert_eq!(path.basename(), "7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-hello-2.12");
         assert!(!path.is_derivation());
     }

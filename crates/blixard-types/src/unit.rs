@@ -30,10 +30,7 @@ impl RunUnitName {
 
     /// The vm that a unit of this name runs; `None` if it is not the run unit of any vm.
     pub fn vm(unit: &str) -> Option<VmId> {
-        let (tenant, name) = unit
-            .strip_prefix(VM_UNIT_PREFIX)?
-            .strip_suffix(RUN_SUFFIX)?
-            .split_once('-')?;
+        let (tenant, name) = unit.strip_prefix(VM_UNIT_PREFIX)?.strip_suffix(RUN_SUFFIX)?.split_once('-')?;
         let vm = VmId::new(unescape(tenant)?.parse().ok()?, unescape(name)?.parse().ok()?).ok()?;
         (Self::of(&vm).as_str() == unit).then_some(vm)
     }
@@ -88,10 +85,7 @@ mod tests {
         assert_eq!(unit("a/b-c"), r"blixard-vm-a-b\x2dc-run.service");
         assert_eq!(unit("a-b/c"), r"blixard-vm-a\x2db-c-run.service");
         assert_eq!(tenant_slice(&"a-b".parse().unwrap()), r"blixard-a\x2db.slice");
-        assert_eq!(
-            tenant_keep_slice(&"a-b".parse().unwrap()),
-            r"blixardkeep-a\x2db.slice"
-        );
+        assert_eq!(tenant_keep_slice(&"a-b".parse().unwrap()), r"blixardkeep-a\x2db.slice");
     }
 
     #[test]

@@ -39,16 +39,10 @@ pub fn encode_envelope(envelope: &Envelope) -> Result<Vec<u8>, ConvertError> {
 /// When it is of another version, holds an unknown command, or is no entry at all: the server that
 /// meets it has to stop.
 pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, ConvertError> {
-    let message = v1::Envelope::decode(bytes).map_err(|error| ConvertError::of("envelope", error))?;
+    let message = v1::Envelope::decode(bytes).map_err(|error| ConvertError::of("envelope", &error))?;
     if message.version != ENVELOPE_VERSION {
-        let problem = format!(
-            "version {} is unknown, this server reads {ENVELOPE_VERSION}",
-            message.version
-        );
-        return Err(ConvertError {
-            field: "envelope",
-            problem,
-        });
+        let problem = format!("version {} is unknown, this server reads {ENVELOPE_VERSION}", message.version);
+        return Err(ConvertError { field: "envelope", problem });
     }
     let unknown = || ConvertError::of("command", "is unknown to this server");
     Ok(Envelope {
@@ -61,48 +55,34 @@ pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, ConvertError> {
 fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
     use envelope::Command as To;
     Ok(match command {
-        Command::InitCluster { cluster } => To::InitCluster(envelope::InitCluster {
-            cluster_id: id(cluster.0),
-        }),
+        Command::InitCluster { cluster } => {
+            To::InitCluster(envelope::InitCluster { cluster_id: id(cluster.0) })
+        }
         Command::RegisterNode { node, name, roles } => To::RegisterNode(envelope::RegisterNode {
             node: node.0,
             name: name.to_string(),
             roles: roles.iter().map(|&role| role_to(role).into()).collect(),
         }),
-        Command::OpenSession {
-            node,
-            daemon,
-            boot,
-            facts,
-        } => To::OpenSession(envelope::OpenSession {
+        Command::OpenSession { node, daemon, boot, facts } => To::OpenSession(envelope::OpenSession {
             node: node.0,
             daemon_id: id(daemon.0),
             boot_id: boot.clone(),
             facts: Some(facts_to(facts)),
         }),
         Command::Deploy(deploy) => To::Deploy(deploy_to(deploy)?),
-        Command::Place { vm, node, epoch } => To::Place(envelope::Place {
-            vm: vm.to_string(),
-            node: node.0,
-            epoch: epoch.0,
-        }),
-        Command::Report {
-            node,
-            daemon,
-            vm,
-            epoch,
-            report,
-        } => To::Report(envelope::Report {
+        Command::Place { vm, node, epoch } => {
+            To::Place(envelope::Place { vm: vm.to_string(), node: node.0, epoch: epoch.0 })
+        }
+        Command::Report { node, daemon, vm, epoch, report } => To::Report(envelope::Report {
             node: node.0,
             daemon_id: id(daemon.0),
             vm: vm.to_string(),
             epoch: epoch.0,
             report: Some(report_to(report)),
         }),
-        Command::SetDesired { vm, desired } => To::SetDesired(envelope::SetDesired {
-            vm: vm.to_string(),
-            desired: desired_to(*desired).into(),
-        }),
+        Command::SetDesired { vm, desired } => {
+            To::SetDesired(envelope::SetDesired { vm: vm.to_string(), desired: desired_to(*desired).into() })
+        }
         Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
     })
 }
@@ -110,15 +90,12 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
 fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
     use envelope::Command as From;
     Ok(match command {
-        From::InitCluster(init) => Command::InitCluster {
-            cluster: ClusterId(random_id("cluster_id", &init.cluster_id)?),
-        },
+        From::InitCluster(init) => {
+            Command::InitCluster { cluster: ClusterId(random_id("cluster_id", &init.cluster_id)?) }
+        }
         From::RegisterNode(register) => Command::RegisterNode {
             node: NodeId(register.node),
-            name: register
-                .name
-                .parse()
-                .map_err(|error| ConvertError::of("name", error))?,
+            name: register.name.parse().map_err(|error| ConvertError::of("name", &error))?,
             roles: roles_from(&register.roles)?,
         },
         From::OpenSession(open) => Command::OpenSession {
@@ -128,11 +105,9 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             facts: facts_from(open.facts)?,
         },
         From::Deploy(deploy) => Command::Deploy(deploy_from(deploy)?),
-        From::Place(place) => Command::Place {
-            vm: vm_id(&place.vm)?,
-            node: NodeId(place.node),
-            epoch: Epoch(place.epoch),
-        },
+        From::Place(place) => {
+            Command::Place { vm: vm_id(&place.vm)?, node: NodeId(place.node), epoch: Epoch(place.epoch) }
+        }
         From::Report(report) => Command::Report {
             node: NodeId(report.node),
             daemon: DaemonId(random_id("daemon_id", &report.daemon_id)?),
@@ -140,13 +115,8 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             epoch: Epoch(report.epoch),
             report: report_from(report.report)?,
         },
-        From::SetDesired(set) => Command::SetDesired {
-            vm: vm_id(&set.vm)?,
-            desired: desired(set.desired)?,
-        },
-        From::DeleteVm(delete) => Command::DeleteVm {
-            vm: vm_id(&delete.vm)?,
-        },
+        From::SetDesired(set) => Command::SetDesired { vm: vm_id(&set.vm)?, desired: desired(set.desired)? },
+        From::DeleteVm(delete) => Command::DeleteVm { vm: vm_id(&delete.vm)? },
     })
 }
 
@@ -164,11 +134,7 @@ fn deploy_to(deploy: &Deploy) -> Result<envelope::Deploy, ConvertError> {
         deployment_id: id(deploy.deployment.0),
         source: deploy.source.to_string(),
         take_over: deploy.take_over == TakeOver::Allow,
-        vms: deploy
-            .vms
-            .iter()
-            .map(definition)
-            .collect::<Result<_, ConvertError>>()?,
+        vms: deploy.vms.iter().map(definition).collect::<Result<_, ConvertError>>()?,
     })
 }
 
@@ -184,20 +150,9 @@ fn deploy_from(deploy: envelope::Deploy) -> Result<Deploy, ConvertError> {
     };
     Ok(Deploy {
         deployment: DeploymentId(random_id("deployment_id", &deploy.deployment_id)?),
-        source: deploy
-            .source
-            .parse()
-            .map_err(|error| ConvertError::of("source", error))?,
-        take_over: if deploy.take_over {
-            TakeOver::Allow
-        } else {
-            TakeOver::Refuse
-        },
-        vms: deploy
-            .vms
-            .into_iter()
-            .map(definition)
-            .collect::<Result<_, ConvertError>>()?,
+        source: deploy.source.parse().map_err(|error| ConvertError::of("source", &error))?,
+        take_over: if deploy.take_over { TakeOver::Allow } else { TakeOver::Refuse },
+        vms: deploy.vms.into_iter().map(definition).collect::<Result<_, ConvertError>>()?,
     })
 }
 

@@ -16,10 +16,7 @@ use crate::v1::{self, deploy_event};
 pub fn locked_source(source: &v1::FlakeSource) -> Result<LockedSource, ConvertError> {
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
     if !source.subdir.is_empty() && !source.subdir.split('/').all(plain) {
-        return Err(ConvertError::of(
-            "source.subdir",
-            "must be a folder within the source",
-        ));
+        return Err(ConvertError::of("source.subdir", "must be a folder within the source"));
     }
     let hex =
         |rev: &String| (40..=64).contains(&rev.len()) && rev.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -28,10 +25,7 @@ pub fn locked_source(source: &v1::FlakeSource) -> Result<LockedSource, ConvertEr
     }
     Ok(LockedSource {
         path: store_path("source.path", &source.path)?,
-        nar_hash: source
-            .nar_hash
-            .parse()
-            .map_err(|error| ConvertError::of("source.nar_hash", error))?,
+        nar_hash: source.nar_hash.parse().map_err(|error| ConvertError::of("source.nar_hash", &error))?,
         rev: source.rev.clone(),
         rev_count: source.rev_count,
         last_modified: source.last_modified,
@@ -52,31 +46,19 @@ pub fn accepted(deployment: DeploymentId, vms: &[DeployedVm]) -> v1::DeployEvent
         generation: vm.generation.0,
         change: change(vm.change).into(),
     };
-    let accepted = deploy_event::Accepted {
-        deployment_id: deployment.to_string(),
-        vms: vms.iter().map(vm).collect(),
-    };
-    v1::DeployEvent {
-        event: Some(deploy_event::Event::Accepted(accepted)),
-    }
+    let accepted =
+        deploy_event::Accepted { deployment_id: deployment.to_string(), vms: vms.iter().map(vm).collect() };
+    v1::DeployEvent { event: Some(deploy_event::Event::Accepted(accepted)) }
 }
 
 /// Says where a vm of a deployment is.
 #[must_use]
 pub fn stage_reached(state: &ClusterState, vm: &VmId, stage: &Stage) -> v1::DeployEvent {
-    let name = |id: &NodeId| {
-        state
-            .nodes
-            .get(id)
-            .map(|node| node.name.to_string())
-            .unwrap_or_default()
-    };
+    let name = |id: &NodeId| state.nodes.get(id).map(|node| node.name.to_string()).unwrap_or_default();
     let (kind, node, detail) = match stage {
-        Stage::Placing(waiting) => (
-            v1::Stage::Placing,
-            String::new(),
-            waiting.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ),
+        Stage::Placing(waiting) => {
+            (v1::Stage::Placing, String::new(), waiting.as_ref().map(ToString::to_string).unwrap_or_default())
+        }
         Stage::Starting(node) => (v1::Stage::Starting, name(node), String::new()),
         Stage::Checking(node) => (v1::Stage::Checking, name(node), String::new()),
         Stage::Healthy(node) => (v1::Stage::Healthy, name(node), String::new()),
@@ -84,13 +66,6 @@ pub fn stage_reached(state: &ClusterState, vm: &VmId, stage: &Stage) -> v1::Depl
         Stage::Failed(reason) => (v1::Stage::Failed, String::new(), reason.clone()),
         Stage::Superseded => (v1::Stage::Superseded, String::new(), String::new()),
     };
-    let reached = deploy_event::StageReached {
-        vm: vm.to_string(),
-        stage: kind.into(),
-        node,
-        detail,
-    };
-    v1::DeployEvent {
-        event: Some(deploy_event::Event::Stage(reached)),
-    }
+    let reached = deploy_event::StageReached { vm: vm.to_string(), stage: kind.into(), node, detail };
+    v1::DeployEvent { event: Some(deploy_event::Event::Stage(reached)) }
 }

@@ -89,25 +89,15 @@ pub fn encode_heartbeat(heartbeat: &Heartbeat) -> v1::Heartbeat {
 pub fn decode_heartbeat(hello: &Hello, heartbeat: v1::Heartbeat) -> Result<Heartbeat, ConvertError> {
     let running = |vm: v1::RunningVm| {
         let (epoch, generation) = (Epoch(vm.epoch), GenerationNumber(vm.generation));
-        Ok(RunningVm {
-            vm: vm_id(&vm.vm)?,
-            epoch,
-            generation,
-        })
+        Ok(RunningVm { vm: vm_id(&vm.vm)?, epoch, generation })
     };
     Ok(Heartbeat {
         node: hello.node,
         boot: hello.boot.clone(),
         daemon: hello.daemon,
         n: heartbeat.n,
-        running: heartbeat
-            .running
-            .into_iter()
-            .map(running)
-            .collect::<Result<_, ConvertError>>()?,
-        holds: heartbeat
-            .holds
-            .map(|held| (Incarnation(held.incarnation), Revision(held.revision))),
+        running: heartbeat.running.into_iter().map(running).collect::<Result<_, ConvertError>>()?,
+        holds: heartbeat.holds.map(|held| (Incarnation(held.incarnation), Revision(held.revision))),
     })
 }
 
@@ -155,11 +145,7 @@ fn set_to(set: &AssignmentSet) -> Result<v1::AssignmentSet, ConvertError> {
         generations: generations.iter().map(|generation| generation.0).collect(),
     };
     Ok(v1::AssignmentSet {
-        assignments: set
-            .assignments
-            .iter()
-            .map(assignment_to)
-            .collect::<Result<_, _>>()?,
+        assignments: set.assignments.iter().map(assignment_to).collect::<Result<_, _>>()?,
         retained: set.retained.iter().map(retained).collect(),
     })
 }
@@ -173,19 +159,12 @@ fn assignment_to((vm, assignment): (&VmId, &Assignment)) -> Result<v1::Assignmen
         }),
         Intent::Stop => assignment::Intent::Stop(assignment::Stop {}),
     };
-    Ok(v1::Assignment {
-        vm: vm.to_string(),
-        epoch: assignment.epoch.0,
-        intent: Some(intent),
-    })
+    Ok(v1::Assignment { vm: vm.to_string(), epoch: assignment.epoch.0, intent: Some(intent) })
 }
 
 fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
     let retained = |kept: v1::Retained| {
-        Ok((
-            vm_id(&kept.vm)?,
-            kept.generations.into_iter().map(GenerationNumber).collect(),
-        ))
+        Ok((vm_id(&kept.vm)?, kept.generations.into_iter().map(GenerationNumber).collect()))
     };
     Ok(AssignmentSet {
         assignments: set
@@ -193,11 +172,7 @@ fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
             .into_iter()
             .map(assignment_from)
             .collect::<Result<BTreeMap<_, _>, _>>()?,
-        retained: set
-            .retained
-            .into_iter()
-            .map(retained)
-            .collect::<Result<_, ConvertError>>()?,
+        retained: set.retained.into_iter().map(retained).collect::<Result<_, ConvertError>>()?,
     })
 }
 
@@ -210,13 +185,7 @@ fn assignment_from(assignment: v1::Assignment) -> Result<(VmId, Assignment), Con
         })),
         assignment::Intent::Stop(_) => Intent::Stop,
     };
-    Ok((
-        vm_id(&assignment.vm)?,
-        Assignment {
-            epoch: Epoch(assignment.epoch),
-            intent,
-        },
-    ))
+    Ok((vm_id(&assignment.vm)?, Assignment { epoch: Epoch(assignment.epoch), intent }))
 }
 
 /// Encodes a report.

@@ -18,7 +18,7 @@ pub fn desired(number: i32) -> Result<Desired, ConvertError> {
         Ok(v1::Desired::Running) => Ok(Desired::Running),
         Ok(v1::Desired::Stopped) => Ok(Desired::Stopped),
         Ok(v1::Desired::Unspecified) | Err(_) => {
-            Err(ConvertError::of("desired", format!("unknown value {number}")))
+            Err(ConvertError::of("desired", &format!("unknown value {number}")))
         }
     }
 }
@@ -53,11 +53,7 @@ pub fn vm_view(
         reason,
         source: vm.source.to_string(),
         generations: vm.generations.iter().map(generation_view).collect(),
-        spec: state
-            .target_spec(vm)
-            .map(spec_to)
-            .transpose()?
-            .unwrap_or_default(),
+        spec: state.target_spec(vm).map(spec_to).transpose()?.unwrap_or_default(),
         failures: vm.failures,
     })
 }
@@ -74,10 +70,7 @@ fn generation_view((number, generation): (&GenerationNumber, &Generation)) -> v1
 
 fn running_generation(vm: &Vm) -> Option<GenerationNumber> {
     match &vm.run {
-        Run::Placed {
-            phase: Phase::Running { generation, .. },
-            ..
-        } => Some(*generation),
+        Run::Placed { phase: Phase::Running { generation, .. }, .. } => Some(*generation),
         _ => None,
     }
 }
@@ -90,14 +83,8 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     let wanted = vm.desired == Desired::Running;
     match &vm.run {
         Run::Placed { .. } if !wanted => (VmStatus::Stopping, nothing),
-        Run::Placed {
-            phase: Phase::Assigned | Phase::Starting { .. },
-            ..
-        } => (VmStatus::Starting, nothing),
-        Run::Placed {
-            phase: Phase::Running { generation, health },
-            ..
-        } => match health {
+        Run::Placed { phase: Phase::Assigned | Phase::Starting { .. }, .. } => (VmStatus::Starting, nothing),
+        Run::Placed { phase: Phase::Running { generation, health }, .. } => match health {
             // The old generation runs still: it is about to be replaced.
             _ if *generation != vm.target => (VmStatus::Starting, nothing),
             HealthStatus::Pending => (VmStatus::Running, nothing),
@@ -105,12 +92,7 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
             HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
         },
         Run::Unplaced { .. } if !wanted => (VmStatus::Stopped, nothing),
-        Run::Unplaced {
-            why: Unplaced::Failed { reason, .. },
-        } => (VmStatus::Failed, reason.clone()),
-        Run::Unplaced { .. } => (
-            VmStatus::Pending,
-            waiting.map(ToString::to_string).unwrap_or_default(),
-        ),
+        Run::Unplaced { why: Unplaced::Failed { reason, .. } } => (VmStatus::Failed, reason.clone()),
+        Run::Unplaced { .. } => (VmStatus::Pending, waiting.map(ToString::to_string).unwrap_or_default()),
     }
 }

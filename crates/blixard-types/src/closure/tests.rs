@@ -3,9 +3,7 @@ use std::fmt::Write as _;
 use super::*;
 
 fn path(letter: char, name: &str) -> StorePath {
-    format!("/nix/store/{}-{name}", letter.to_string().repeat(32))
-        .parse()
-        .unwrap()
+    format!("/nix/store/{}-{name}", letter.to_string().repeat(32)).parse().unwrap()
 }
 
 fn record(path: &StorePath, references: &[&StorePath]) -> PathRecord {
@@ -19,11 +17,7 @@ fn record(path: &StorePath, references: &[&StorePath]) -> PathRecord {
 
 fn golden() -> (StorePath, Vec<PathRecord>) {
     let (root, lib, base) = (path('b', "runner"), path('a', "lib"), path('c', "base"));
-    let records = vec![
-        record(&root, &[&lib, &root]),
-        record(&base, &[]),
-        record(&lib, &[&base]),
-    ];
+    let records = vec![record(&root, &[&lib, &root]), record(&base, &[]), record(&lib, &[&base])];
     (root, records)
 }
 
@@ -31,7 +25,15 @@ fn golden() -> (StorePath, Vec<PathRecord>) {
 fn the_digest_of_the_golden_closure_never_changes() {
     let (root, records) = golden();
     let reference = Manifest::new(root, records).unwrap().closure_ref().unwrap();
-    insta::assert_snapshot!(serde_json::to_string_pretty(&reference).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&reference).unwrap(), @r#"
+    {
+      "root": "/nix/store/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb-runner",
+      "narHash": "sha256-rmSm92iuCZS12vlq/XIbcBYkHVnX5Iu850Us4sOObBo=",
+      "closureDigest": "sha256-yIUs3lUL5jABOhy1fgz+rtWW1Rg8U4wK/io+/e/XujE=",
+      "pathCount": 3,
+      "narSize": 3000
+    }
+    "#);
 }
 
 #[test]
@@ -41,11 +43,9 @@ fn the_digest_is_the_hash_of_the_written_format() {
     let mut bytes = b"blixard-closure-v1\0".to_vec();
     let number = |bytes: &mut Vec<u8>, n: u64| bytes.extend(n.to_le_bytes());
     number(&mut bytes, 3);
-    for (letter, name, references) in [
-        ('a', "lib", vec!["c-base"]),
-        ('b', "runner", vec!["a-lib", "b-runner"]),
-        ('c', "base", vec![]),
-    ] {
+    for (letter, name, references) in
+        [('a', "lib", vec!["c-base"]), ('b', "runner", vec!["a-lib", "b-runner"]), ('c', "base", vec![])]
+    {
         let basename = format!("{}-{name}", letter.to_string().repeat(32));
         number(&mut bytes, basename.len() as u64);
         bytes.extend(basename.as_bytes());
@@ -60,10 +60,7 @@ fn the_digest_is_the_hash_of_the_written_format() {
             bytes.extend(basename.as_bytes());
         }
     }
-    assert_eq!(
-        Manifest::new(root, records).unwrap().digest(),
-        Sha256Hash::of(&bytes)
-    );
+    assert_eq!(Manifest::new(root, records).unwrap().digest(), Sha256Hash::of(&bytes));
 }
 
 #[test]
@@ -107,9 +104,6 @@ fn records_that_are_not_exactly_the_closure_are_refused() {
 #[test]
 fn a_reference_stays_small_with_the_longest_store_path() {
     let root = path('a', &"n".repeat(211));
-    let reference = Manifest::new(root.clone(), vec![record(&root, &[])])
-        .unwrap()
-        .closure_ref()
-        .unwrap();
+    let reference = Manifest::new(root.clone(), vec![record(&root, &[])]).unwrap().closure_ref().unwrap();
     assert!(serde_json::to_vec(&reference).unwrap().len() < 600);
 }

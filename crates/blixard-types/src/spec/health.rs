@@ -20,22 +20,13 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self {
-            active_for_ms: 3000,
-            deadline_ms: 120_000,
-            checks: Vec::new(),
-        }
+        Self { active_for_ms: 3000, deadline_ms: 120_000, checks: Vec::new() }
     }
 }
 
 /// Something that must answer, asked from the vm's host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields,
-    tag = "kind"
-)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields, tag = "kind")]
 pub enum Check {
     /// A TCP connection is accepted.
     Tcp {

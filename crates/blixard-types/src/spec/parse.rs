@@ -67,10 +67,7 @@ impl Spec {
         let spec: Self = serde_path_to_error::deserialize(json).map_err(|error| {
             let key = error.path().to_string();
             let key = if key == "." { "spec".to_owned() } else { key };
-            SpecError {
-                key,
-                problem: SpecProblem::Shape(error.into_inner().to_string()),
-            }
+            SpecError { key, problem: SpecProblem::Shape(error.into_inner().to_string()) }
         })?;
         spec.validate()?;
         Ok(spec)
@@ -99,11 +96,7 @@ impl Spec {
         range("restart.delayMs", self.restart.delay_ms, 1000..=HOUR)?;
         range("restart.burst", u64::from(self.restart.burst), 1..=1000)?;
         range("restart.withinMs", self.restart.within_ms, 1000..=DAY)?;
-        range(
-            "vsockCid",
-            u64::from(self.vsock_cid.unwrap_or(3)),
-            3..=u64::from(u32::MAX - 1),
-        )
+        range("vsockCid", u64::from(self.vsock_cid.unwrap_or(3)), 3..=u64::from(u32::MAX - 1))
     }
 
     fn check_health(&self) -> Result<(), SpecError> {
@@ -145,9 +138,7 @@ impl Spec {
             range(&format!("volumes[{at}].sizeMib"), volume.size_mib, 1..=1 << 30)?;
             let inside = |image: &str| {
                 !image.is_empty()
-                    && !image
-                        .split('/')
-                        .any(|part| matches!(part, "" | "." | "..") || part.contains('\0'))
+                    && !image.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0'))
             };
             if volume.kind != VolumeKind::Shared && !inside(&volume.image) {
                 let rule = "expected a path below the vm's state directory";
@@ -191,17 +182,12 @@ impl Spec {
 fn check_schema(json: &Value) -> Result<(), SpecError> {
     let Some(object) = json.as_object() else {
         let problem = SpecProblem::Shape(format!("expected an attribute set, got {}", kind_of(json)));
-        return Err(SpecError {
-            key: "spec".to_owned(),
-            problem,
-        });
+        return Err(SpecError { key: "spec".to_owned(), problem });
     };
     match object.get("schema") {
         Some(schema) if schema.as_u64() != Some(u64::from(SPEC_SCHEMA)) => Err(SpecError {
             key: "schema".to_owned(),
-            problem: SpecProblem::Schema {
-                found: schema.to_string(),
-            },
+            problem: SpecProblem::Schema { found: schema.to_string() },
         }),
         _ => Ok(()),
     }
@@ -220,13 +206,9 @@ fn kind_of(json: &Value) -> &'static str {
 
 fn is_mac(text: &str) -> bool {
     let mut parts = text.split(':');
-    let all_bytes = parts
-        .clone()
-        .all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok());
-    let unicast = parts
-        .next()
-        .and_then(|first| u8::from_str_radix(first, 16).ok())
-        .is_some_and(|byte| byte & 1 == 0);
+    let all_bytes = parts.clone().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok());
+    let unicast =
+        parts.next().and_then(|first| u8::from_str_radix(first, 16).ok()).is_some_and(|byte| byte & 1 == 0);
     all_bytes && unicast && text.len() == 17 && !text.contains('+')
 }
 
@@ -235,27 +217,13 @@ fn range(key: &str, value: u64, allowed: RangeInclusive<u64>) -> Result<(), Spec
         return Ok(());
     }
     let (low, high) = allowed.into_inner();
-    Err(SpecError {
-        key: key.to_owned(),
-        problem: SpecProblem::Range { value, low, high },
-    })
+    Err(SpecError { key: key.to_owned(), problem: SpecProblem::Range { value, low, high } })
 }
 
 fn rule_broken(key: String, value: &dyn Display, rule: &'static str) -> Result<(), SpecError> {
-    Err(SpecError {
-        key,
-        problem: SpecProblem::Rule {
-            value: value.to_string(),
-            rule,
-        },
-    })
+    Err(SpecError { key, problem: SpecProblem::Rule { value: value.to_string(), rule } })
 }
 
 fn duplicate(key: String, value: &dyn Display) -> Result<(), SpecError> {
-    Err(SpecError {
-        key,
-        problem: SpecProblem::Duplicate {
-            value: value.to_string(),
-        },
-    })
+    Err(SpecError { key, problem: SpecProblem::Duplicate { value: value.to_string() } })
 }

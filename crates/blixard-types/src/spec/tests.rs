@@ -32,13 +32,8 @@ fn what_a_spec_leaves_out_has_a_default() {
 fn the_canonical_text_reads_back_as_the_same_spec() {
     let mut spec = Spec::minimal(2, 256);
     spec.health.checks = vec![
-        Check::Tcp {
-            address: "10.0.0.2:80".into(),
-        },
-        Check::Http {
-            address: "[::1]:80".into(),
-            path: "/".into(),
-        },
+        Check::Tcp { address: "10.0.0.2:80".into() },
+        Check::Http { address: "[::1]:80".into(), path: "/".into() },
     ];
     spec.labels.insert("tier".into(), "web".into());
     spec.vsock_cid = Some(3);
@@ -66,51 +61,82 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         ("stopTimeoutMs", json!(3_600_001)),
         ("restart", json!({ "delayMs": 1 })),
         ("health", json!({ "deadlineMs": 0 })),
-        (
-            "health",
-            json!({ "checks": [{ "kind": "tcp", "address": "guest" }] }),
-        ),
-        (
-            "health",
-            json!({ "checks": [{ "kind": "http", "address": "10.0.0.1:80", "path": "/a b" }] }),
-        ),
+        ("health", json!({ "checks": [{ "kind": "tcp", "address": "guest" }] })),
+        ("health", json!({ "checks": [{ "kind": "http", "address": "10.0.0.1:80", "path": "/a b" }] })),
         ("health", json!({ "checks": [{ "kind": "ping" }] })),
         ("hypervisor", json!("xen")),
         ("vsockCid", json!(2)),
-        (
-            "interfaces",
-            json!([{ "kind": "tap", "id": "sixteen-bytes-id", "mac": "02:00:00:00:00:01" }]),
-        ),
-        (
-            "interfaces",
-            json!([{ "kind": "tap", "id": "vm-a", "mac": "01:00:00:00:00:01" }]),
-        ),
+        ("interfaces", json!([{ "kind": "tap", "id": "sixteen-bytes-id", "mac": "02:00:00:00:00:01" }])),
+        ("interfaces", json!([{ "kind": "tap", "id": "vm-a", "mac": "01:00:00:00:00:01" }])),
         ("interfaces", json!([interface[0], interface[0]])),
-        (
-            "volumes",
-            json!([{ "name": "data", "image": "../data.img", "sizeMib": 1 }]),
-        ),
-        (
-            "volumes",
-            json!([{ "name": "data", "image": "data.img", "sizeMib": 0 }]),
-        ),
-        (
-            "placement",
-            json!({ "constraints": [{ "label": "zone", "operator": "in" }] }),
-        ),
+        ("volumes", json!([{ "name": "data", "image": "../data.img", "sizeMib": 1 }])),
+        ("volumes", json!([{ "name": "data", "image": "data.img", "sizeMib": 0 }])),
+        ("placement", json!({ "constraints": [{ "label": "zone", "operator": "in" }] })),
         ("credentials", json!({ "a/b": "/etc/secret" })),
     ] {
-        table += &format!(
-            "{pointer} = {value}\n    {}\n",
-            refused(&with(pointer, value.clone()))
-        );
+        table += &format!("{pointer} = {value}\n    {}\n", refused(&with(pointer, value.clone())));
     }
-    insta::assert_snapshot!(table, @"");
+    insta::assert_snapshot!(table, @r#"
+    schema = 2
+        schema: schema 2 is not supported, this version reads schema 1
+    schema = "1"
+        schema: schema "1" is not supported, this version reads schema 1
+    memory = 1
+        memory: unknown field `memory`, expected one of `schema`, `tenant`, `kind`, `resources`, `hypervisor`, `kvm`, `notify`, `canShutdown`, `stopTimeoutMs`, `health`, `restart`, `placement`, `update`, `interfaces`, `volumes`, `shares`, `vsockCid`, `devices`, `credentials`, `labels`
+    resources = {"vcpus":1}
+        resources: missing field `memoryMib`
+    resources.vcpus = 0
+        resources.vcpus: 0 is out of range, allowed is 1 to 1024
+    resources.vcpus = -1
+        resources.vcpus: invalid value: integer `-1`, expected u32
+    resources.vcpus = 1.5
+        resources.vcpus: invalid type: floating point `1.5`, expected u32
+    resources.vcpus = 99999
+        resources.vcpus: 99999 is out of range, allowed is 1 to 1024
+    resources.memoryMib = 18446744073709551615
+        resources.memoryMib: 18446744073709551615 is out of range, allowed is 16 to 16777216
+    resources.memoryMib = "128"
+        resources.memoryMib: invalid type: string "128", expected u64
+    resources.memoryMb = 128
+        resources.memoryMb: unknown field `memoryMb`, expected one of `vcpus`, `memoryMib`, `overheadMib`
+    tenant = "../etc"
+        tenant: the tenant name "../etc" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    stopTimeoutMs = 3600001
+        stopTimeoutMs: 3600001 is out of range, allowed is 0 to 3600000
+    restart = {"delayMs":1}
+        restart.delayMs: 1 is out of range, allowed is 1000 to 3600000
+    health = {"deadlineMs":0}
+        health.deadlineMs: 0 is out of range, allowed is 1000 to 86400000
+    health = {"checks":[{"address":"guest","kind":"tcp"}]}
+        health.checks[0].address: "guest" is not allowed: expected address:port, as in 10.0.0.2:80 or [fd00::2]:80
+    health = {"checks":[{"address":"10.0.0.1:80","kind":"http","path":"/a b"}]}
+        health.checks[0].path: "/a b" is not allowed: expected a path that begins with `/` and has no spaces or control characters
+    health = {"checks":[{"kind":"ping"}]}
+        health.checks[0].kind: unknown variant `ping`, expected `tcp` or `http`
+    hypervisor = "xen"
+        hypervisor: unknown variant `xen`, expected one of `qemu`, `cloud-hypervisor`, `firecracker`, `crosvm`, `kvmtool`, `stratovirt`, `alioth`
+    vsockCid = 2
+        vsockCid: 2 is out of range, allowed is 3 to 4294967294
+    interfaces = [{"id":"sixteen-bytes-id","kind":"tap","mac":"02:00:00:00:00:01"}]
+        interfaces[0].id: "sixteen-bytes-id" is not allowed: an interface name has 1 to 15 letters, digits, `-`, `_` or `.`
+    interfaces = [{"id":"vm-a","kind":"tap","mac":"01:00:00:00:00:01"}]
+        interfaces[0].mac: "01:00:00:00:00:01" is not allowed: expected a unicast address as in 02:00:00:00:00:01
+    interfaces = [{"id":"vm-a","kind":"tap","mac":"02:00:00:00:00:01"},{"id":"vm-a","kind":"tap","mac":"02:00:00:00:00:01"}]
+        interfaces[1].id: "vm-a" is there twice
+    volumes = [{"image":"../data.img","name":"data","sizeMib":1}]
+        volumes[0].image: "../data.img" is not allowed: expected a path below the vm's state directory
+    volumes = [{"image":"data.img","name":"data","sizeMib":0}]
+        volumes[0].sizeMib: 0 is out of range, allowed is 1 to 1073741824
+    placement = {"constraints":[{"label":"zone","operator":"in"}]}
+        placement.constraints[0].values: "" is not allowed: `in` and `not-in` take at least one value, `exists` and `absent` none
+    credentials = {"a/b":"/etc/secret"}
+        credentials: "a/b" is not allowed: a credential's name has letters, digits, `-`, `_` or `.`
+    "#);
 }
 
 #[test]
 fn what_is_no_spec_at_all_is_called_that() {
-    insta::assert_snapshot!(refused(&Value::Null), @"");
+    insta::assert_snapshot!(refused(&Value::Null), @"spec: expected an attribute set, got nothing");
     insta::assert_snapshot!(refused(&json!([])), @"");
     insta::assert_snapshot!(refused(&json!({})), @"");
 }
@@ -123,8 +149,5 @@ fn the_committed_json_schema_is_the_one_of_the_types() {
         std::fs::write(path, &schema).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        committed == schema,
-        "run BLIXARD_UPDATE_SCHEMA=1 cargo test -p blixard-types and review {path}"
-    );
+    assert!(committed == schema, "run BLIXARD_UPDATE_SCHEMA=1 cargo test -p blixard-types and review {path}");
 }

@@ -1,0 +1,340 @@
+//! The agent: one task that owns everything a host knows.
+//!
+//! ```text
+//!  link ── grants, answers, news ──┐                    ┌── start, stop, probe, clean (beside it)
+//!  systemd ── something changed ───┼──▶ agent ── plan ──┤
+//!  work ── done ───────────────────┘   (core decides)   └── heartbeats, reports ──▶ link
+//! ```
+//! A vm is busy from the moment an action is begun until its outcome is in: for what changes units,
+//! until an observation that was begun afterwards. So no plan is made from a view older than the last
+//! action.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
+use blixard_core::ports::units::{ObservedUnit, UnitError};
+use blixard_core::reconcile::{self, Action, Checks, Ended, Started, StopCause, Work};
+use blixard_core::state::VmReport;
+use blixard_proto::v1::{HostMessage, host_message, server_message};
+use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
+use blixard_types::{Epoch, GenerationNumber, VmId};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::Host;
+use crate::execute::{self, Done, chain};
+use crate::link::{self, LinkEvent};
+use crate::memory::{Memories, prune, take_in};
+
+/// Pause between heartbeats (the default profile of the fencing protocol).
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// Pause before something that did not work is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Link events that may wait; the link waits for the agent beyond that.
+const EVENTS_QUEUED: usize = 64;
+
+/// Runs a host agent for as long as it is polled.
+///
+/// # Errors
+/// When the roots that are there cannot be listed: without that the host could not keep them.
+pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> {
+    let roots = host.store.roots().await?;
+    let rooted = roots.iter().filter_map(|(name, _)| execute::rooted(name)).collect();
+    let (sender, events) = mpsc::channel(EVENTS_QUEUED);
+    let mut link = JoinSet::new();
+    link.spawn(link::run(host.clone(), sender));
+    Agent::new(host, rooted).run(events).await;
+    Ok(())
+}
+
+struct Agent {
+    host: Host,
+    gate: GrantGate,
+    units: BTreeMap<VmId, ObservedUnit>,
+    memories: Memories,
+    rooted: BTreeSet<(VmId, GenerationNumber)>,
+    server: Option<mpsc::Sender<HostMessage>>,
+    reports: Reports,
+    work: JoinSet<Done>,
+    observation: Observation,
+    observing: JoinSet<Result<Vec<ObservedUnit>, UnitError>>,
+    again_at: Option<Instant>,
+}
+
+/// Reports that have been sent and not answered.
+#[derive(Default)]
+struct Reports {
+    sequence: u64,
+    open: BTreeMap<u64, (VmId, Epoch, VmReport)>,
+}
+
+/// Which view of the units the agent has.
+#[derive(Default)]
+struct Observation {
+    /// Whether something may have changed since the last observation was begun.
+    stale: bool,
+    /// Whether there has been one.
+    made: bool,
+    /// Vms whose action was done before the running observation was begun.
+    releasing: BTreeSet<VmId>,
+    /// Vms whose action was done since.
+    finished: BTreeSet<VmId>,
+}
+
+impl Agent {
+    fn new(host: Host, rooted: BTreeSet<(VmId, GenerationNumber)>) -> Self {
+        Self {
+            host,
+            gate: GrantGate::default(),
+            units: BTreeMap::new(),
+            memories: Memories::new(),
+            rooted,
+            server: None,
+            reports: Reports::default(),
+            work: JoinSet::new(),
+            observation: Observation { stale: true, ..Observation::default() },
+            observing: JoinSet::new(),
+            again_at: None,
+        }
+    }
+
+    async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>) {
+        let mut changes = self.host.units.changes().fuse();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.observe();
+            self.plan();
+            let again_at = self.again_at.unwrap_or_else(|| Instant::now() + HEARTBEAT_EVERY);
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.on_link(event),
+                    None => return,
+                },
+                _ = changes.select_next_some() => self.observation.stale = true,
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => self.on_done(done),
+                    Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
+                },
+                Some(seen) = self.observing.join_next() => self.on_observed(seen.ok()),
+                _ = heartbeat.tick() => self.send_heartbeat(),
+                () = tokio::time::sleep_until(again_at).fuse() => {}
+            }
+        }
+    }
+
+    /// Begins an observation where one is due and none is running.
+    fn observe(&mut self) {
+        if !self.observation.stale || !self.observing.is_empty() {
+            return;
+        }
+        self.observation.stale = false;
+        self.observation.releasing.append(&mut self.observation.finished);
+        let units = self.host.units.clone();
+        self.observing.spawn(async move { units.observe().await });
+    }
+
+    fn on_observed(&mut self, seen: Option<Result<Vec<ObservedUnit>, UnitError>>) {
+        match seen {
+            Some(Ok(units)) => {
+                self.units = units.into_iter().map(|unit| (unit.vm.clone(), unit)).collect();
+                take_in(&mut self.memories, &self.units, self.host.clock.boot());
+                self.observation.made = true;
+                for vm in std::mem::take(&mut self.observation.releasing) {
+                    self.set_work(&vm, Work::Idle);
+                }
+            }
+            Some(Err(error)) => {
+                tracing::warn!(error = chain(&error), "cannot observe units, trying again");
+                self.observe_later();
+            }
+            None => self.observe_later(),
+        }
+    }
+
+    fn observe_later(&mut self) {
+        self.observation.finished.append(&mut self.observation.releasing);
+        let units = self.host.units.clone();
+        self.observing.spawn(async move {
+            tokio::time::sleep(RETRY_AFTER).await;
+            units.observe().await
+        });
+        self.observation.releasing.append(&mut self.observation.finished);
+    }
+
+    /// Asks core what to do next, and begins it.
+    fn plan(&mut self) {
+        self.again_at = None;
+        if !self.observation.made {
+            return;
+        }
+        let Some(granted) = self.gate.assignments() else {
+            return;
+        };
+        let now = self.host.clock.boot();
+        let plan = reconcile::plan(granted, &self.units, &self.memories, now);
+        self.again_at = plan.again_at.map(|at| Instant::now() + Duration::from_millis(at.since(now)));
+        let stale = reconcile::stale_generations(&self.rooted, granted, &self.units, &self.memories);
+        prune(&mut self.memories, granted, &self.units);
+        let mut cleaning: BTreeMap<VmId, BTreeSet<GenerationNumber>> = BTreeMap::new();
+        for (vm, generation) in stale.into_iter().filter(|(vm, _)| !plan.actions.contains_key(vm)) {
+            cleaning.entry(vm).or_default().insert(generation);
+        }
+        for (vm, action) in plan.actions {
+            self.begin(vm, action);
+        }
+        for (vm, generations) in cleaning {
+            self.set_work(&vm, Work::Busy);
+            self.work.spawn(execute::clean(self.host.clone(), vm, generations));
+        }
+    }
+
+    fn begin(&mut self, vm: VmId, action: Action) {
+        let host = self.host.clone();
+        match action {
+            Action::Start { epoch, run } => {
+                self.set_work(&vm, Work::Busy);
+                self.rooted.insert((vm.clone(), run.generation));
+                self.work.spawn(execute::start(host, vm, epoch, *run));
+            }
+            Action::Stop(cause) => {
+                self.set_work(&vm, Work::Busy);
+                self.work.spawn(execute::stop(host, vm, cause));
+            }
+            Action::Probe(run) => {
+                self.set_work(&vm, Work::Busy);
+                self.work.spawn(execute::probe(host, vm, *run));
+            }
+            Action::Report { epoch, report } => self.send_report(vm, epoch, report),
+        }
+    }
+
+    fn set_work(&mut self, vm: &VmId, work: Work) {
+        self.memories.entry(vm.clone()).or_default().work = work;
+    }
+
+    fn on_done(&mut self, done: Done) {
+        let now = self.host.clock.boot();
+        match done {
+            Done::Started { vm, epoch, generation, outcome } => {
+                let memory = self.memories.entry(vm.clone()).or_default();
+                match outcome {
+                    Ok(()) => memory.running = Some(Started { epoch, generation, at: now }),
+                    Err(reason) => memory.ended = Some(Ended { epoch, generation, reason }),
+                }
+                self.finish(vm);
+            }
+            Done::Stopped { vm, cause, outcome } => self.on_stopped(vm, cause, outcome.is_ok()),
+            Done::Probed { vm, outcome } => {
+                let memory = self.memories.entry(vm).or_default();
+                memory.work = Work::Idle;
+                memory.checks = match outcome {
+                    Ok(()) => Checks::Passed,
+                    Err(reason) => Checks::Failed { reason, at: now },
+                };
+            }
+            Done::Cleaned { vm, dropped } => {
+                for generation in dropped {
+                    self.rooted.remove(&(vm.clone(), generation));
+                }
+                self.set_work(&vm, Work::Idle);
+            }
+        }
+    }
+
+    fn on_stopped(&mut self, vm: VmId, cause: StopCause, stopped: bool) {
+        if stopped {
+            let memory = self.memories.entry(vm.clone()).or_default();
+            memory.running = None;
+            if let StopCause::Ended(ended) = cause {
+                memory.ended = Some(ended);
+            }
+        }
+        self.finish(vm);
+    }
+
+    /// The vm may be planned again once it has been observed anew.
+    fn finish(&mut self, vm: VmId) {
+        self.observation.finished.insert(vm);
+        self.observation.stale = true;
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up(server) => {
+                self.server = Some(server);
+                self.send_heartbeat();
+            }
+            LinkEvent::Message(server_message::Message::Grant(grant)) => {
+                let taken = decode_grant(grant).map_err(|error| error.to_string());
+                let taken = taken.and_then(|grant| self.gate.take(grant).map_err(|error| error.to_string()));
+                if let Err(reason) = taken {
+                    tracing::warn!(reason, "a grant is not taken");
+                }
+            }
+            LinkEvent::Message(server_message::Message::News(_)) => self.send_heartbeat(),
+            LinkEvent::Message(server_message::Message::ReportAnswer(answer)) => {
+                let Some((vm, epoch, report)) = self.reports.open.remove(&answer.sequence) else {
+                    return;
+                };
+                if !answer.refusal.is_empty() {
+                    tracing::info!(%vm, %epoch, refusal = answer.refusal, "a report was refused");
+                }
+                let memory = self.memories.entry(vm).or_default();
+                memory.work = Work::Idle;
+                memory.acknowledged = Some((epoch, report));
+            }
+            LinkEvent::Down => {
+                self.server = None;
+                // What was not answered is said again on the next stream.
+                for (_, (vm, ..)) in std::mem::take(&mut self.reports.open) {
+                    self.set_work(&vm, Work::Idle);
+                }
+            }
+        }
+    }
+
+    fn send_report(&mut self, vm: VmId, epoch: Epoch, report: VmReport) {
+        self.reports.sequence += 1;
+        let sequence = self.reports.sequence;
+        let message = HostReport { sequence, vm: vm.clone(), epoch, report: report.clone() };
+        if self.send(host_message::Message::Report(encode_host_report(&message))) {
+            self.set_work(&vm, Work::Busy);
+            self.reports.open.insert(sequence, (vm, epoch, report));
+        }
+    }
+
+    fn send_heartbeat(&mut self) {
+        if self.server.is_none() {
+            return;
+        }
+        let running = |unit: &ObservedUnit| {
+            let (vm, epoch, generation) = (unit.vm.clone(), unit.epoch?, unit.generation?);
+            Some(RunningVm { vm, epoch, generation })
+        };
+        let heartbeat = Heartbeat {
+            node: self.host.hello.node,
+            boot: self.host.hello.boot.clone(),
+            daemon: self.host.hello.daemon,
+            n: self.gate.next_heartbeat(),
+            running: self.units.values().filter_map(running).collect(),
+            holds: self.gate.holds(),
+        };
+        self.send(host_message::Message::Heartbeat(encode_heartbeat(&heartbeat)));
+    }
+
+    /// Sends without waiting. What does not fit is said again: heartbeats by the clock, reports by the
+    /// next plan.
+    fn send(&mut self, message: host_message::Message) -> bool {
+        let Some(server) = &self.server else { return false };
+        let sent = server.try_send(HostMessage { message: Some(message) }).is_ok();
+        if !sent {
+            let soon = Instant::now() + RETRY_AFTER;
+            self.again_at = Some(self.again_at.map_or(soon, |at| at.min(soon)));
+        }
+        sent
+    }
+}

@@ -1,0 +1,85 @@
+//! One run of `deploy`: from a locked flake to vms that are healthy.
+//!
+//! ```text
+//! prepare: check source → evaluate → admit → build → list closures → root
+//! propose: one command with references and specs
+//! follow:  placing → starting → checking → healthy, told until each vm is final
+//! ```
+//! Up to `propose` nothing has changed and the caller's going away ends it; from there on the
+//! deployment is in the state and goes on by itself.
+
+mod follow;
+mod prepare;
+
+use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
+use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
+use blixard_core::state::SourceId;
+use blixard_proto::v1::{DeployEvent, deploy_event};
+use blixard_types::{DeploymentId, RequestId};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::Server;
+use crate::roots::BuildsInFlight;
+use crate::status;
+
+/// What a caller asks for, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct DeployOrder {
+    pub(crate) request: RequestId,
+    pub(crate) id: SourceId,
+    pub(crate) source: LockedSource,
+    pub(crate) selection: Selection,
+    pub(crate) take_over: TakeOver,
+}
+
+/// Where events go. Closed when the caller has gone away.
+pub(crate) type Events = mpsc::Sender<DeployEvent>;
+
+/// Runs a deployment to its end.
+pub(crate) async fn run(
+    server: &Server,
+    builds: &BuildsInFlight,
+    order: DeployOrder,
+    events: &Events,
+) -> Result<(), Status> {
+    // The request's id is the deployment's, so that the same call again is the same deployment.
+    let deployment = DeploymentId(order.request.0);
+    let guard = builds.begin(deployment);
+    let vms = prepare::prepare(server, deployment, &order, events).await?;
+    let command = Command::Deploy(Deploy { deployment, source: order.id, take_over: order.take_over, vms });
+    let outcome = server.proposer().propose(order.request, command).await;
+    drop(guard);
+    let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
+        Outcome::Deployed { vms, .. } => vms,
+        Outcome::Changed { .. } | Outcome::Unchanged => {
+            return Err(Status::already_exists("the request id belongs to another call"));
+        }
+    };
+    send(events, blixard_proto::accepted(deployment, &deployed)).await;
+    follow::follow(server, &deployed, events).await
+}
+
+/// Tells the caller. One who has gone away is no error: the work is dropped with the call.
+async fn send(events: &Events, event: DeployEvent) {
+    let _ = events.send(event).await;
+}
+
+async fn tell(events: &Events, event: deploy_event::Event) {
+    send(events, DeployEvent { event: Some(event) }).await;
+}
+
+/// Passes Nix's progress on. A caller who does not read fast enough misses log lines, not results.
+fn sink(events: &Events) -> ProgressSink {
+    use deploy_event::{BuildLog, Building, Event, Message};
+    let events = events.clone();
+    std::sync::Arc::new(move |progress| {
+        let event = match progress {
+            NixProgress::Builds { done, expected } => Event::Building(Building { done, expected }),
+            NixProgress::BuildStarted { .. } => return,
+            NixProgress::BuildLog { drv, line } => Event::BuildLog(BuildLog { drv, line }),
+            NixProgress::Message { text } => Event::Message(Message { text }),
+        };
+        let _ = events.try_send(DeployEvent { event: Some(event) });
+    })
+}

@@ -1,0 +1,58 @@
+//! What the leader does besides answering: it proposes the placements that the scheduler plans.
+//!
+//! Nothing is remembered from one round to the next, so that a new leader goes on where the last one
+//! stopped. A placement that `apply` rejects is planned anew when the state changes.
+
+use std::time::Duration;
+
+use blixard_core::command::Command;
+use blixard_core::schedule;
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+
+use crate::Server;
+
+/// Placements proposed together. Enough to fill a group commit, few enough for one round to be short.
+const PLACEMENTS_PER_ROUND: usize = 256;
+
+/// Runs for as long as the consensus node does.
+pub async fn run(server: Server) {
+    let mut standings = server.consensus.standings();
+    let mut changes = server.replica.changes();
+    loop {
+        changes.mark_unchanged();
+        let pause = if server.consensus.standing().leads() { place(&server).await } else { None };
+        let again = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        futures_util::select_biased! {
+            standing = standings.next().fuse() => if standing.is_none() { return },
+            changed = changes.changed().fuse() => if changed.is_err() { return },
+            () = again.fuse() => {}
+        }
+    }
+}
+
+/// Proposes what the scheduler plans; gives the pause until it may plan something else.
+async fn place(server: &Server) -> Option<Duration> {
+    let now = server.clock.wall();
+    let plan = server.replica.read(|state| schedule::plan(state, now));
+    let proposer = server.proposer();
+    let proposals = plan.placements.into_iter().take(PLACEMENTS_PER_ROUND).map(|placement| {
+        let proposer = proposer.clone();
+        async move {
+            let (vm, node, epoch) = (placement.vm.clone(), placement.node, placement.epoch);
+            let command = Command::Place { vm, node, epoch };
+            match proposer.propose(proposer.fresh_request(), command).await {
+                Ok(_) => tracing::info!(vm = %placement.vm, %node, %epoch, "placed"),
+                Err(failure) => tracing::info!(vm = %placement.vm, %node, %epoch, %failure, "not placed"),
+            }
+        }
+    });
+    join_all(proposals).await;
+    // One more millisecond, so that the planner then sees the instant as past.
+    plan.again_at.map(|at| Duration::from_millis(at.since(now) + 1))
+}

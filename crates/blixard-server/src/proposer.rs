@@ -1,0 +1,61 @@
+//! Commands into the log: encoded, stamped with the time, and their outcome decoded.
+
+use std::sync::Arc;
+
+use blixard_core::apply::Rejection;
+use blixard_core::command::{COMMAND_MAX_BYTES, Command, Envelope, Outcome};
+use blixard_core::ports::consensus::{ProposeError, SharedConsensus};
+use blixard_core::ports::{Clock, Entropy};
+use blixard_proto::{ConvertError, OutcomeError, decode_outcome, encode_envelope};
+use blixard_types::RequestId;
+
+/// Proposes commands.
+#[derive(Clone)]
+pub struct Proposer {
+    consensus: SharedConsensus,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// Why a command has not changed the state, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeFailure {
+    /// An invariant forbids it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It did not get through the log.
+    #[error(transparent)]
+    Log(#[from] ProposeError),
+    /// It cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] ConvertError),
+    /// Its outcome cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] OutcomeError),
+}
+
+impl Proposer {
+    pub(crate) fn new(consensus: SharedConsensus, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { consensus, clock, entropy }
+    }
+
+    /// A request id for a command that no client asked for.
+    #[must_use]
+    pub fn fresh_request(&self) -> RequestId {
+        RequestId(self.entropy.id())
+    }
+
+    /// Proposes a command and waits until it is applied here.
+    ///
+    /// # Errors
+    /// When it is rejected, or when the log does not take it.
+    pub async fn propose(&self, request: RequestId, command: Command) -> Result<Outcome, ProposeFailure> {
+        let envelope = Envelope { request, at: self.clock.wall(), command };
+        let bytes = encode_envelope(&envelope)?;
+        if bytes.len() > COMMAND_MAX_BYTES {
+            return Err(ProposeError::TooLarge { size: bytes.len(), limit: COMMAND_MAX_BYTES }.into());
+        }
+        let outcome = self.consensus.propose(bytes).await?;
+        Ok(decode_outcome(&outcome)??)
+    }
+}

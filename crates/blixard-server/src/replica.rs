@@ -1,0 +1,89 @@
+//! This node's copy of the cluster's state.
+//!
+//! Owns: the state in memory, the decoding of log entries, the checkpoint's encoding, and telling
+//! readers that the state has changed. Refuses to know: how entries come to be committed.
+
+use std::sync::{PoisonError, RwLock};
+
+use blixard_core::ports::consensus::{ApplyHalt, Checkpoint, ReplicatedMachine, RestoreError};
+use blixard_core::state::ClusterState;
+use blixard_proto::{decode_envelope, encode_outcome};
+use blixard_types::{LogPosition, Revision};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// The version of the checkpoint's format that this program writes and reads.
+const CHECKPOINT_VERSION: u32 = 1;
+
+/// This node's copy of the cluster's state.
+#[derive(Debug)]
+pub struct Replica {
+    state: RwLock<ClusterState>,
+    revision: watch::Sender<Revision>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointFile {
+    version: u32,
+    state: ClusterState,
+}
+
+impl Default for Replica {
+    fn default() -> Self {
+        Self { state: RwLock::default(), revision: watch::Sender::new(Revision(0)) }
+    }
+}
+
+impl Replica {
+    /// Looks at the state. The closure must be short: entries wait for it.
+    pub fn read<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
+        // A poisoned lock means that `apply` panicked, and the node stops then; readers that are still
+        // there see the last whole state or one with the entry half applied, and answer nobody anew.
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells when the state has changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+}
+
+impl ReplicatedMachine for Replica {
+    fn apply(&self, position: LogPosition, command: &[u8]) -> Result<Vec<u8>, ApplyHalt> {
+        let halt = |reason: String| ApplyHalt { position, reason };
+        let envelope = decode_envelope(command).map_err(|error| halt(error.to_string()))?;
+        let outcome = {
+            let mut state = self.state.write().map_err(|_| halt("an earlier command panicked".to_owned()))?;
+            state.apply(&envelope, position)
+        };
+        self.revision.send_replace(position.revision());
+        encode_outcome(&outcome).map_err(|error| halt(error.to_string()))
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let state = self.read(ClusterState::clone);
+        Box::new(move || {
+            let file = CheckpointFile { version: CHECKPOINT_VERSION, state };
+            // The state holds nothing that JSON cannot; an empty checkpoint would be refused on restore.
+            serde_json::to_vec(&file).unwrap_or_default()
+        })
+    }
+
+    fn restore(&self, checkpoint: &[u8]) -> Result<(), RestoreError> {
+        let refuse = |reason: String| RestoreError { reason };
+        let file: CheckpointFile =
+            serde_json::from_slice(checkpoint).map_err(|error| refuse(error.to_string()))?;
+        if file.version != CHECKPOINT_VERSION {
+            return Err(refuse(format!("version {} is unknown", file.version)));
+        }
+        let revision = file.state.applied.revision();
+        *self.state.write().map_err(|_| refuse("an earlier command panicked".to_owned()))? = file.state;
+        self.revision.send_replace(revision);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

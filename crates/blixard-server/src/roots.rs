@@ -1,0 +1,102 @@
+//! The builder's garbage collector roots: what was built stays until no kept generation needs it.
+//!
+//! A root is made before the deployment is proposed, named after the deployment, so that at no moment
+//! a reference is in the log whose paths could be collected.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use blixard_core::ports::nix::{NixStore, RootName};
+use blixard_core::state::ClusterState;
+use blixard_types::{DeploymentId, VmId};
+
+use crate::{Replica, Server};
+
+/// The folder of the builder's roots.
+const FOLDER: &str = "builds";
+
+/// Deployments that are being built here: they have roots, and are not in the state yet.
+#[derive(Debug, Clone, Default)]
+pub struct BuildsInFlight(Arc<Mutex<BTreeSet<DeploymentId>>>);
+
+/// Keeps the roots of a deployment until it is dropped; after that the state must refer to them.
+#[derive(Debug)]
+pub struct BuildGuard {
+    deployment: DeploymentId,
+    builds: BuildsInFlight,
+}
+
+impl BuildsInFlight {
+    pub(crate) fn begin(&self, deployment: DeploymentId) -> BuildGuard {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment);
+        BuildGuard { deployment, builds: self.clone() }
+    }
+
+    fn current(&self) -> BTreeSet<DeploymentId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for BuildGuard {
+    fn drop(&mut self) {
+        self.builds.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.deployment);
+    }
+}
+
+/// The root of what a deployment built for a vm.
+pub(crate) fn build_root(deployment: DeploymentId, vm: &VmId) -> RootName {
+    RootName(format!("{FOLDER}/{deployment}/{}/{}", vm.tenant(), vm.name()))
+}
+
+/// Removes the roots that nothing needs any more, whenever the state may have made some so.
+pub async fn run(server: Server, builds: BuildsInFlight) {
+    let Some(builder) = &server.builder else { return };
+    let mut changes = server.replica.changes();
+    let mut seen = None;
+    loop {
+        changes.mark_unchanged();
+        // Taken before the state is read: a deployment that ends in between is in the state by then.
+        let in_flight = builds.current();
+        let needed = needed_deployments(&server.replica);
+        if seen.as_ref() != Some(&needed) {
+            sweep(builder.store.as_ref(), &needed, &in_flight).await;
+            seen = in_flight.is_empty().then_some(needed);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn needed_deployments(replica: &Replica) -> BTreeSet<DeploymentId> {
+    let generations = |state: &ClusterState| {
+        let generations = state.vms.values().flat_map(|vm| vm.generations.values());
+        generations.map(|generation| generation.deployment).collect()
+    };
+    replica.read(generations)
+}
+
+async fn sweep(store: &dyn NixStore, needed: &BTreeSet<DeploymentId>, in_flight: &BTreeSet<DeploymentId>) {
+    let roots = match store.roots().await {
+        Ok(roots) => roots,
+        Err(error) => {
+            tracing::warn!(error = crate::status::chain(&error), "cannot look for roots to remove");
+            return;
+        }
+    };
+    for (name, _) in roots {
+        let Some(deployment) = deployment_of(&name) else {
+            continue;
+        };
+        if needed.contains(&deployment) || in_flight.contains(&deployment) {
+            continue;
+        }
+        if let Err(error) = store.remove_root(name).await {
+            tracing::warn!(error = crate::status::chain(&error), "a root that nothing needs stays");
+        }
+    }
+}
+
+fn deployment_of(root: &RootName) -> Option<DeploymentId> {
+    root.0.strip_prefix(FOLDER)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+}

@@ -1,0 +1,73 @@
+//! The gRPC services of a server. A handler decodes, asks or proposes, and maps; it decides nothing.
+
+mod cluster;
+pub(crate) mod console;
+mod deploy;
+mod host;
+mod vm;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use blixard_proto::v1::cluster_service_server::ClusterServiceServer;
+use blixard_proto::v1::deploy_service_server::DeployServiceServer;
+use blixard_proto::v1::host_service_server::HostServiceServer;
+use blixard_proto::v1::vm_service_server::VmServiceServer;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::Server;
+use crate::roots::BuildsInFlight;
+use crate::service::console::ConsoleAccess;
+use crate::status;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The services of one server.
+#[derive(Clone)]
+pub struct Services {
+    /// The cluster and its nodes.
+    pub cluster: ClusterServiceServer<cluster::ClusterApi>,
+    /// Deployments.
+    pub deploy: DeployServiceServer<deploy::DeployApi>,
+    /// Host agents.
+    pub host: HostServiceServer<host::HostApi>,
+    /// Vms.
+    pub vm: VmServiceServer<vm::VmApi>,
+}
+
+/// Makes the services of a server.
+#[must_use]
+pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn ConsoleAccess>) -> Services {
+    let server = server.clone();
+    Services {
+        cluster: ClusterServiceServer::new(cluster::ClusterApi { server: server.clone() }),
+        deploy: DeployServiceServer::new(deploy::DeployApi { server: server.clone(), builds }),
+        host: HostServiceServer::new(host::HostApi { server: server.clone() }),
+        vm: VmServiceServer::new(vm::VmApi { server, consoles }),
+    }
+}
+
+impl Server {
+    /// Makes a read of the local state that follows linearizable.
+    async fn linearize(&self) -> Result<(), Status> {
+        self.consensus.linearize().await.map(|_| ()).map_err(|error| status::linearize(&error))
+    }
+}
+
+/// A stream of what `work` sends, which ends with its error if it fails. The work is driven by the
+/// reader of the stream and dropped with it: nothing outlives the call.
+fn answers<T, F>(capacity: usize, work: impl FnOnce(mpsc::Sender<T>) -> F) -> Answers<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(capacity);
+    let sent = ReceiverStream::new(receiver).map(Ok);
+    let failure = work(sender).into_stream().filter_map(|done| std::future::ready(done.err().map(Err)));
+    // What was sent comes before the failure: the receiver is looked at first.
+    Box::pin(stream::select_with_strategy(sent, failure, |(): &mut ()| stream::PollNext::Left))
+}

@@ -1,0 +1,49 @@
+//! `DeployService`: checks the request and runs the deployment within the call.
+
+use blixard_core::command::TakeOver;
+use blixard_core::ports::nix::Selection;
+use blixard_proto::v1::deploy_service_server::DeployService;
+use blixard_proto::v1::{DeployEvent, DeployRequest};
+use blixard_proto::{locked_source, random_id};
+use blixard_types::RequestId;
+use tonic::{Request, Response, Status};
+
+use super::{Answers, answers};
+use crate::Server;
+use crate::deploy::{DeployOrder, run};
+use crate::roots::BuildsInFlight;
+
+/// Events that may wait for a slow caller; build logs beyond that are dropped, nothing else is.
+const EVENTS_QUEUED: usize = 1024;
+
+#[derive(Clone)]
+pub struct DeployApi {
+    pub(super) server: Server,
+    pub(super) builds: BuildsInFlight,
+}
+
+#[tonic::async_trait]
+impl DeployService for DeployApi {
+    type DeployStream = Answers<DeployEvent>;
+
+    async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Self::DeployStream>, Status> {
+        let order = order(request.into_inner())?;
+        let (server, builds) = (self.server.clone(), self.builds.clone());
+        let stream =
+            answers(EVENTS_QUEUED, |events| async move { run(&server, &builds, order, &events).await });
+        Ok(Response::new(stream))
+    }
+}
+
+fn order(request: DeployRequest) -> Result<DeployOrder, Status> {
+    let source = request.source.ok_or_else(|| Status::invalid_argument("source: is missing"))?;
+    let selection =
+        if request.attributes.is_empty() { Selection::All } else { Selection::Named(request.attributes) };
+    Ok(DeployOrder {
+        request: RequestId(random_id("request_id", &request.request_id)?),
+        id: source.id.parse().map_err(|error| Status::invalid_argument(format!("source.id: {error}")))?,
+        source: locked_source(&source)?,
+        selection,
+        take_over: if request.take_over { TakeOver::Allow } else { TakeOver::Refuse },
+    })
+}

@@ -1,0 +1,132 @@
+//! `VmService`: list, start, stop, delete, consoles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use blixard_core::command::Command;
+use blixard_core::schedule;
+use blixard_core::state::{ClusterState, Desired, HealthStatus, Phase, Run, Unplaced, Vm as VmState};
+use blixard_proto::v1::vm_service_server::VmService;
+use blixard_proto::v1::{DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse};
+use blixard_proto::v1::{LogLine, LogsRequest, SetDesiredRequest, Vm};
+use blixard_proto::{random_id, vm_id, vm_view};
+use blixard_types::{RequestId, TenantName, VmId};
+use tonic::{Request, Response, Status};
+
+use super::Answers;
+use super::console::ConsoleAccess;
+use crate::{Server, status};
+
+/// Longest time a call waits for a vm to get somewhere.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
+#[derive(Clone)]
+pub struct VmApi {
+    pub(super) server: Server,
+    pub(super) consoles: Arc<dyn ConsoleAccess>,
+}
+
+impl VmApi {
+    fn view(&self, id: &VmId) -> Result<Vm, Status> {
+        let now = self.server.clock.wall();
+        self.server.replica.read(|state| {
+            let vm = state.vms.get(id).ok_or_else(|| unknown(id))?;
+            let waiting = schedule::plan(state, now).waiting;
+            Ok(vm_view(state, id, vm, waiting.get(id))?)
+        })
+    }
+
+    /// Waits until the state is as wanted, or the time is over.
+    async fn wait(&self, wait_ms: u64, arrived: impl Fn(&ClusterState) -> bool) {
+        let mut changes = self.server.replica.changes();
+        let there = async {
+            loop {
+                changes.mark_unchanged();
+                if self.server.replica.read(&arrived) || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whether it got there is in the answer.
+        let _ = tokio::time::timeout(Duration::from_millis(wait_ms).min(WAIT_MAX), there).await;
+    }
+}
+
+fn unknown(vm: &VmId) -> Status {
+    status::rejection(&blixard_core::apply::Rejection::UnknownVm { vm: vm.clone() })
+}
+
+/// Whether a vm has got where it was sent, or will not get there by waiting.
+fn settled(vm: &VmState, desired: Desired) -> bool {
+    match (&vm.run, desired) {
+        (Run::Unplaced { why }, Desired::Running) => matches!(why, Unplaced::Failed { .. }),
+        (Run::Placed { phase: Phase::Running { health, .. }, .. }, Desired::Running) => {
+            *health != HealthStatus::Pending
+        }
+        (run, Desired::Stopped) => run.host().is_none(),
+        (Run::Placed { .. }, Desired::Running) => false,
+    }
+}
+
+#[tonic::async_trait]
+impl VmService for VmApi {
+    async fn list(&self, request: Request<ListVmsRequest>) -> Result<Response<ListVmsResponse>, Status> {
+        let tenant = request.into_inner().tenant;
+        let tenant = (!tenant.is_empty()).then(|| tenant.parse::<TenantName>()).transpose();
+        let tenant = tenant.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.server.linearize().await?;
+        let now = self.server.clock.wall();
+        let response = self.server.replica.read(|state| {
+            let waiting = schedule::plan(state, now).waiting;
+            let wanted =
+                state.vms.iter().filter(|(id, _)| tenant.as_ref().is_none_or(|one| one == id.tenant()));
+            let vms = wanted.map(|(id, vm)| vm_view(state, id, vm, waiting.get(id)));
+            let vms = vms.collect::<Result<_, _>>()?;
+            Ok::<_, Status>(ListVmsResponse { vms, revision: state.applied.revision().0 })
+        });
+        response.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<GetVmRequest>) -> Result<Response<Vm>, Status> {
+        let vm = vm_id(&request.into_inner().vm)?;
+        self.server.linearize().await?;
+        self.view(&vm).map(Response::new)
+    }
+
+    async fn set_desired(&self, request: Request<SetDesiredRequest>) -> Result<Response<Vm>, Status> {
+        let request = request.into_inner();
+        let vm = vm_id(&request.vm)?;
+        let desired = blixard_proto::desired(request.desired)?;
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        let command = Command::SetDesired { vm: vm.clone(), desired };
+        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        self.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(|vm| settled(vm, desired))).await;
+        self.view(&vm).map(Response::new)
+    }
+
+    async fn delete(&self, request: Request<DeleteVmRequest>) -> Result<Response<DeleteVmResponse>, Status> {
+        let request = request.into_inner();
+        let vm = vm_id(&request.vm)?;
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        let command = Command::DeleteVm { vm: vm.clone() };
+        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        self.wait(request.wait_ms, |state| !state.vms.contains_key(&vm)).await;
+        let gone = self.server.replica.read(|state| !state.vms.contains_key(&vm));
+        Ok(Response::new(DeleteVmResponse { gone }))
+    }
+
+    type LogsStream = Answers<LogLine>;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        let vm = vm_id(&request.vm)?;
+        self.server.linearize().await?;
+        let host = self.server.replica.read(|state| {
+            let vm = state.vms.get(&vm).ok_or_else(|| unknown(&vm))?;
+            Ok::<_, Status>(vm.last_host)
+        })?;
+        let host = host.ok_or_else(|| Status::failed_precondition(format!("vm {vm} has never run")))?;
+        let lines = self.consoles.of(host).await?.lines(request).await?.into_inner();
+        Ok(Response::new(Box::pin(lines)))
+    }
+}

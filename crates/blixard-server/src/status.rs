@@ -1,0 +1,142 @@
+//! Domain errors as gRPC statuses: one exhaustive match for each, with a hint where a person can do
+//! something. Chains are rendered here, once.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use blixard_core::apply::Rejection;
+use blixard_core::ports::consensus::{LinearizeError, ProposeError};
+use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixCommandError, RootError};
+use blixard_proto::hint::with_hint;
+use tonic::Status;
+
+use crate::proposer::ProposeFailure;
+
+/// An error with its causes, in one text.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) fn rejection(rejection: &Rejection) -> Status {
+    let text = rejection.to_string();
+    match rejection {
+        Rejection::UnknownVm { .. } => {
+            with_hint(Status::not_found(text), "`blixard vm list` shows the vms there are")
+        }
+        Rejection::UnknownNode { .. } => Status::not_found(text),
+        Rejection::NotInitialised => Status::unavailable(text),
+        Rejection::NoRoom { .. } => Status::resource_exhausted(text),
+        Rejection::EmptyDeployment | Rejection::NamedTwice { .. } | Rejection::SpecEncoding { .. } => {
+            Status::invalid_argument(text)
+        }
+        Rejection::NameTaken { .. } | Rejection::AlreadyInitialised => Status::already_exists(text),
+        Rejection::BeingDeleted { .. } => {
+            with_hint(Status::failed_precondition(text), "wait until `blixard vm list` no longer shows it")
+        }
+        Rejection::StaleSession { .. }
+        | Rejection::OtherEpoch { .. }
+        | Rejection::StillPlaced { .. }
+        | Rejection::NotWanted { .. }
+        | Rejection::NotAHost { .. }
+        | Rejection::OtherSource { .. } => Status::failed_precondition(text),
+    }
+}
+
+pub(crate) fn propose(failure: &ProposeFailure) -> Status {
+    match failure {
+        ProposeFailure::Rejected(rejected) => rejection(rejected),
+        ProposeFailure::Log(error) => log(error),
+        ProposeFailure::Encode(_) | ProposeFailure::Decode(_) => Status::internal(chain(failure)),
+    }
+}
+
+fn log(error: &ProposeError) -> Status {
+    let text = error.to_string();
+    match error {
+        ProposeError::NotLeader { .. } => Status::unavailable(text),
+        ProposeError::TooLarge { .. } => {
+            with_hint(Status::resource_exhausted(text), "deploy the flake in parts: `blixard deploy .#name`")
+        }
+        ProposeError::OutcomeUnknown => {
+            with_hint(Status::aborted(text), "look at `blixard vm list`; the same call again is safe")
+        }
+        ProposeError::Stopped { .. } => with_hint(Status::unavailable(text), DAEMON_HINT),
+    }
+}
+
+const DAEMON_HINT: &str = "`journalctl -u blixardd` says what happened";
+
+pub(crate) fn linearize(error: &LinearizeError) -> Status {
+    let text = error.to_string();
+    match error {
+        LinearizeError::NotLeader { .. } | LinearizeError::NoQuorum => Status::unavailable(text),
+        LinearizeError::Stopped { .. } => with_hint(Status::unavailable(text), DAEMON_HINT),
+    }
+}
+
+pub(crate) fn evaluate(error: &EvaluateError) -> Status {
+    let text = chain(error);
+    match error {
+        EvaluateError::NoMicrovms => {
+            let hint = "a flake for Blixard has outputs `microvms.<name>`; the README shows a first one";
+            with_hint(Status::invalid_argument(text), hint)
+        }
+        EvaluateError::NoSuchVm { .. } => {
+            with_hint(Status::invalid_argument(text), "`nix flake show` lists the outputs there are")
+        }
+        EvaluateError::Failed { position, .. } => {
+            let status = |text| Status::invalid_argument(text);
+            match position {
+                Some(at) => status(format!("{text}\n  at {}:{}:{}", at.file, at.line, at.column)),
+                None => status(text),
+            }
+        }
+        EvaluateError::Malformed { .. } => Status::invalid_argument(text),
+        EvaluateError::Command(error) => nix_command(error),
+    }
+}
+
+pub(crate) fn nix_command(error: &NixCommandError) -> Status {
+    let text = chain(error);
+    match error {
+        NixCommandError::Start { .. } => {
+            with_hint(Status::unavailable(text), "is Nix installed on the builder, and in the daemon's PATH?")
+        }
+        NixCommandError::Io { .. } | NixCommandError::Failed { .. } | NixCommandError::Unexpected { .. } => {
+            with_hint(
+                Status::unavailable(text),
+                "`nix-store --version` and `systemctl status nix-daemon` may tell more",
+            )
+        }
+    }
+}
+
+pub(crate) fn build(error: &BuildError) -> Status {
+    match error {
+        BuildError::Failed { drv, log_tail, .. } => {
+            let mut text = error.to_string();
+            for line in log_tail {
+                let _ = write!(text, "\n  > {line}");
+            }
+            with_hint(Status::aborted(text), &format!("the whole log: `nix log {drv}`"))
+        }
+        BuildError::Command(error) => nix_command(error),
+    }
+}
+
+pub(crate) fn closure(error: &ClosureError) -> Status {
+    match error {
+        ClosureError::NotValid { .. } | ClosureError::Manifest { .. } => Status::internal(chain(error)),
+        ClosureError::Command(error) => nix_command(error),
+    }
+}
+
+pub(crate) fn root(error: &RootError) -> Status {
+    Status::unavailable(chain(error))
+}
