@@ -1,1 +1,37 @@
-//! To be filled.
+//! Consensus: the port `blixard_core::ports::Consensus`, kept by openraft over a log in redb.
+//!
+//! Owns how a command becomes durable, agreed and applied: the log on disk, elections, checkpoints
+//! of the state machine, and their recovery. Refuses to know what a command means: it sees bytes,
+//! and hands them to the [`ReplicatedMachine`](blixard_core::ports::consensus::ReplicatedMachine)
+//! it was opened with. openraft and redb are not visible outside this crate, but for redb's
+//! [`StorageBackend`], through which a simulation takes the disk away.
+//!
+//! ```text
+//! propose ─► openraft ─► LogStore ─► writer thread ─► LogEngine (redb, one durable commit per batch)
+//!               │                                          │
+//!               └─► Machine ─► ReplicatedMachine ◄─ acknowledged
+//!                      └─► CheckpointStore (one checksummed file)
+//! ```
+
+mod alive;
+mod checkpoint;
+mod log;
+mod machine;
+mod network;
+mod node;
+mod options;
+mod record;
+mod standing;
+mod stop;
+mod types;
+
+#[cfg(test)]
+mod testing;
+
+pub use checkpoint::CheckpointError;
+pub use log::{EngineError, LogOpenError};
+pub use node::{NodeStopped, OpenError, RaftNode};
+pub use options::{ElectionTiming, MAX_COMMAND_BYTES, RaftOptions};
+pub use record::BadRecord;
+pub use redb::StorageBackend;
+pub use types::Peer;

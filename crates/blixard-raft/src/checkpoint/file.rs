@@ -1,0 +1,205 @@
+//! One checkpoint file: writing it so that it is whole or absent, reading it so that damage is found.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::types::SnapshotMeta;
+
+const MAGIC: [u8; 8] = *b"BLXCKPT\n";
+const VERSION: u8 = 1;
+const DIGEST_BYTES: usize = 32;
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The directory cannot be made, listed or synced.
+    #[error("cannot use the checkpoint directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the checkpoint {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the checkpoint {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not a checkpoint.
+    #[error("{} is not a checkpoint", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program wrote it.
+    #[error("the checkpoint {} has format version {found}, this program reads {VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u8,
+    },
+    /// The file is shorter or longer than it says.
+    #[error("the checkpoint {} is torn: {found} bytes instead of {expected}", path.display())]
+    Torn {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it should have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
+    },
+    /// The bytes changed.
+    #[error("the checkpoint {} does not match its checksum", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What it says of itself cannot be read, though its checksum is right.
+    #[error("the header of the checkpoint {} cannot be read", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A state on its way from one place to another.
+#[derive(Debug)]
+pub(crate) enum CheckpointBody {
+    /// In a file of this node's store.
+    Stored(PathBuf),
+}
+
+impl CheckpointBody {
+    /// The state, checked.
+    pub(crate) fn read(self) -> Result<Vec<u8>, CheckpointError> {
+        match self {
+            Self::Stored(path) => read(&path).map(|(_, state)| state),
+        }
+    }
+}
+
+/// The fixed part before the digest.
+struct Lengths {
+    header: u32,
+    state: u64,
+}
+
+impl Lengths {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.header.to_be_bytes());
+        bytes.extend_from_slice(&self.state.to_be_bytes());
+        bytes
+    }
+
+    /// Bytes before the header.
+    const PREFIX: usize = MAGIC.len() + 1 + 4 + 8 + DIGEST_BYTES;
+}
+
+/// Writes a checkpoint; when it returns, the file is whole and survives a crash.
+pub(super) fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<(), CheckpointError> {
+    let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
+    let header = serde_json::to_vec(meta).map_err(|e| failed(e.into()))?;
+    let header_length = u32::try_from(header.len()).map_err(|e| failed(io::Error::other(e)))?;
+    let lengths = Lengths { header: header_length, state: state.len() as u64 }.encode();
+    let digest = digest(&lengths, &header, state);
+
+    let temporary = temporary(path);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        for part in [lengths.as_slice(), digest.as_slice(), &header, state] {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(failed)?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a directory survive a crash.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(|source| CheckpointError::Directory { path: path.to_owned(), source })
+}
+
+/// Where a checkpoint is before it is whole.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension(TEMPORARY)
+}
+
+/// The extension of a file that is not whole.
+pub(super) const TEMPORARY: &str = "tmp";
+
+/// Reads a checkpoint and checks all of it.
+pub(super) fn read(path: &Path) -> Result<(SnapshotMeta, Vec<u8>), CheckpointError> {
+    let path = path.to_owned();
+    let mut bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(CheckpointError::Read { path, source }),
+    };
+    let found = bytes.len() as u64;
+    let Some((lengths, version)) = prefix(&bytes) else {
+        let expected = Lengths::PREFIX as u64;
+        let ours = MAGIC.iter().zip(&bytes).all(|(magic, byte)| magic == byte);
+        return Err(if ours {
+            CheckpointError::Torn { path, expected, found }
+        } else {
+            CheckpointError::Foreign { path }
+        });
+    };
+    if version != VERSION {
+        return Err(CheckpointError::Version { path, found: version });
+    }
+    let expected =
+        (Lengths::PREFIX as u64).saturating_add(lengths.header.into()).saturating_add(lengths.state);
+    if found != expected {
+        return Err(CheckpointError::Torn { path, expected, found });
+    }
+    let state_start = Lengths::PREFIX + lengths.header as usize;
+    let state = bytes.split_off(state_start);
+    let header = bytes.split_off(Lengths::PREFIX);
+    let stated = bytes.split_off(Lengths::PREFIX - DIGEST_BYTES);
+    if stated != digest(&bytes, &header, &state) {
+        return Err(CheckpointError::Checksum { path });
+    }
+    match serde_json::from_slice(&header) {
+        Ok(meta) => Ok((meta, state)),
+        Err(source) => Err(CheckpointError::Header { path, source }),
+    }
+}
+
+fn prefix(bytes: &[u8]) -> Option<(Lengths, u8)> {
+    let (magic, rest) = bytes.get(..Lengths::PREFIX)?.split_first_chunk::<8>()?;
+    let (&[version], rest) = rest.split_first_chunk::<1>()?;
+    let (header, rest) = rest.split_first_chunk::<4>()?;
+    let (state, _) = rest.split_first_chunk::<8>()?;
+    let lengths = Lengths { header: u32::from_be_bytes(*header), state: u64::from_be_bytes(*state) };
+    (*magic == MAGIC).then_some((lengths, version))
+}
+
+fn digest(lengths: &[u8], header: &[u8], state: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(lengths).chain_update(header).chain_update(state).finalize().into()
+}

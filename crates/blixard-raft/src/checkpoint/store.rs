@@ -1,0 +1,113 @@
+//! The directory of checkpoints: which one counts.
+//!
+//! Owns the rule that only the newest counts, and that the one before it goes only when the newest is
+//! durable. A damaged newest one is an error, not a reason to take an older: the log before it may
+//! be gone.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use openraft::storage::Snapshot;
+
+use super::file::{self, CheckpointBody, CheckpointError};
+use crate::types::SnapshotMeta;
+
+/// The extension of a checkpoint that is whole.
+const EXTENSION: &str = "checkpoint";
+
+type CurrentSnapshot = openraft::alias::SnapshotOf<crate::types::TypeConfig, CheckpointBody>;
+
+/// The checkpoints of one node.
+#[derive(Debug)]
+pub(crate) struct CheckpointStore {
+    directory: PathBuf,
+    /// Held while a checkpoint is written, so that they are written one at a time.
+    current: Mutex<Option<Current>>,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    meta: SnapshotMeta,
+    path: PathBuf,
+}
+
+impl CheckpointStore {
+    /// Opens the directory, removes what a crash left half done, and loads the newest checkpoint.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Option<(SnapshotMeta, Vec<u8>)>), CheckpointError> {
+        let failed = |source| CheckpointError::Directory { path: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(failed)?;
+        let mut whole = sorted_files(directory).map_err(failed)?;
+        let loaded = match whole.pop() {
+            None => None,
+            Some(path) => Some((file::read(&path)?, path)),
+        };
+        for older in whole {
+            fs::remove_file(older).map_err(failed)?;
+        }
+        let current =
+            loaded.as_ref().map(|((meta, _), path)| Current { meta: meta.clone(), path: path.clone() });
+        let store = Self { directory: directory.to_owned(), current: Mutex::new(current) };
+        Ok((store, loaded.map(|(checkpoint, _)| checkpoint)))
+    }
+
+    /// Makes a checkpoint durable and current, unless the current one covers as much already, and
+    /// removes the one before. Blocks for as long as the disk takes.
+    pub(crate) fn save(&self, meta: SnapshotMeta, state: &[u8]) -> Result<CurrentSnapshot, CheckpointError> {
+        let mut current = self.lock();
+        if let Some(current) = current.as_ref()
+            && current.meta.last_log_id >= meta.last_log_id
+        {
+            return Ok(current.snapshot());
+        }
+        let path = self.directory.join(name(&meta));
+        file::write(&path, &meta, state)?;
+        let saved = Current { meta, path };
+        let snapshot = saved.snapshot();
+        if let Some(before) = current.replace(saved)
+            && let Err(error) = fs::remove_file(&before.path)
+        {
+            // Removed at the next start.
+            tracing::warn!(path = %before.path.display(), %error, "cannot remove an old checkpoint");
+        }
+        Ok(snapshot)
+    }
+
+    /// The newest checkpoint.
+    pub(crate) fn current(&self) -> Option<CurrentSnapshot> {
+        self.lock().as_ref().map(Current::snapshot)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+        // The value is replaced whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    fn snapshot(&self) -> CurrentSnapshot {
+        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody::Stored(self.path.clone()) }
+    }
+}
+
+/// The checkpoints in a directory, oldest first. Removes half-written ones; leaves other files alone.
+fn sorted_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut whole = Vec::new();
+    for found in fs::read_dir(directory)? {
+        let path = found?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(EXTENSION) => whole.push(path),
+            Some(file::TEMPORARY) => fs::remove_file(path)?,
+            _ => {}
+        }
+    }
+    whole.sort();
+    Ok(whole)
+}
+
+/// A name that sorts by what it covers.
+fn name(meta: &SnapshotMeta) -> String {
+    let (next, term) = meta.last_log_id.map_or((0, 0), |id| (id.index + 1, id.leader_id.term));
+    format!("{term:020}-{next:020}.{EXTENSION}")
+}

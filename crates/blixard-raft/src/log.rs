@@ -1,0 +1,23 @@
+//! The replicated log on disk.
+//!
+//! Owns the order of writes and when one is durable. [`LogStore`] is what openraft sees; it keeps
+//! the newest entries in memory ([`tail`]) and queues every write, votes and truncations included,
+//! to one [`writer`] thread, which makes many writes durable with one commit of a [`LogEngine`].
+//! Refuses to know what an entry means.
+
+mod engine;
+mod redb_engine;
+mod store;
+mod tail;
+mod writer;
+
+pub use engine::EngineError;
+pub(crate) use engine::LogEngine;
+pub(crate) use redb_engine::RedbEngine;
+pub use store::LogOpenError;
+pub(crate) use store::LogStore;
+pub(crate) use tail::Tail;
+pub(crate) use writer::WriterThread;
+
+#[cfg(test)]
+mod tests;

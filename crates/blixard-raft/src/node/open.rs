@@ -1,0 +1,221 @@
+//! Opening a node: the log, the newest checkpoint, and whether the two fit together.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use blixard_core::ports::consensus::{ReplicatedMachine, RestoreError};
+use openraft::{ConfigError, Raft};
+use redb::{DatabaseError, StorageBackend};
+use tokio::task::spawn_blocking;
+
+use super::{Inner, RaftNode, Rest};
+use crate::alive;
+use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::log::{LogEngine, LogOpenError, LogStore, RedbEngine, WriterThread};
+use crate::machine::Machine;
+use crate::network::NoPeers;
+use crate::options::RaftOptions;
+use crate::standing::Standings;
+use crate::stop::StopCause;
+use crate::types::{SnapshotMeta, position};
+
+const LOG_FILE: &str = "log.redb";
+const CHECKPOINT_DIRECTORY: &str = "checkpoints";
+
+/// Why a node cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The options contradict each other.
+    #[error("the consensus settings are not valid")]
+    Options(#[source] Box<ConfigError>),
+    /// The data directory cannot be made or synced.
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process, or another node in this one, has it open.
+    #[error("the log {} is in use by another process", path.display())]
+    InUse {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// redb cannot open the log.
+    #[error("cannot open the log {}", path.display())]
+    Database {
+        /// The log's file.
+        path: PathBuf,
+        /// What redb says.
+        #[source]
+        source: Box<DatabaseError>,
+    },
+    /// The log was opened, and what is in it is bad.
+    #[error("cannot use the log")]
+    Log(#[from] LogOpenError),
+    /// The newest checkpoint is damaged or cannot be read.
+    #[error("cannot use the newest checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+    /// The machine cannot read the state in the checkpoint.
+    #[error("the checkpoint is whole, but its state cannot be restored")]
+    Restore(#[from] RestoreError),
+    /// The log was purged further than the checkpoint reaches.
+    #[error("the log begins after entry {purged}, but {}: entries are missing between them", reach(*checkpoint))]
+    Gap {
+        /// The last entry that was purged.
+        purged: u64,
+        /// The last entry that the checkpoint covers.
+        checkpoint: Option<u64>,
+    },
+    /// The committed entries after the checkpoint could not be applied, or the start failed otherwise.
+    #[error("cannot recover the state from the log: {reason}")]
+    Recover {
+        /// Why.
+        reason: String,
+    },
+    /// The runtime is shutting down.
+    #[error("the runtime ended while the node was opened")]
+    Runtime(#[source] tokio::task::JoinError),
+}
+
+fn reach(checkpoint: Option<u64>) -> String {
+    checkpoint.map_or_else(
+        || "there is no checkpoint".to_owned(),
+        |index| format!("the checkpoint ends at {index}"),
+    )
+}
+
+pub(super) fn engine_at(path: &Path) -> Result<RedbEngine, OpenError> {
+    RedbEngine::open(path).map_err(|error| database_error(path, error))
+}
+
+pub(super) fn engine_on(path: &Path, backend: impl StorageBackend) -> Result<RedbEngine, OpenError> {
+    RedbEngine::on_backend(backend).map_err(|error| database_error(path, error))
+}
+
+fn database_error(path: &Path, error: DatabaseError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
+        other => OpenError::Database { path, source: Box::new(other) },
+    }
+}
+
+/// Opens a node over the engine that `engine` makes.
+pub(super) async fn open<E>(
+    options: RaftOptions,
+    machine: Arc<dyn ReplicatedMachine>,
+    engine: impl FnOnce(&Path) -> Result<E, OpenError> + Send + 'static,
+) -> Result<RaftNode, OpenError>
+where
+    E: LogEngine,
+{
+    let config = options.config().map_err(|e| OpenError::Options(Box::new(e)))?;
+    let stop = StopCause::default();
+    let (alive, gone) = alive::watch();
+    let node = options.node.0;
+    let peer = options.peer.clone();
+    let parts = {
+        let stop = stop.clone();
+        let recover = move || Parts::load(&options, machine, stop, alive, engine);
+        spawn_blocking(recover).await.map_err(OpenError::Runtime)??
+    };
+    let tail = parts.log.tail();
+    let writer = parts.writer;
+    let started = Raft::new(node, Arc::new(config), NoPeers, parts.log, parts.machine).await;
+    let raft = match started {
+        Ok(raft) => raft,
+        Err(fatal) => {
+            // The files are closed before the error is told.
+            gone.wait().await;
+            spawn_blocking(move || writer.join()).await.map_err(OpenError::Runtime)?;
+            return Err(OpenError::Recover { reason: stop.or(&fatal) });
+        }
+    };
+    let standings = Standings { metrics: raft.metrics(), tail, stop };
+    let rest = Mutex::new(Some(Rest { gone, writer }));
+    let opened = RaftNode(Arc::new(Inner { raft, peer, standings, rest }));
+    opened.stand_if_alone().await?;
+    Ok(opened)
+}
+
+impl RaftNode {
+    /// The only voter need not wait for a leader that cannot be.
+    async fn stand_if_alone(&self) -> Result<(), OpenError> {
+        let raft = &self.0.raft;
+        let me = *raft.node_id();
+        let failed = |fatal| OpenError::Recover { reason: self.stopped(&fatal).reason };
+        let alone = raft
+            .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([me]))
+            .await
+            .map_err(failed)?;
+        if alone {
+            raft.trigger().elect(false).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is loaded from disk before openraft starts.
+struct Parts {
+    log: LogStore,
+    writer: WriterThread,
+    machine: Machine,
+}
+
+impl Parts {
+    fn load<E: LogEngine>(
+        options: &RaftOptions,
+        machine: Arc<dyn ReplicatedMachine>,
+        stop: StopCause,
+        alive: alive::Alive,
+        engine: impl FnOnce(&Path) -> Result<E, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let directory = &options.data_dir;
+        let failed = |source| OpenError::DataDir { path: directory.clone(), source };
+        fs::create_dir_all(directory).map_err(failed)?;
+        // The log first: its lock keeps others from the checkpoints too.
+        let engine = Arc::new(engine(&directory.join(LOG_FILE))?);
+        let (checkpoints, newest) = CheckpointStore::open(&directory.join(CHECKPOINT_DIRECTORY))?;
+        // The names of the new file and directory must survive a crash as what is in them does.
+        fs::File::open(directory).and_then(|opened| opened.sync_all()).map_err(failed)?;
+        let meta = match newest {
+            None => SnapshotMeta::default(),
+            Some((meta, state)) => {
+                machine.restore(&state)?;
+                meta
+            }
+        };
+        let (log, writer) = LogStore::open(options.node.0, engine, stop.clone(), alive.clone())?;
+        if let Err(error) = check_reach(&log, &meta) {
+            // The files are closed before the error is told.
+            drop(log);
+            writer.join();
+            return Err(error);
+        }
+        let machine = Machine {
+            machine,
+            checkpoints: Arc::new(checkpoints),
+            applied: meta.last_log_id,
+            membership: meta.last_membership,
+            stop,
+            alive,
+        };
+        Ok(Self { log, writer, machine })
+    }
+}
+
+/// Without this, openraft would take the empty state for the one that the purged entries made.
+fn check_reach(log: &LogStore, meta: &SnapshotMeta) -> Result<(), OpenError> {
+    let checkpoint = meta.last_log_id.map(|id| position(id).index);
+    match log.tail().ends().purged.map(|id| position(id).index) {
+        Some(purged) if checkpoint.is_none_or(|index| index < purged) => {
+            Err(OpenError::Gap { purged, checkpoint })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a node has stopped for good: set once, by whoever fails first.
+//!
+//! Knows nothing of what failed. openraft reports a failure of the store in its own words; this
+//! keeps ours.
+
+use std::sync::{Arc, OnceLock};
+
+/// The first failure that a node cannot live with. Shared by those who can fail and those who tell.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StopCause(Arc<OnceLock<String>>);
+
+impl StopCause {
+    /// Records the failure, unless one came before; says so to the operator.
+    pub(crate) fn set(&self, error: &(dyn std::error::Error + 'static)) {
+        let reason = chain(error);
+        if self.0.set(reason.clone()).is_ok() {
+            tracing::error!(%reason, "the consensus node stops");
+        }
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    /// The failure, or else what openraft says.
+    pub(crate) fn or(&self, fallback: &dyn std::fmt::Display) -> String {
+        self.get().map_or_else(|| fallback.to_string(), str::to_owned)
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

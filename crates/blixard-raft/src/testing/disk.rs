@@ -1,0 +1,114 @@
+//! A disk in memory that forgets what was not synced, counts its syncs, and can break.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use redb::StorageBackend;
+
+/// A disk; clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<Mutex<Platter>>);
+
+/// What a crash leaves of the writes since the last sync.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keep {
+    Nothing,
+    /// Some of them, in no order; which ones depends on the seed.
+    Some(u64),
+}
+
+#[derive(Debug, Default)]
+struct Platter {
+    /// As the running program sees it.
+    bytes: Vec<u8>,
+    /// As it was at the last sync.
+    synced: Vec<u8>,
+    /// Writes since then.
+    unsynced: Vec<(usize, Vec<u8>)>,
+    syncs: usize,
+    writes: usize,
+    broken: bool,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk that is found when the power comes back. This one runs on.
+    pub(crate) fn after_a_crash(&self, keep: Keep) -> Self {
+        let platter = self.lock();
+        let mut bytes = platter.synced.clone();
+        if let Keep::Some(seed) = keep {
+            bytes.resize(platter.bytes.len(), 0);
+            let mut state = seed | 1;
+            for (offset, data) in &platter.unsynced {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                if state.is_multiple_of(2) && offset + data.len() <= bytes.len() {
+                    bytes[*offset..offset + data.len()].copy_from_slice(data);
+                }
+            }
+        }
+        let found = Platter { bytes: bytes.clone(), synced: bytes, ..Platter::default() };
+        Self(Arc::new(Mutex::new(found)))
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.lock().syncs
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.lock().writes
+    }
+
+    /// Every sync fails from now on.
+    pub(crate) fn break_down(&self) {
+        self.lock().broken = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Platter> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.lock().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let start = usize::try_from(offset).unwrap();
+        let platter = self.lock();
+        let found = platter.bytes.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.lock().bytes.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        let mut platter = self.lock();
+        if platter.broken {
+            return Err(io::Error::other("the disk is on fire"));
+        }
+        platter.syncs += 1;
+        platter.synced = platter.bytes.clone();
+        platter.unsynced.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        let start = usize::try_from(offset).unwrap();
+        let mut platter = self.lock();
+        let target = platter.bytes.get_mut(start..start + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        target.copy_from_slice(data);
+        platter.unsynced.push((start, data.to_vec()));
+        platter.writes += 1;
+        Ok(())
+    }
+}
