@@ -113,10 +113,7 @@ impl Host {
     /// # Errors
     /// As [`Host::run`].
     pub fn attach(&self, argv: &[&str]) -> anyhow::Result<ExitStatus> {
-        let term = format!(
-            "TERM={}",
-            std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
-        );
+        let term = format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()));
         process::attach(&self.enter(&[&term], argv)?, &self.shown(argv))
     }
 
@@ -129,10 +126,7 @@ impl Host {
             r#"mkdir -p "$(dirname "$1")"; cat >"$1.new"; chmod "$2" "$1.new"; mv -fT "$1.new" "$1""#;
         let argv = ["sh", "-euc", script, "write", path, &format!("{mode:o}")];
         let output = self.run_within(COMMAND_LIMIT, &argv, bytes.as_ref())?;
-        output
-            .ok()
-            .map(drop)
-            .with_context(|| format!("cannot write {path} on {}", self.name))
+        output.ok().map(drop).with_context(|| format!("cannot write {path} on {}", self.name))
     }
 
     /// Copies a file of this machine there.
@@ -149,13 +143,7 @@ impl Host {
     /// # Errors
     /// When the journal cannot be read.
     pub fn journal(&self, unit: &str) -> anyhow::Result<String> {
-        self.run_ok(&[
-            "journalctl",
-            "--no-pager",
-            "--output=short-precise",
-            "--unit",
-            unit,
-        ])
+        self.run_ok(&["journalctl", "--no-pager", "--output=short-precise", "--unit", unit])
     }
 
     /// Crashes it: every process of it is gone at once. Its disk stays.
@@ -190,10 +178,8 @@ impl Host {
     }
 
     pub(crate) fn wait_until_up(&self) -> anyhow::Result<()> {
-        wait::until(&format!("{} to boot", self.name), BOOT_LIMIT, || {
-            self.look_at_boot()
-        })
-        .with_context(|| format!("its console said:\n{}", self.console_tail()))
+        wait::until(&format!("{} to boot", self.name), BOOT_LIMIT, || self.look_at_boot())
+            .with_context(|| format!("its console said:\n{}", self.console_tail()))
     }
 
     fn look_at_boot(&self) -> anyhow::Result<Seen<()>> {
@@ -211,47 +197,28 @@ impl Host {
         let console = std::fs::read(self.folder.join("console.log")).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let lines: Vec<&str> = console.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(20)..)
-            .unwrap_or_default()
-            .join("\n")
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
     }
 
     /// The host's process 1, by its number here: alone in `init.scope` once systemd has set itself up.
     fn leader(&self) -> Option<u32> {
-        self.cgroup
-            .processes("payload/init.scope")
-            .into_iter()
-            .find(|process| {
-                std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| {
-                    status
-                        .lines()
-                        .any(|line| line.starts_with("NSpid:") && line.split_whitespace().last() == Some("1"))
-                })
+        self.cgroup.processes("payload/init.scope").into_iter().find(|process| {
+            std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| {
+                status
+                    .lines()
+                    .any(|line| line.starts_with("NSpid:") && line.split_whitespace().last() == Some("1"))
             })
+        })
     }
 
     /// The command that runs `argv` inside.
     fn enter(&self, environment: &[&str], argv: &[&str]) -> anyhow::Result<Vec<String>> {
-        let leader = self
-            .leader()
-            .with_context(|| format!("{} is down", self.name))?
-            .to_string();
-        let namespaces = [
-            "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
-        ];
+        let leader = self.leader().with_context(|| format!("{} is down", self.name))?.to_string();
+        let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"];
         Ok([
             &["nsenter", "--target", &leader],
             &namespaces[..],
-            &[
-                "--",
-                "env",
-                "--ignore-environment",
-                "--chdir=/root",
-                PATH,
-                "HOME=/root",
-                "LANG=C.UTF-8",
-            ],
+            &["--", "env", "--ignore-environment", "--chdir=/root", PATH, "HOME=/root", "LANG=C.UTF-8"],
             environment,
             argv,
         ]

@@ -52,10 +52,7 @@ impl Image {
 fn build(folder: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
     let unfinished = folder.with_extension("unfinished");
     let log = folder.with_extension("log");
-    say(&format!(
-        "building the test host image (about 40 s; log: {})",
-        log.display()
-    ));
+    say(&format!("building the test host image (about 40 s; log: {})", log.display()));
     let (built, elapsed) = wait::timed(|| {
         let mut argv = recipe::mmdebstrap();
         argv.push(unfinished.display().to_string());
@@ -76,10 +73,7 @@ fn build(folder: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
 /// Removes images of other recipes, and unfinished ones, unless a world may stand on them.
 fn remove_others(testhost: &Path) -> anyhow::Result<()> {
     let worlds = testhost.join("worlds");
-    let in_use = worlds.exists()
-        && fs::read_dir(&worlds)?
-            .flatten()
-            .any(|entry| entry.path().is_dir());
+    let in_use = worlds.exists() && fs::read_dir(&worlds)?.flatten().any(|entry| entry.path().is_dir());
     for entry in fs::read_dir(testhost)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();

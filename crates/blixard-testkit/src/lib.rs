@@ -14,6 +14,7 @@
 //!
 //! Everything blocks: a scenario reads from top to bottom, and waits by polling with a deadline.
 
+pub mod fake;
 pub mod fixture;
 pub mod host;
 pub mod image;

@@ -2,10 +2,7 @@
 //!
 //! Owns the text of a failed command's error; decides nothing about what is run.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "driving programs of the machine is what the test kit is for"
-)]
+#![allow(clippy::disallowed_methods, reason = "driving programs of the machine is what the test kit is for")]
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -32,11 +29,7 @@ impl Output {
     /// # Errors
     /// When it failed, with everything it said.
     pub fn ok(self) -> anyhow::Result<String> {
-        if self.status.success() {
-            Ok(self.stdout)
-        } else {
-            Err(self.unexpected("failed"))
-        }
+        if self.status.success() { Ok(self.stdout) } else { Err(self.unexpected("failed")) }
     }
 
     /// The standard error of a command that exited with a code other than 0.
@@ -93,9 +86,7 @@ pub(crate) fn run(argv: &[&str]) -> anyhow::Result<String> {
 
 /// Runs a command on the caller's own terminal.
 pub(crate) fn attach<A: AsRef<OsStr>>(argv: &[A], shown: &str) -> anyhow::Result<ExitStatus> {
-    command(argv)?
-        .status()
-        .with_context(|| format!("cannot start `{shown}`"))
+    command(argv)?.status().with_context(|| format!("cannot start `{shown}`"))
 }
 
 /// A command of this argument vector.

@@ -71,11 +71,7 @@ pub struct Context {
 
 impl Context {
     fn new(workspace: &Workspace, image: &Image) -> Self {
-        Self {
-            workspace: workspace.clone(),
-            image: image.clone(),
-            worlds: Vec::new(),
-        }
+        Self { workspace: workspace.clone(), image: image.clone(), worlds: Vec::new() }
     }
 
     /// A new world of this many hosts, which are up.
@@ -128,9 +124,6 @@ mod tests {
     #[test]
     fn an_unknown_scenario_is_refused_with_those_that_there_are() {
         let error = select(&["nothing".to_owned()]).unwrap_err().to_string();
-        assert!(
-            error.starts_with("there is no scenario \"nothing\"; there is testhost_boots, "),
-            "{error}"
-        );
+        assert!(error.starts_with("there is no scenario \"nothing\"; there is testhost_boots, "), "{error}");
     }
 }

@@ -58,21 +58,15 @@ mod tests {
         let mut polls = 0;
         let value = until("three polls", Duration::from_secs(10), || {
             polls += 1;
-            Ok(if polls == 3 {
-                Seen::Done(polls)
-            } else {
-                Seen::Instead(polls.to_string())
-            })
+            Ok(if polls == 3 { Seen::Done(polls) } else { Seen::Instead(polls.to_string()) })
         });
         assert_eq!(value.unwrap(), 3);
     }
 
     #[test]
     fn a_wait_in_vain_says_what_was_seen_instead() {
-        let error = until::<()>("a unit", Duration::ZERO, || {
-            Ok(Seen::Instead("activating".into()))
-        })
-        .unwrap_err();
+        let error =
+            until::<()>("a unit", Duration::ZERO, || Ok(Seen::Instead("activating".into()))).unwrap_err();
         assert_eq!(error.to_string(), "waited 0 s for a unit; last seen: activating");
     }
 }

@@ -15,10 +15,7 @@
 //!
 //! Refuses to know what the hosts are for.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "driving programs of the machine is what the test kit is for"
-)]
+#![allow(clippy::disallowed_methods, reason = "driving programs of the machine is what the test kit is for")]
 
 mod cgroup;
 mod orders;
@@ -81,10 +78,7 @@ impl World {
         count: usize,
         lifetime: Lifetime,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            (1..=200).contains(&count),
-            "a world has 1 to 200 hosts, not {count}"
-        );
+        anyhow::ensure!((1..=200).contains(&count), "a world has 1 to 200 hosts, not {count}");
         let worlds = workspace.worlds();
         fs::create_dir_all(&worlds).with_context(|| format!("cannot make {}", worlds.display()))?;
         let base = Cgroup::base(workspace.root())?;
@@ -139,13 +133,10 @@ impl World {
     /// # Errors
     /// When there is none, with the names that there are.
     pub fn host_named(&self, name: &str) -> anyhow::Result<&Host> {
-        self.hosts
-            .iter()
-            .find(|host| host.name() == name)
-            .with_context(|| {
-                let names: Vec<&str> = self.hosts.iter().map(Host::name).collect();
-                format!("there is no host {name:?}; there is {}", names.join(", "))
-            })
+        self.hosts.iter().find(|host| host.name() == name).with_context(|| {
+            let names: Vec<&str> = self.hosts.iter().map(Host::name).collect();
+            format!("there is no host {name:?}; there is {}", names.join(", "))
+        })
     }
 
     /// Pulls the host's wire: it lives on, alone.
@@ -153,8 +144,7 @@ impl World {
     /// # Errors
     /// When the bridge does not know it.
     pub fn cut(&self, host: &Host) -> anyhow::Result<()> {
-        self.on_the_bridge(&["ip", "link", "set", &host.wire(), "down"])
-            .map(drop)
+        self.on_the_bridge(&["ip", "link", "set", &host.wire(), "down"]).map(drop)
     }
 
     /// Plugs it in again.
@@ -162,8 +152,7 @@ impl World {
     /// # Errors
     /// As [`World::cut`].
     pub fn mend(&self, host: &Host) -> anyhow::Result<()> {
-        self.on_the_bridge(&["ip", "link", "set", &host.wire(), "up"])
-            .map(drop)
+        self.on_the_bridge(&["ip", "link", "set", &host.wire(), "up"]).map(drop)
     }
 
     /// Runs a program of this machine (`ip`, `tc`, `curl` …) in the network of the bridge `br0`.
@@ -201,12 +190,7 @@ impl World {
         cgroup.create()?;
         let (mut keeper, orders) = start_keeper(&folder, &cgroup, image, lifetime)?;
         await_ready(&mut keeper, &folder)?;
-        let record = Record {
-            name,
-            keeper: keeper.id(),
-            cgroup: cgroup.path().to_owned(),
-            hosts,
-        };
+        let record = Record { name, keeper: keeper.id(), cgroup: cgroup.path().to_owned(), hosts };
         record.write(&folder)?;
         let keeper = (lifetime == Lifetime::Attached).then_some(keeper);
         Ok(Self::assemble(folder, record, Arc::new(orders), keeper))
@@ -215,22 +199,10 @@ impl World {
     fn assemble(folder: PathBuf, record: Record, orders: Arc<Orders>, keeper: Option<Child>) -> Self {
         let cgroup = Cgroup::at(record.cgroup.clone());
         let host = |host: &HostRecord| {
-            Host::new(
-                &host.name,
-                &host.address,
-                folder.join(&host.name),
-                cgroup.child(&host.name),
-                &orders,
-            )
+            Host::new(&host.name, &host.address, folder.join(&host.name), cgroup.child(&host.name), &orders)
         };
         let hosts = record.hosts.iter().map(host).collect();
-        Self {
-            record,
-            folder,
-            hosts,
-            orders,
-            keeper,
-        }
+        Self { record, folder, hosts, orders, keeper }
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
@@ -259,10 +231,7 @@ impl Drop for World {
         if self.keeper.is_some()
             && let Err(error) = self.finish()
         {
-            tell(&format!(
-                "the world {} did not end well: {error:#}",
-                self.record.name
-            ));
+            tell(&format!("the world {} did not end well: {error:#}", self.record.name));
         }
     }
 }
@@ -314,44 +283,26 @@ fn start_keeper(
         .stderr(File::create(folder.join("keeper.log")).context("cannot make the keeper's log")?);
     match lifetime {
         Lifetime::Attached => {
-            let mut child = command
-                .stdin(Stdio::piped())
-                .spawn()
-                .context("cannot start the keeper")?;
+            let mut child = command.stdin(Stdio::piped()).spawn().context("cannot start the keeper")?;
             let stdin = child.stdin.take().context("a piped child has a standard input")?;
             Ok((child, Orders::pipe(stdin)))
         }
         Lifetime::Detached => {
             let orders = Orders::fifo(folder)?;
             // Open for writing as well, so that it never ends.
-            let stdin = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(orders::fifo_path(folder))?;
-            Ok((
-                command.stdin(stdin).spawn().context("cannot start the keeper")?,
-                orders,
-            ))
+            let stdin = OpenOptions::new().read(true).write(true).open(orders::fifo_path(folder))?;
+            Ok((command.stdin(stdin).spawn().context("cannot start the keeper")?, orders))
         }
     }
 }
 
 fn await_ready(keeper: &mut Child, folder: &Path) -> anyhow::Result<()> {
-    let stdout = keeper
-        .stdout
-        .take()
-        .context("a piped child has a standard output")?;
+    let stdout = keeper.stdout.take().context("a piped child has a standard output")?;
     let mut line = String::new();
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .context("cannot hear the keeper")?;
+    BufReader::new(stdout).read_line(&mut line).context("cannot hear the keeper")?;
     if line.trim_end() == "ready" {
         return Ok(());
     }
     let log = fs::read_to_string(folder.join("keeper.log")).unwrap_or_default();
-    anyhow::bail!(
-        "the keeper of the world did not start: {} {}",
-        line.trim_end(),
-        log.trim_end()
-    )
+    anyhow::bail!("the keeper of the world did not start: {} {}", line.trim_end(), log.trim_end())
 }

@@ -3,13 +3,7 @@
 //! Owns the registry and the form of the result; each benchmark is a file under `bench/` with an entry
 //! in [`ALL`].
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the registry is empty: no benchmark makes an outcome yet"
-    )
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the registry is empty: no benchmark makes an outcome yet"))]
 mod outcome;
 
 use std::process::ExitCode;
@@ -40,11 +34,7 @@ pub(crate) fn bench(name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> 
         print!("{}", outcome.table());
     }
     println!("{}", serde_json::to_string(&outcome)?);
-    Ok(if outcome.passes() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if outcome.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list() -> ExitCode {
@@ -60,11 +50,7 @@ fn list() -> ExitCode {
 fn find<'a>(benches: &'a [Bench], name: &str) -> anyhow::Result<&'a Bench> {
     benches.iter().find(|bench| bench.name == name).with_context(|| {
         let known: Vec<&str> = benches.iter().map(|bench| bench.name).collect();
-        let known = if known.is_empty() {
-            "none yet".to_owned()
-        } else {
-            known.join(", ")
-        };
+        let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
         format!("there is no benchmark {name:?}; there is: {known}")
     })
 }
@@ -75,23 +61,13 @@ mod tests {
 
     #[test]
     fn an_unknown_benchmark_is_refused_with_those_that_there_are() {
-        let bench = |name| Bench {
-            name,
-            measures: "",
-            run: |_| Ok(Outcome::new("", 1)),
-        };
+        let bench = |name| Bench { name, measures: "", run: |_| Ok(Outcome::new("", 1)) };
         let benches = [bench("first"), bench("second")];
         assert_eq!(find(&benches, "second").unwrap().name, "second");
         assert_eq!(
             find(&benches, "third").err().unwrap().to_string(),
             "there is no benchmark \"third\"; there is: first, second"
         );
-        assert!(
-            find(&[], "third")
-                .err()
-                .unwrap()
-                .to_string()
-                .ends_with("none yet")
-        );
+        assert!(find(&[], "third").err().unwrap().to_string().ends_with("none yet"));
     }
 }

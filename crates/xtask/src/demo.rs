@@ -20,14 +20,8 @@ pub(crate) fn demo(keep: bool) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::here()?;
     step::build_blixard(&workspace)?;
     let image = Image::ready(&workspace, &mut step::say)?;
-    let lifetime = if keep {
-        Lifetime::Detached
-    } else {
-        Lifetime::Attached
-    };
-    let world = step::step("booting a test host", || {
-        World::start(&workspace, &image, 1, lifetime)
-    })?;
+    let lifetime = if keep { Lifetime::Detached } else { Lifetime::Attached };
+    let world = step::step("booting a test host", || World::start(&workspace, &image, 1, lifetime))?;
     let host = world.host(0)?;
     let shown = show(host, &Binaries::built(&workspace)?);
     if keep {
@@ -65,9 +59,7 @@ fn type_in(host: &Host, argv: &[&str]) -> anyhow::Result<()> {
 fn line_of(host: &Host, vm: &str) -> anyhow::Result<String> {
     wait::until(&format!("{vm} to say that it booted"), GUEST_LIMIT, || {
         let log = host.run_ok(&["blixard", "vm", "logs", vm])?;
-        let line = log
-            .lines()
-            .find(|line| line.contains(&format!("blixard-guest {vm} ")));
+        let line = log.lines().find(|line| line.contains(&format!("blixard-guest {vm} ")));
         Ok(match line {
             Some(line) => Seen::Done(line.to_owned()),
             None => Seen::Instead(log),

@@ -77,10 +77,7 @@ fn main() -> ExitCode {
         Command::Tidy => verify::tidy(),
         Command::Test => suite::test(),
         Command::E2e { list: true, .. } => Ok(suite::list()),
-        Command::E2e {
-            scenarios,
-            list: false,
-        } => suite::e2e(&scenarios),
+        Command::E2e { scenarios, list: false } => suite::e2e(&scenarios),
         Command::Testhost(command) => testhost::run(command),
         Command::Demo { keep } => demo::demo(keep),
         Command::Bench { name, json } => bench::bench(name.as_deref(), json),

@@ -17,10 +17,7 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> a
     let begun = Instant::now();
     let result = work();
     let outcome = if result.is_ok() { "ok" } else { "FAILED" };
-    say(&format!(
-        "{name}: {outcome} ({:.1} s)",
-        begun.elapsed().as_secs_f64()
-    ));
+    say(&format!("{name}: {outcome} ({:.1} s)", begun.elapsed().as_secs_f64()));
     result
 }
 

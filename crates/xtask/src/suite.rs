@@ -12,17 +12,9 @@ use crate::step;
 pub(crate) fn test() -> anyhow::Result<ExitCode> {
     let workspace = Workspace::here()?;
     let tests = if has_nextest() {
-        let run = step::cargo(
-            &workspace,
-            &["nextest", "run", "--workspace", "--no-fail-fast"],
-            &[],
-        );
+        let run = step::cargo(&workspace, &["nextest", "run", "--workspace", "--no-fail-fast"], &[]);
         // nextest runs no examples of the documentation.
-        run.and(step::cargo(
-            &workspace,
-            &["test", "--quiet", "--workspace", "--doc"],
-            &[],
-        ))
+        run.and(step::cargo(&workspace, &["test", "--quiet", "--workspace", "--doc"], &[]))
     } else {
         step::say("cargo-nextest is not installed: `cargo test` does as well");
         step::cargo(&workspace, &["test", "--workspace", "--no-fail-fast"], &[])
@@ -54,17 +46,11 @@ fn run_scenarios(workspace: &Workspace, scenarios: &[Scenario]) -> anyhow::Resul
         step::build_blixard(workspace)?;
     }
     let tally = scenario::run(workspace, &image, scenarios);
-    anyhow::ensure!(
-        tally.failed == 0,
-        "{} of the end-to-end scenarios failed; see FAIL above",
-        tally.failed
-    );
+    anyhow::ensure!(tally.failed == 0, "{} of the end-to-end scenarios failed; see FAIL above", tally.failed);
     Ok(ExitCode::SUCCESS)
 }
 
 fn has_nextest() -> bool {
-    let output = Command::new("cargo-nextest")
-        .args(["nextest", "--version"])
-        .output();
+    let output = Command::new("cargo-nextest").args(["nextest", "--version"]).output();
     output.is_ok_and(|output| output.status.success())
 }

@@ -45,9 +45,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn up(workspace: &Workspace, count: usize) -> anyhow::Result<ExitCode> {
     let image = Image::ready(workspace, &mut step::say)?;
-    let world = step::step("booting test hosts", || {
-        World::start(workspace, &image, count, Lifetime::Detached)
-    })?;
+    let world =
+        step::step("booting test hosts", || World::start(workspace, &image, count, Lifetime::Detached))?;
     for host in world.hosts() {
         println!("{}  {}", host.name(), host.address());
     }

@@ -70,17 +70,12 @@ fn read(root: &Path) -> anyhow::Result<Vec<Text>> {
 }
 
 fn collect(root: &Path, path: &Path, texts: &mut Vec<Text>) -> anyhow::Result<()> {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if path.is_symlink() || name.starts_with('.') || name == "target" {
         return Ok(());
     }
     if path.is_dir() {
-        return list(path)?
-            .iter()
-            .try_for_each(|entry| collect(root, entry, texts));
+        return list(path)?.iter().try_for_each(|entry| collect(root, entry, texts));
     }
     let extension = path.extension().and_then(|extension| extension.to_str());
     if matches!(extension, Some("rs" | "nix")) || matches!(name, "Cargo.toml" | "CHANGELOG.md") {
@@ -93,9 +88,5 @@ fn collect(root: &Path, path: &Path, texts: &mut Vec<Text>) -> anyhow::Result<()
 
 fn list(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    Ok(entries
-        .collect::<Result<Vec<_>, _>>()?
-        .iter()
-        .map(fs::DirEntry::path)
-        .collect())
+    Ok(entries.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect())
 }

@@ -14,14 +14,8 @@ pub(crate) fn verify() -> anyhow::Result<ExitCode> {
     let failures: Vec<String> = [
         step::step("tidy", || tidy::check_workspace(workspace.root())),
         cargo(&["fmt", "--all", "--check"], &[]),
-        cargo(
-            &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-            &[],
-        ),
-        cargo(
-            &["doc", "--workspace", "--no-deps"],
-            &[("RUSTDOCFLAGS", "-D warnings")],
-        ),
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
+        cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]),
     ]
     .into_iter()
     .filter_map(Result::err)
@@ -40,14 +34,7 @@ pub(crate) fn verify() -> anyhow::Result<ExitCode> {
 /// Mends what a machine can mend.
 pub(crate) fn fix() -> anyhow::Result<ExitCode> {
     let workspace = Workspace::here()?;
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--fix",
-        "--allow-dirty",
-        "--allow-staged",
-    ];
+    let clippy = ["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"];
     step::cargo(&workspace, &clippy, &[])?;
     step::cargo(&workspace, &["fmt", "--all"], &[])?;
     Ok(ExitCode::SUCCESS)

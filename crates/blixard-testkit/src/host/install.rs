@@ -33,10 +33,7 @@ impl Binaries {
             );
             Ok(path)
         };
-        Ok(Self {
-            blixardd: built("blixardd")?,
-            blixard: built("blixard")?,
-        })
+        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")? })
     }
 }
 
@@ -76,14 +73,9 @@ impl Host {
         self.write("/etc/blixard/blixardd.toml", config, 0o644)?;
         self.write("/etc/systemd/system/blixardd.service", UNIT, 0o644)?;
         self.run_ok(&["systemctl", "daemon-reload"])?;
-        self.run_ok(&["systemctl", "enable", "--now", "blixardd.service"])
-            .map(drop)
-            .with_context(|| {
-                let journal = self.run_ok(&["journalctl", "--no-pager", "--lines=30", "--unit=blixardd"]);
-                format!(
-                    "blixardd does not start; it said:\n{}",
-                    journal.unwrap_or_default()
-                )
-            })
+        self.run_ok(&["systemctl", "enable", "--now", "blixardd.service"]).map(drop).with_context(|| {
+            let journal = self.run_ok(&["journalctl", "--no-pager", "--lines=30", "--unit=blixardd"]);
+            format!("blixardd does not start; it said:\n{}", journal.unwrap_or_default())
+        })
     }
 }

@@ -45,21 +45,14 @@ fn is_debian(release: &str) -> bool {
 
 /// Installs the packages of the programs that are not there.
 pub(super) fn install_missing(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let mut missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !is_installed(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
     say(&format!("installing Debian packages: {}", missing.join(" ")));
-    let install = [
-        &["apt-get", "install", "--yes", "--no-install-recommends"],
-        &*missing,
-    ]
-    .concat();
+    let install = [&["apt-get", "install", "--yes", "--no-install-recommends"], &*missing].concat();
     if process::run(&install).is_err() {
         // A fresh machine has no package lists, or old ones.
         process::run(&["apt-get", "update"]).context("cannot fetch Debian's package lists")?;
@@ -69,16 +62,9 @@ pub(super) fn install_missing(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
 }
 
 fn is_installed(program: &str) -> bool {
-    [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ]
-    .iter()
-    .any(|folder| Path::new(folder).join(program).exists())
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .any(|folder| Path::new(folder).join(program).exists())
 }
 
 #[cfg(test)]

@@ -70,10 +70,7 @@ ExecStart=/bin/sh -euc 'ip address replace \"$(cat /etc/testhost-address)\" dev 
 
 /// Symbolic links: a unit that is wanted, and timers that only disturb.
 const LINKS: [(&str, &str); 5] = [
-    (
-        "etc/systemd/system/sysinit.target.wants/testhost-network.service",
-        "../testhost-network.service",
-    ),
+    ("etc/systemd/system/sysinit.target.wants/testhost-network.service", "../testhost-network.service"),
     ("etc/systemd/system/apt-daily.timer", "/dev/null"),
     ("etc/systemd/system/apt-daily-upgrade.timer", "/dev/null"),
     ("etc/systemd/system/dpkg-db-backup.timer", "/dev/null"),

@@ -1,9 +1,6 @@
 //! Runs scenarios one after another and says how each went; on a failure, also what its hosts saw.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "the runner's output is for the developer at the terminal"
-)]
+#![allow(clippy::print_stdout, reason = "the runner's output is for the developer at the terminal")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -61,23 +58,14 @@ fn run_one(workspace: &Workspace, image: &Image, scenario: &Scenario) -> anyhow:
 
 fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
 /// What a host saw, for the one who looks for the cause.
 fn dump(host: &Host) {
     for argv in [
         &["journalctl", "--no-pager", "--lines=60", "--unit=blixardd"][..],
-        &[
-            "systemctl",
-            "list-units",
-            "--no-pager",
-            "--all",
-            "--plain",
-            "--no-legend",
-            "blixard*",
-        ],
+        &["systemctl", "list-units", "--no-pager", "--all", "--plain", "--no-legend", "blixard*"],
         &["systemctl", "--no-pager", "--plain", "--no-legend", "--failed"],
     ] {
         let said = match host.run(argv) {

@@ -52,10 +52,7 @@ fn both_run_and_are_listed(host: &Host) -> anyhow::Result<()> {
     let list: serde_json::Value =
         serde_json::from_str(&json).with_context(|| format!("`vm list -o json` is no JSON: {json}"))?;
     let text = list.to_string();
-    ensure!(
-        text.contains("hello") && text.contains("world"),
-        "a vm is missing in the JSON: {text}"
-    );
+    ensure!(text.contains("hello") && text.contains("world"), "a vm is missing in the JSON: {text}");
     Ok(())
 }
 
@@ -65,20 +62,9 @@ fn the_unit_and_the_root_are_there(host: &Host) -> anyhow::Result<()> {
         let value = host.run_ok(&["systemctl", "show", "--value", &property, HELLO_UNIT])?;
         anyhow::Ok(value.trim().to_owned())
     };
-    ensure!(
-        show("ActiveState")? == "active",
-        "{HELLO_UNIT} is {}",
-        show("ActiveState")?
-    );
-    ensure!(
-        show("Slice")? == "blixard-default.slice",
-        "{HELLO_UNIT} is in {}",
-        show("Slice")?
-    );
-    ensure!(
-        !roots_of_hello(host)?.is_empty(),
-        "no garbage collector root of hello below {ROOTS}"
-    );
+    ensure!(show("ActiveState")? == "active", "{HELLO_UNIT} is {}", show("ActiveState")?);
+    ensure!(show("Slice")? == "blixard-default.slice", "{HELLO_UNIT} is in {}", show("Slice")?);
+    ensure!(!roots_of_hello(host)?.is_empty(), "no garbage collector root of hello below {ROOTS}");
     Ok(())
 }
 
@@ -94,11 +80,7 @@ fn delete_leaves_nothing(host: &Host) -> anyhow::Result<()> {
     await_no_unit(host)?;
     wait::until("the roots of hello to go", SETTLE_LIMIT, || {
         let roots = roots_of_hello(host)?;
-        Ok(if roots.is_empty() {
-            Seen::Done(())
-        } else {
-            Seen::Instead(roots)
-        })
+        Ok(if roots.is_empty() { Seen::Done(()) } else { Seen::Instead(roots) })
     })?;
     wait::until("hello to leave the list", SETTLE_LIMIT, || {
         Ok(match listed(host, "hello")? {
@@ -114,19 +96,9 @@ fn a_bad_flake_is_refused(host: &Host, fixture: Fixture, cause: &str) -> anyhow:
     let output = host.run(&["blixard", "deploy", &flake])?;
     let all = output.unexpected("was refused unclearly");
     let stderr = output.refused()?;
-    let errors = stderr
-        .to_lowercase()
-        .lines()
-        .filter(|line| line.starts_with("error"))
-        .count();
-    ensure!(
-        errors == 1,
-        "{errors} lines of stderr begin with \"error\", not one: {all}"
-    );
-    ensure!(
-        stderr.contains(cause),
-        "the cause, {cause:?}, is not named: {all}"
-    );
+    let errors = stderr.to_lowercase().lines().filter(|line| line.starts_with("error")).count();
+    ensure!(errors == 1, "{errors} lines of stderr begin with \"error\", not one: {all}");
+    ensure!(stderr.contains(cause), "the cause, {cause:?}, is not named: {all}");
     Ok(())
 }
 
@@ -137,9 +109,7 @@ fn boot_of(host: &Host, vm: &str, known: &[&str]) -> anyhow::Result<String> {
     wait::until(&format!("{vm} to say that it booted"), GUEST_LIMIT, || {
         let log = host.run_ok(&["blixard", "vm", "logs", vm])?;
         let boots = log.lines().filter_map(|line| line.split_once(&said));
-        let fresh = boots
-            .map(|(_, boot)| boot.trim())
-            .find(|boot| !known.contains(boot));
+        let fresh = boots.map(|(_, boot)| boot.trim()).find(|boot| !known.contains(boot));
         Ok(match fresh {
             Some(boot) => Seen::Done(boot.to_owned()),
             None => Seen::Instead(log),
@@ -149,10 +119,8 @@ fn boot_of(host: &Host, vm: &str, known: &[&str]) -> anyhow::Result<String> {
 
 fn listed(host: &Host, vm: &str) -> anyhow::Result<Option<String>> {
     let list = host.run_ok(&["blixard", "vm", "list"])?;
-    let names = |line: &str| {
-        line.split_whitespace()
-            .any(|word| word == vm || word == format!("default/{vm}"))
-    };
+    let names =
+        |line: &str| line.split_whitespace().any(|word| word == vm || word == format!("default/{vm}"));
     Ok(list.lines().find(|line| names(line)).map(str::to_owned))
 }
 
@@ -168,24 +136,12 @@ fn await_state(host: &Host, vm: &str, state: &str) -> anyhow::Result<()> {
 
 fn await_no_unit(host: &Host) -> anyhow::Result<()> {
     wait::until(&format!("{HELLO_UNIT} to go"), SETTLE_LIMIT, || {
-        let units = host.run_ok(&[
-            "systemctl",
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            HELLO_UNIT,
-        ])?;
-        Ok(if units.trim().is_empty() {
-            Seen::Done(())
-        } else {
-            Seen::Instead(units)
-        })
+        let units =
+            host.run_ok(&["systemctl", "list-units", "--all", "--plain", "--no-legend", HELLO_UNIT])?;
+        Ok(if units.trim().is_empty() { Seen::Done(()) } else { Seen::Instead(units) })
     })
 }
 
 fn roots_of_hello(host: &Host) -> anyhow::Result<String> {
-    host.shell(&format!(
-        "if [ -d {ROOTS} ]; then find {ROOTS} -lname '*-microvm-hello*'; fi"
-    ))
+    host.shell(&format!("if [ -d {ROOTS} ]; then find {ROOTS} -lname '*-microvm-hello*'; fi"))
 }

@@ -32,10 +32,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
 
     a_crash_takes_everything_but_the_disk(first, second)?;
     second.shutdown()?;
-    ensure!(
-        second.run(&["true"]).is_err(),
-        "a host that is shut down still runs commands"
-    );
+    ensure!(second.run(&["true"]).is_err(), "a host that is shut down still runs commands");
 
     let first = first.clone();
     context.end_worlds()?;
@@ -54,25 +51,13 @@ fn systemd_is_whole(host: &Host) -> anyhow::Result<()> {
         "org.freedesktop.systemd1.Manager",
         "Version",
     ];
-    ensure!(
-        host.run_ok(&bus)?.starts_with("s \"257"),
-        "systemd does not answer on D-Bus"
-    );
-    let transient = [
-        "systemd-run",
-        "--wait",
-        "--pipe",
-        "--quiet",
-        "--unit=transient-probe",
-        "cat",
-        "/proc/self/cgroup",
-    ];
+    ensure!(host.run_ok(&bus)?.starts_with("s \"257"), "systemd does not answer on D-Bus");
+    let transient =
+        ["systemd-run", "--wait", "--pipe", "--quiet", "--unit=transient-probe", "cat", "/proc/self/cgroup"];
     let cgroup = host.run_ok(&transient)?;
     // On a machine with hybrid cgroups there are lines of version 1, too.
     ensure!(
-        cgroup
-            .lines()
-            .any(|line| line == "0::/system.slice/transient-probe.service"),
+        cgroup.lines().any(|line| line == "0::/system.slice/transient-probe.service"),
         "a transient unit runs in {cgroup}"
     );
     Ok(())
@@ -81,52 +66,24 @@ fn systemd_is_whole(host: &Host) -> anyhow::Result<()> {
 fn nix_builds_in_the_sandbox(host: &Host) -> anyhow::Result<()> {
     let sleepers = fixture::prepare(host, Fixture::Sleepers(2))?;
     let installable = format!("path:{sleepers}#microvms.sleeper-2");
-    let build = [
-        "nix",
-        "build",
-        "--no-link",
-        "--print-out-paths",
-        "--no-write-lock-file",
-        &installable,
-    ];
+    let build = ["nix", "build", "--no-link", "--print-out-paths", "--no-write-lock-file", &installable];
     // Through the daemon, as an unprivileged client would.
     let out = host.run_ok(&[&["env", "NIX_REMOTE=daemon"], &build[..]].concat())?;
     host.run_ok(&["test", "-x", &format!("{}/bin/microvm-run", out.trim())])?;
 
     let broken = fixture::prepare(host, Fixture::FailingBuild)?;
     let said = host
-        .run(&[
-            "nix",
-            "build",
-            "--no-link",
-            "-L",
-            &format!("path:{broken}#microvms.broken"),
-        ])?
+        .run(&["nix", "build", "--no-link", "-L", &format!("path:{broken}#microvms.broken")])?
         .refused()?;
-    ensure!(
-        said.contains("the fixture fails on purpose"),
-        "the build failed otherwise: {said}"
-    );
+    ensure!(said.contains("the fixture fails on purpose"), "the build failed otherwise: {said}");
     let throws = fixture::prepare(host, Fixture::EvaluationError)?;
-    let said = host
-        .run(&["nix", "eval", &format!("path:{throws}#microvms.broken.drvPath")])?
-        .refused()?;
-    ensure!(
-        said.contains("the fixture throws on purpose"),
-        "the evaluation failed otherwise: {said}"
-    );
+    let said = host.run(&["nix", "eval", &format!("path:{throws}#microvms.broken.drvPath")])?.refused()?;
+    ensure!(said.contains("the fixture throws on purpose"), "the evaluation failed otherwise: {said}");
 
     let outside = "derivation { name = \"o\"; system = \"x86_64-linux\"; builder = \"/bin/sh\"; \
                    args = [ \"-c\" \"ls /root /etc/shadow || echo shut > $out\" ]; }";
     host.write("/root/outside.nix", outside, 0o644)?;
-    host.run_ok(&[
-        "nix",
-        "build",
-        "--no-link",
-        "--impure",
-        "--file",
-        "/root/outside.nix",
-    ])?;
+    host.run_ok(&["nix", "build", "--no-link", "--impure", "--file", "/root/outside.nix"])?;
     Ok(())
 }
 
@@ -145,40 +102,22 @@ fn a_guest_boots(host: &Host) -> anyhow::Result<()> {
     wait::until("the guest's line", Duration::from_secs(60), || {
         let journal = host.journal("hello")?;
         let said = journal.contains("blixard-guest hello generation 7 boot ");
-        Ok(if said {
-            Seen::Done(())
-        } else {
-            Seen::Instead(journal)
-        })
+        Ok(if said { Seen::Done(()) } else { Seen::Instead(journal) })
     })?;
     host.run_ok(&["systemctl", "stop", "hello"]).map(drop)
 }
 
 fn a_crash_takes_everything_but_the_disk(first: &Host, second: &Host) -> anyhow::Result<()> {
     let boot = |host: &Host| {
-        host.run_ok(&[
-            "systemctl",
-            "show",
-            "--value",
-            "--property=UserspaceTimestampMonotonic",
-        ])
+        host.run_ok(&["systemctl", "show", "--value", "--property=UserspaceTimestampMonotonic"])
     };
     let (first_boot, second_boot) = (boot(first)?, boot(second)?);
     second.write("/var/lib/kept", "kept", 0o600)?;
     second.kill()?;
-    ensure!(
-        second.run(&["true"]).is_err(),
-        "a crashed host still runs commands"
-    );
+    ensure!(second.run(&["true"]).is_err(), "a crashed host still runs commands");
     second.boot()?;
-    ensure!(
-        second.run_ok(&["cat", "/var/lib/kept"])? == "kept",
-        "the disk did not survive"
-    );
-    ensure!(
-        boot(second)? != second_boot,
-        "the crashed host did not boot again"
-    );
+    ensure!(second.run_ok(&["cat", "/var/lib/kept"])? == "kept", "the disk did not survive");
+    ensure!(boot(second)? != second_boot, "the crashed host did not boot again");
     ensure!(boot(first)? == first_boot, "the crash hit the other host");
     Ok(())
 }

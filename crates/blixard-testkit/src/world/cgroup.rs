@@ -30,9 +30,7 @@ impl Cgroup {
         let root = v2_root(&mounts).context("this machine has no cgroup version 2 hierarchy mounted")?;
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(workspace.as_os_str().as_encoded_bytes()));
         let short: String = hash.chars().take(8).collect();
-        Ok(Self::at(
-            Path::new(root).join(format!("blixard-testhost-{short}")),
-        ))
+        Ok(Self::at(Path::new(root).join(format!("blixard-testhost-{short}"))))
     }
 
     pub(super) fn child(&self, name: &str) -> Self {
@@ -47,11 +45,7 @@ impl Cgroup {
     pub(super) fn create(&self) -> anyhow::Result<()> {
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;
         let ancestors: Vec<&Path> = self.path.ancestors().collect();
-        for group in ancestors
-            .iter()
-            .rev()
-            .filter(|path| path.join("cgroup.controllers").exists())
-        {
+        for group in ancestors.iter().rev().filter(|path| path.join("cgroup.controllers").exists()) {
             for controller in ["cpu", "memory", "pids", "io"] {
                 // One that is not there, or not ours to give, is a limit that the hosts do not have.
                 let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
@@ -83,11 +77,7 @@ impl Cgroup {
 
     pub(crate) fn wait_until_empty(&self, limit: Duration) -> anyhow::Result<()> {
         wait::until(&format!("{} to be empty", self.path.display()), limit, || {
-            Ok(if self.is_populated() {
-                Seen::Instead("processes".to_owned())
-            } else {
-                Seen::Done(())
-            })
+            Ok(if self.is_populated() { Seen::Instead("processes".to_owned()) } else { Seen::Done(()) })
         })
     }
 
@@ -108,12 +98,7 @@ impl Cgroup {
         }
         let entries =
             fs::read_dir(&self.path).with_context(|| format!("cannot list {}", self.path.display()))?;
-        Ok(entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
-            .map(Self::at)
-            .collect())
+        Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).map(Self::at).collect())
     }
 }
 

@@ -40,10 +40,9 @@ impl Orders {
     pub(crate) fn send(&self, order: &str) -> anyhow::Result<()> {
         let line = format!("{order}\n");
         match self {
-            Self::Pipe(stdin) => stdin
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write_all(line.as_bytes()),
+            Self::Pipe(stdin) => {
+                stdin.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+            }
             // Also open for reading: a FIFO without a reader would block for ever.
             Self::Fifo(path) => OpenOptions::new()
                 .read(true)

@@ -27,10 +27,7 @@ pub(super) struct HostRecord {
 impl HostRecord {
     /// The host of this number, from 1.
     pub(super) fn numbered(number: usize) -> Self {
-        Self {
-            name: format!("n{number}"),
-            address: format!("10.77.0.{number}"),
-        }
+        Self { name: format!("n{number}"), address: format!("10.77.0.{number}") }
     }
 }
 
@@ -49,12 +46,9 @@ impl Record {
 
 /// Makes the folders of a world, with what a host must know of itself before it boots.
 pub(super) fn lay_out(world: &Path, hosts: &[HostRecord]) -> anyhow::Result<()> {
-    let lines = hosts
-        .iter()
-        .map(|host| format!("{} {}\n", host.address, host.name));
-    let names: String = std::iter::once("127.0.0.1 localhost\n::1 localhost\n".to_owned())
-        .chain(lines)
-        .collect();
+    let lines = hosts.iter().map(|host| format!("{} {}\n", host.address, host.name));
+    let names: String =
+        std::iter::once("127.0.0.1 localhost\n::1 localhost\n".to_owned()).chain(lines).collect();
     for host in hosts {
         let folder = world.join(&host.name);
         let etc = folder.join("upper/etc");

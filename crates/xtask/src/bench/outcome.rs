@@ -53,41 +53,19 @@ struct Row {
 
 impl Outcome {
     pub(crate) fn new(bench: &str, rounds: u32) -> Self {
-        Self {
-            bench: bench.to_owned(),
-            rounds,
-            rows: Vec::new(),
-        }
+        Self { bench: bench.to_owned(), rounds, rows: Vec::new() }
     }
 
     /// Adds a metric, judged.
     pub(crate) fn add(&mut self, measured: Measured<'_>) {
-        let Measured {
-            metric,
-            unit,
-            ours,
-            peer,
-            must,
-            goal,
-            better,
-        } = measured;
+        let Measured { metric, unit, ours, peer, must, goal, better } = measured;
         let ratio = Some(ours / peer).filter(|ratio| ratio.is_finite());
         let pass = ratio.is_some_and(|ratio| match better {
             Better::Lower => ratio <= must,
             Better::Higher => ratio >= must,
         });
         let (metric, unit) = (metric.to_owned(), unit.to_owned());
-        self.rows.push(Row {
-            metric,
-            unit,
-            ours,
-            peer,
-            ratio,
-            must,
-            goal,
-            better,
-            pass,
-        });
+        self.rows.push(Row { metric, unit, ours, peer, ratio, must, goal, better, pass });
     }
 
     /// Whether there is something measured, and every metric is as good as it must be.
@@ -99,9 +77,7 @@ impl Outcome {
     pub(crate) fn table(&self) -> String {
         let mut table = format!("{} ({} rounds)\n", self.bench, self.rounds);
         for row in &self.rows {
-            let ratio = row
-                .ratio
-                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
             let verdict = if row.pass { "pass" } else { "FAIL" };
             // Writing to a string does not fail.
             let _ = writeln!(
@@ -125,15 +101,7 @@ mod tests {
 
     fn outcome(ours: f64, peer: f64, better: Better) -> Outcome {
         let mut outcome = Outcome::new("copy", 5);
-        outcome.add(Measured {
-            metric: "time",
-            unit: "s",
-            ours,
-            peer,
-            must: 1.25,
-            goal: 1.0,
-            better,
-        });
+        outcome.add(Measured { metric: "time", unit: "s", ours, peer, must: 1.25, goal: 1.0, better });
         outcome
     }
 
@@ -166,10 +134,6 @@ mod tests {
 
     #[test]
     fn the_table_names_what_fails() {
-        assert!(
-            outcome(9.0, 2.0, Better::Lower)
-                .table()
-                .contains("ratio 4.50 (must 1.25, goal 1)  FAIL")
-        );
+        assert!(outcome(9.0, 2.0, Better::Lower).table().contains("ratio 4.50 (must 1.25, goal 1)  FAIL"));
     }
 }

@@ -19,11 +19,7 @@ mod tests {
     #[test]
     fn a_changelog_has_a_place_for_the_next_change() {
         let broken = |path: &str, content: &str| {
-            check(&Text {
-                path: path.to_owned(),
-                content: content.to_owned(),
-            })
-            .is_some()
+            check(&Text { path: path.to_owned(), content: content.to_owned() }).is_some()
         };
         assert!(broken("CHANGELOG.md", "# Changelog\n\n## 0.1.0\n"));
         assert!(!broken("CHANGELOG.md", "# Changelog\n\n## Unreleased\n"));

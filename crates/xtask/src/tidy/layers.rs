@@ -45,10 +45,7 @@ const SHARED_ADAPTER: &str = "blixard-proto";
 const IMPURE: [&str; 6] = ["tokio", "rand", "tonic", "zbus", "redb", "openraft"];
 
 fn layer_of(name: &str) -> Option<Layer> {
-    LAYERS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, layer)| *layer)
+    LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer)
 }
 
 /// Checks the edges between these crates.
@@ -57,11 +54,7 @@ pub(super) fn check(manifests: &[Manifest]) -> Vec<Finding> {
 }
 
 fn check_one(manifest: &Manifest) -> Vec<Finding> {
-    let finding = |reason: String| Finding {
-        file: manifest.file.clone(),
-        rule: "layers",
-        reason,
-    };
+    let finding = |reason: String| Finding { file: manifest.file.clone(), rule: "layers", reason };
     let name = &manifest.name;
     let Some(layer) = layer_of(name) else {
         return vec![finding(format!(
@@ -69,20 +62,11 @@ fn check_one(manifest: &Manifest) -> Vec<Finding> {
         ))];
     };
     let ours = |need: &String| Some((need.clone(), layer_of(need)?));
-    let edges = manifest
-        .needs
-        .iter()
-        .filter_map(ours)
-        .filter_map(|(need, below)| {
-            let why = broken_edge(layer, &need, below)?;
-            Some(finding(format!(
-                "{name} ({layer:?}) depends on {need} ({below:?}): {why}"
-            )))
-        });
-    let impure = manifest
-        .needs
-        .iter()
-        .filter(|need| layer <= Layer::Core && IMPURE.contains(&need.as_str()));
+    let edges = manifest.needs.iter().filter_map(ours).filter_map(|(need, below)| {
+        let why = broken_edge(layer, &need, below)?;
+        Some(finding(format!("{name} ({layer:?}) depends on {need} ({below:?}): {why}")))
+    });
+    let impure = manifest.needs.iter().filter(|need| layer <= Layer::Core && IMPURE.contains(&need.as_str()));
     let impure = impure.map(|need| {
         finding(format!(
             "{name} ({layer:?}) depends on {need}: what decides is pure, so that it can be replayed"
@@ -116,10 +100,7 @@ mod tests {
             needs: needs.iter().map(|need| (*need).to_owned()).collect(),
             ..Manifest::default()
         };
-        check(&[manifest])
-            .into_iter()
-            .map(|finding| finding.reason)
-            .collect()
+        check(&[manifest]).into_iter().map(|finding| finding.reason).collect()
     }
 
     #[test]

@@ -19,17 +19,13 @@ pub(super) struct Manifest {
 /// The manifests of the crates among these texts.
 pub(super) fn parse(texts: &[Text]) -> anyhow::Result<Vec<Manifest>> {
     let manifests = texts.iter().filter(|text| text.path.ends_with("/Cargo.toml"));
-    manifests
-        .map(|text| parse_one(text).with_context(|| format!("{} is no manifest", text.path)))
-        .collect()
+    manifests.map(|text| parse_one(text).with_context(|| format!("{} is no manifest", text.path))).collect()
 }
 
 fn parse_one(text: &Text) -> anyhow::Result<Manifest> {
     let table: toml::Table = text.content.parse()?;
     let package = table.get("package").and_then(|package| package.get("name"));
-    let name = package
-        .and_then(toml::Value::as_str)
-        .context("it names no package")?;
+    let name = package.and_then(toml::Value::as_str).context("it names no package")?;
     let lints = table.get("lints").and_then(|lints| lints.get("workspace"));
     let mut needs = needs_of(&table);
     let targets = table.get("target").and_then(toml::Value::as_table);
@@ -45,19 +41,10 @@ fn parse_one(text: &Text) -> anyhow::Result<Manifest> {
 }
 
 fn needs_of(table: &toml::Table) -> BTreeSet<String> {
-    let sections = ["dependencies", "build-dependencies"]
-        .iter()
-        .filter_map(|section| table.get(*section)?.as_table());
-    let renamed = |value: &toml::Value| {
-        value
-            .get("package")
-            .and_then(toml::Value::as_str)
-            .map(str::to_owned)
-    };
-    sections
-        .flatten()
-        .map(|(name, value)| renamed(value).unwrap_or_else(|| name.clone()))
-        .collect()
+    let sections =
+        ["dependencies", "build-dependencies"].iter().filter_map(|section| table.get(*section)?.as_table());
+    let renamed = |value: &toml::Value| value.get("package").and_then(toml::Value::as_str).map(str::to_owned);
+    sections.flatten().map(|(name, value)| renamed(value).unwrap_or_else(|| name.clone())).collect()
 }
 
 /// Checks that the crate has the workspace's lints.
@@ -75,12 +62,7 @@ mod tests {
 
     fn manifest(rest: &str) -> Manifest {
         let content = format!("[package]\nname = \"a\"\n{rest}");
-        parse(&[Text {
-            path: "crates/a/Cargo.toml".to_owned(),
-            content,
-        }])
-        .unwrap()
-        .remove(0)
+        parse(&[Text { path: "crates/a/Cargo.toml".to_owned(), content }]).unwrap().remove(0)
     }
 
     #[test]
@@ -89,10 +71,7 @@ mod tests {
             "[dependencies]\nb = \"1\"\nc.workspace = true\nalias = { package = \"d\" }\n[build-dependencies]\ne = \"1\"\n\
              [target.'cfg(unix)'.dependencies]\nf = \"1\"\n[dev-dependencies]\ng = \"1\"\n",
         );
-        assert_eq!(
-            manifest.needs.iter().collect::<Vec<_>>(),
-            ["b", "c", "d", "e", "f"]
-        );
+        assert_eq!(manifest.needs.iter().collect::<Vec<_>>(), ["b", "c", "d", "e", "f"]);
     }
 
     #[test]
@@ -104,10 +83,7 @@ mod tests {
 
     #[test]
     fn the_workspace_itself_is_no_crate() {
-        let text = Text {
-            path: "Cargo.toml".to_owned(),
-            content: "[workspace]\n".to_owned(),
-        };
+        let text = Text { path: "Cargo.toml".to_owned(), content: "[workspace]\n".to_owned() };
         assert!(parse(&[text]).unwrap().is_empty());
     }
 }

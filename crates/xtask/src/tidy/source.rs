@@ -9,25 +9,15 @@ const LINES_MAX: usize = 500;
 
 /// Checks one source file.
 pub(super) fn check(text: &Text) -> Vec<Finding> {
-    [header(text), length(text)]
-        .into_iter()
-        .flatten()
-        .chain(idle_tests(text))
-        .collect()
+    [header(text), length(text)].into_iter().flatten().chain(idle_tests(text)).collect()
 }
 
 fn finding(text: &Text, rule: &'static str, reason: String) -> Finding {
-    Finding {
-        file: text.path.clone(),
-        rule,
-        reason,
-    }
+    Finding { file: text.path.clone(), rule, reason }
 }
 
 fn has_extension(text: &Text, wanted: &str) -> bool {
-    Path::new(&text.path)
-        .extension()
-        .is_some_and(|extension| extension == wanted)
+    Path::new(&text.path).extension().is_some_and(|extension| extension == wanted)
 }
 
 fn is_rust(text: &Text) -> bool {
@@ -69,9 +59,7 @@ fn idle_tests(text: &Text) -> Vec<Finding> {
     let begin = if is_tests_file(text) {
         Some(0)
     } else {
-        text.content
-            .lines()
-            .position(|line| line.trim_start().starts_with("mod tests {"))
+        text.content.lines().position(|line| line.trim_start().starts_with("mod tests {"))
     };
     let lines = text.content.lines().enumerate().skip(begin.unwrap_or(usize::MAX));
     lines
@@ -86,20 +74,14 @@ fn idle(line: &str) -> Option<(&'static str, &'static str)> {
         return None;
     }
     if code.starts_with("#[ignore") {
-        return Some((
-            "ignored",
-            "a test that is not run proves nothing: mend it or remove it",
-        ));
+        return Some(("ignored", "a test that is not run proves nothing: mend it or remove it"));
     }
     // Put together here, so that this line does not find itself.
     let sleeps = ["thread", "time"].map(|module| format!("{module}::sleep("));
     sleeps
         .iter()
         .any(|sleep| code.contains(sleep.as_str()))
-        .then_some((
-            "sleep",
-            "a test that sleeps is slow or fails by chance: pause the time, or inject it",
-        ))
+        .then_some(("sleep", "a test that sleeps is slow or fails by chance: pause the time, or inject it"))
 }
 
 #[cfg(test)]
@@ -107,20 +89,13 @@ mod tests {
     use super::*;
 
     fn rules(path: &str, content: &str) -> Vec<&'static str> {
-        let text = Text {
-            path: path.to_owned(),
-            content: content.to_owned(),
-        };
+        let text = Text { path: path.to_owned(), content: content.to_owned() };
         check(&text).into_iter().map(|finding| finding.rule).collect()
     }
 
     #[test]
     fn a_module_opens_with_its_header() {
-        for path in [
-            "crates/a/src/lib.rs",
-            "crates/a/src/main.rs",
-            "crates/a/src/b/c.rs",
-        ] {
+        for path in ["crates/a/src/lib.rs", "crates/a/src/main.rs", "crates/a/src/b/c.rs"] {
             assert_eq!(rules(path, "use std;\n"), ["header"], "{path}");
             assert!(rules(path, "//! Owns it.\n").is_empty(), "{path}");
         }
@@ -128,12 +103,9 @@ mod tests {
 
     #[test]
     fn tests_and_build_scripts_need_no_header() {
-        for path in [
-            "crates/a/src/b/tests.rs",
-            "crates/a/src/tests/b.rs",
-            "crates/a/tests/b.rs",
-            "crates/a/build.rs",
-        ] {
+        for path in
+            ["crates/a/src/b/tests.rs", "crates/a/src/tests/b.rs", "crates/a/tests/b.rs", "crates/a/build.rs"]
+        {
             assert!(rules(path, "use std;\n").is_empty(), "{path}");
         }
     }

@@ -1,0 +1,8 @@
+//! In-memory stand-ins for the outside, one for each port.
+//!
+//! Owns: fakes that pass the same contract tests as what they stand for. Refuses to know: who uses
+//! them.
+
+pub mod journal;
+pub mod nix;
+pub mod units;
