@@ -76,10 +76,7 @@ pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<Admissi
     for vm in evaluated {
         let attribute = vm.attribute.clone();
         let checked = admit_one(vm).and_then(|vm| match attributes.get(&vm.vm) {
-            Some(other) => Err(AdmissionProblem::SameVm {
-                other: other.clone(),
-                vm: vm.vm,
-            }),
+            Some(other) => Err(AdmissionProblem::SameVm { other: other.clone(), vm: vm.vm }),
             None => Ok(vm),
         });
         match checked {
@@ -90,11 +87,7 @@ pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<Admissi
             Err(problem) => problems.push(AdmissionError { attribute, problem }),
         }
     }
-    if problems.is_empty() {
-        Ok(admitted)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(admitted) } else { Err(problems) }
 }
 
 fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, AdmissionProblem> {
@@ -108,13 +101,7 @@ fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, AdmissionProblem> {
         return Err(AdmissionProblem::Unsupported { key, what });
     }
     let EvaluatedVm { drv, out, system, .. } = evaluated;
-    Ok(AdmittedVm {
-        vm,
-        drv,
-        out,
-        system,
-        spec,
-    })
+    Ok(AdmittedVm { vm, drv, out, system, spec })
 }
 
 /// What a spec may say that this version does not do.
@@ -123,32 +110,17 @@ fn unsupported(spec: &Spec) -> Option<(&'static str, &'static str)> {
     let placement = &spec.placement;
     let asked = [
         (spec.kind == VmKind::Task, "kind", "tasks"),
-        (
-            spec.interfaces.iter().any(|one| on_host(one.kind)),
-            "interfaces",
-            "tap and macvtap interfaces",
-        ),
+        (spec.interfaces.iter().any(|one| on_host(one.kind)), "interfaces", "tap and macvtap interfaces"),
         (!spec.volumes.is_empty(), "volumes", "volumes"),
         (!spec.shares.is_empty(), "shares", "shares"),
         (spec.vsock_cid.is_some(), "vsockCid", "vsock devices"),
         (!spec.devices.is_empty(), "devices", "host devices"),
         (!spec.credentials.is_empty(), "credentials", "credentials"),
-        (
-            !placement.constraints.is_empty(),
-            "placement.constraints",
-            "constraints",
-        ),
+        (!placement.constraints.is_empty(), "placement.constraints", "constraints"),
         (!placement.affinity.is_empty(), "placement.affinity", "affinities"),
-        (
-            !placement.anti_affinity.is_empty(),
-            "placement.antiAffinity",
-            "anti-affinities",
-        ),
+        (!placement.anti_affinity.is_empty(), "placement.antiAffinity", "anti-affinities"),
     ];
-    asked
-        .into_iter()
-        .find(|(asked, ..)| *asked)
-        .map(|(_, key, what)| (key, what))
+    asked.into_iter().find(|(asked, ..)| *asked).map(|(_, key, what)| (key, what))
 }
 
 #[cfg(test)]

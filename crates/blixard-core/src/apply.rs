@@ -36,10 +36,7 @@ impl ClusterState {
         if let Some(outcome) = self.requests.outcome(envelope.request) {
             return outcome.clone();
         }
-        let moment = Moment {
-            revision: position.revision(),
-            at: envelope.at,
-        };
+        let moment = Moment { revision: position.revision(), at: envelope.at };
         let outcome = self.change(&envelope.command, moment);
         self.requests.remember(envelope.request, outcome.clone());
         outcome
@@ -52,40 +49,27 @@ impl ClusterState {
         match command {
             Command::InitCluster { cluster } => self.init_cluster(*cluster, moment),
             Command::RegisterNode { node, name, roles } => self.register_node(*node, name, roles, moment),
-            Command::OpenSession {
-                node,
-                daemon,
-                boot,
-                facts,
-            } => self.open_session(*node, *daemon, boot, facts, moment),
+            Command::OpenSession { node, daemon, boot, facts } => {
+                self.open_session(*node, *daemon, boot, facts, moment)
+            }
             Command::Deploy(deploy) => self.deploy(deploy, moment),
             Command::Place { vm, node, epoch } => self.place(vm, *node, *epoch, moment),
-            Command::Report {
-                node,
-                daemon,
-                vm,
-                epoch,
-                report,
-            } => self.report((*node, *daemon), vm, *epoch, report, moment),
+            Command::Report { node, daemon, vm, epoch, report } => {
+                self.report((*node, *daemon), vm, *epoch, report, moment)
+            }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::DeleteVm { vm } => self.delete_vm(vm, moment),
         }
     }
 
     fn note(&mut self, moment: Moment, kind: EventKind) {
-        self.events.push(Event {
-            revision: moment.revision,
-            at: moment.at,
-            kind,
-        });
+        self.events.push(Event { revision: moment.revision, at: moment.at, kind });
     }
 }
 
 impl Moment {
     const fn changed(self) -> Outcome {
-        Outcome::Changed {
-            revision: self.revision,
-        }
+        Outcome::Changed { revision: self.revision }
     }
 }
 

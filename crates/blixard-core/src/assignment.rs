@@ -50,8 +50,7 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
     let mut set = AssignmentSet::default();
     for (id, vm) in &state.vms {
         if vm.last_host == Some(host) {
-            set.retained
-                .insert(id.clone(), vm.generations.keys().copied().collect());
+            set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
         }
         let Run::Placed { node, epoch, .. } = vm.run else {
             continue;
@@ -59,19 +58,15 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
         if node != host {
             continue;
         }
-        let run = vm
-            .target_generation()
-            .zip(state.target_spec(vm))
-            .filter(|_| vm.wanted());
+        let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted());
         let intent = run.map_or(Intent::Stop, |(generation, spec)| {
             let (generation, closure) = (vm.target, generation.closure.clone());
-            Intent::Run(Box::new(RunIntent {
-                generation,
-                closure,
-                spec: spec.clone(),
-            }))
+            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone() }))
         });
         set.assignments.insert(id.clone(), Assignment { epoch, intent });
     }
     set
 }
+
+#[cfg(test)]
+mod tests;

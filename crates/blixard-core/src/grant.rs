@@ -119,17 +119,11 @@ impl GrantGate {
     /// nothing changes then.
     pub fn take(&mut self, grant: Grant) -> Result<(), GrantRefusal> {
         if grant.n > self.sent || grant.n <= self.answered {
-            return Err(GrantRefusal::OtherHeartbeat {
-                n: grant.n,
-                outstanding: self.sent,
-            });
+            return Err(GrantRefusal::OtherHeartbeat { n: grant.n, outstanding: self.sent });
         }
         let stamp = (grant.incarnation, grant.revision);
         if self.newest.is_some_and(|newest| stamp < newest) {
-            return Err(GrantRefusal::Older {
-                incarnation: grant.incarnation,
-                revision: grant.revision,
-            });
+            return Err(GrantRefusal::Older { incarnation: grant.incarnation, revision: grant.revision });
         }
         match grant.content {
             GrantContent::Whole(set) => self.held = Some(set),
@@ -148,14 +142,7 @@ mod tests {
 
     fn grant(n: u64, revision: u64, content: GrantContent) -> Grant {
         let (incarnation, revision) = (Incarnation(1), Revision(revision));
-        Grant {
-            n,
-            term: 1,
-            incarnation,
-            revision,
-            lease_ms: None,
-            content,
-        }
+        Grant { n, term: 1, incarnation, revision, lease_ms: None, content }
     }
 
     fn whole() -> GrantContent {
@@ -167,10 +154,7 @@ mod tests {
         let mut gate = GrantGate::default();
         gate.next_heartbeat();
         assert_eq!(gate.assignments(), None);
-        assert_eq!(
-            gate.take(grant(1, 5, GrantContent::Unchanged)),
-            Err(GrantRefusal::NothingHeld)
-        );
+        assert_eq!(gate.take(grant(1, 5, GrantContent::Unchanged)), Err(GrantRefusal::NothingHeld));
     }
 
     #[test]
@@ -192,10 +176,7 @@ mod tests {
         gate.next_heartbeat();
         gate.take(grant(1, 5, whole())).unwrap();
         gate.next_heartbeat();
-        assert!(matches!(
-            gate.take(grant(2, 4, whole())),
-            Err(GrantRefusal::Older { .. })
-        ));
+        assert!(matches!(gate.take(grant(2, 4, whole())), Err(GrantRefusal::Older { .. })));
         let mut newer = grant(2, 4, whole());
         newer.incarnation = Incarnation(2);
         gate.take(newer).unwrap();

@@ -12,6 +12,8 @@ pub mod admission;
 pub mod apply;
 pub mod assignment;
 pub mod command;
+#[cfg(test)]
+mod fixture;
 pub mod grant;
 pub mod ports;
 pub mod reconcile;

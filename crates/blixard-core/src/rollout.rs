@@ -50,9 +50,7 @@ pub fn stages(
     waiting: &BTreeMap<VmId, WaitingOn>,
 ) -> Vec<(VmId, Stage)> {
     let stage = |deployed: &DeployedVm| stage(state, &deployed.vm, deployed.generation, waiting);
-    vms.iter()
-        .map(|deployed| (deployed.vm.clone(), stage(deployed)))
-        .collect()
+    vms.iter().map(|deployed| (deployed.vm.clone(), stage(deployed))).collect()
 }
 
 fn stage(
@@ -71,21 +69,20 @@ fn stage(
         return Stage::Stopped;
     }
     match &vm.run {
-        Run::Unplaced {
-            why: Unplaced::Failed {
-                reason, generation, ..
-            },
-        } if *generation == wanted => Stage::Failed(reason.clone()),
+        Run::Unplaced { why: Unplaced::Failed { reason, generation, .. } } if *generation == wanted => {
+            Stage::Failed(reason.clone())
+        }
         Run::Unplaced { .. } => Stage::Placing(waiting.get(id).cloned()),
-        Run::Placed {
-            node,
-            phase: Phase::Running { generation, health },
-            ..
-        } if *generation == wanted => match health {
-            HealthStatus::Pending => Stage::Checking(*node),
-            HealthStatus::Healthy => Stage::Healthy(*node),
-            HealthStatus::Unhealthy { reason } => Stage::Failed(reason.clone()),
-        },
+        Run::Placed { node, phase: Phase::Running { generation, health }, .. } if *generation == wanted => {
+            match health {
+                HealthStatus::Pending => Stage::Checking(*node),
+                HealthStatus::Healthy => Stage::Healthy(*node),
+                HealthStatus::Unhealthy { reason } => Stage::Failed(reason.clone()),
+            }
+        }
         Run::Placed { node, .. } => Stage::Starting(*node),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,11 +107,7 @@ fn list(refusals: &[HostRefusal]) -> String {
     if refusals.is_empty() {
         return "the cluster has no nodes".to_owned();
     }
-    refusals
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Plans placements for every vm that should run and is on no host.
@@ -130,15 +126,10 @@ pub fn plan(state: &ClusterState, now: UnixMillis) -> SchedulePlan {
         match choose(state, &usage, generation, spec) {
             Ok(node) => {
                 if let Some(used) = usage.get_mut(&node) {
-                    used.memory_mib += spec.resources.memory_mib + spec.resources.overhead_mib;
-                    used.vcpus += u64::from(spec.resources.vcpus);
+                    *used = used.plus(spec);
                 }
                 let epoch = vm.last_epoch.next();
-                plan.placements.push(PlacementDecision {
-                    vm: id.clone(),
-                    node,
-                    epoch,
-                });
+                plan.placements.push(PlacementDecision { vm: id.clone(), node, epoch });
             }
             Err(refusals) => {
                 plan.waiting.insert(id.clone(), WaitingOn::Host { refusals });
@@ -150,10 +141,7 @@ pub fn plan(state: &ClusterState, now: UnixMillis) -> SchedulePlan {
 
 /// The vms to place: higher priority first, then by name.
 fn candidates(state: &ClusterState) -> Vec<(&VmId, &Vm, &Generation, &Spec)> {
-    let unplaced = state
-        .vms
-        .iter()
-        .filter(|(_, vm)| vm.wanted() && vm.run.host().is_none());
+    let unplaced = state.vms.iter().filter(|(_, vm)| vm.wanted() && vm.run.host().is_none());
     let mut candidates: Vec<_> = unplaced
         .filter_map(|(id, vm)| Some((id, vm, vm.target_generation()?, state.target_spec(vm)?)))
         .collect();
@@ -162,10 +150,7 @@ fn candidates(state: &ClusterState) -> Vec<(&VmId, &Vm, &Generation, &Spec)> {
 }
 
 fn backoff(vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
-    let Run::Unplaced {
-        why: Unplaced::Failed { at, .. },
-    } = &vm.run
-    else {
+    let Run::Unplaced { why: Unplaced::Failed { at, .. } } = &vm.run else {
         return None;
     };
     // A new generation resets the count: it is tried at once.
@@ -176,9 +161,7 @@ fn backoff(vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
     if failures >= FAILURES_MAX {
         return Some(WaitingOn::Operator { failures });
     }
-    let pause = BACKOFF_FIRST_MS
-        .saturating_mul(1 << (failures - 1))
-        .min(BACKOFF_MAX_MS);
+    let pause = BACKOFF_FIRST_MS.saturating_mul(1 << (failures - 1)).min(BACKOFF_MAX_MS);
     let until = UnixMillis(at.0.saturating_add(pause));
     (now < until).then_some(WaitingOn::Backoff { failures, until })
 }
@@ -197,10 +180,7 @@ fn choose(
         match free_memory(node, used, generation, spec) {
             Ok(free) if best.is_none_or(|(most, _)| free > most) => best = Some((free, id)),
             Ok(_) => {}
-            Err(reason) => refusals.push(HostRefusal {
-                name: node.name.to_string(),
-                reason,
-            }),
+            Err(reason) => refusals.push(HostRefusal { name: node.name.to_string(), reason }),
         }
     }
     best.map(|(_, id)| id).ok_or(refusals)

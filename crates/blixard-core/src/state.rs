@@ -10,11 +10,13 @@ mod vm;
 
 use std::collections::BTreeMap;
 
-use blixard_types::{ClusterId, Incarnation, LogPosition, NodeId, NodeName, Sha256Hash, Spec, VmId};
+use blixard_types::{ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Sha256Hash, Spec, VmId};
 use serde::{Deserialize, Serialize};
 
 pub use event::{EVENTS_KEPT, Event, EventKind, EventLog};
-pub use node::{CPU_OVERCOMMIT, Node, NodeFacts, Resource, Role, Roles, Session, Shortage};
+pub use node::{
+    CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
+};
 pub use request::{REQUESTS_KEPT, RequestLog};
 pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Run, SourceId};
 pub use vm::{SourceIdError, Unplaced, Vm, VmReport};
@@ -31,6 +33,9 @@ pub struct ClusterState {
     pub nodes: BTreeMap<NodeId, Node>,
     /// The vms.
     pub vms: BTreeMap<VmId, Vm>,
+    /// The highest epoch of the vms that were deleted. A vm that comes back under a name goes on after
+    /// it, so that a late report on the one before can never be taken for one on it.
+    pub retired_epoch: Epoch,
     /// The specs that generations refer to, by content.
     pub specs: BTreeMap<Sha256Hash, Spec>,
     /// The outcomes of the newest calls.
@@ -61,8 +66,7 @@ pub struct Usage {
 impl ClusterState {
     /// The cluster's incarnation; 0 before it has an identity.
     pub fn incarnation(&self) -> Incarnation {
-        self.identity
-            .map_or(Incarnation(0), |identity| identity.incarnation)
+        self.identity.map_or(Incarnation(0), |identity| identity.incarnation)
     }
 
     /// The spec of a vm's target generation.
@@ -72,20 +76,23 @@ impl ClusterState {
 
     /// The node of this name.
     pub fn node_by_name(&self, name: &NodeName) -> Option<(NodeId, &Node)> {
-        self.nodes
-            .iter()
-            .find(|(_, node)| node.name == *name)
-            .map(|(&id, node)| (id, node))
+        self.nodes.iter().find(|(_, node)| node.name == *name).map(|(&id, node)| (id, node))
     }
 
     /// What the vms that are placed on a host take of it.
     pub fn usage(&self, host: NodeId) -> Usage {
         let placed = self.vms.values().filter(|vm| vm.run.host() == Some(host));
-        placed
-            .filter_map(|vm| self.target_spec(vm))
-            .fold(Usage::default(), |sum, spec| Usage {
-                memory_mib: sum.memory_mib + spec.resources.memory_mib + spec.resources.overhead_mib,
-                vcpus: sum.vcpus + u64::from(spec.resources.vcpus),
-            })
+        placed.filter_map(|vm| self.target_spec(vm)).fold(Usage::default(), Usage::plus)
+    }
+}
+
+impl Usage {
+    /// What is taken when a vm of this spec is there too.
+    #[must_use]
+    pub fn plus(self, spec: &Spec) -> Self {
+        Self {
+            memory_mib: self.memory_mib + spec.resources.memory_mib + spec.resources.overhead_mib,
+            vcpus: self.vcpus + u64::from(spec.resources.vcpus),
+        }
     }
 }

@@ -43,10 +43,7 @@ pub struct HostLayout {
 
 impl Default for HostLayout {
     fn default() -> Self {
-        Self {
-            state_dir: "/var/lib/blixard".to_owned(),
-            runtime_dir: "/run/blixard-vms".to_owned(),
-        }
+        Self { state_dir: "/var/lib/blixard".to_owned(), runtime_dir: "/run/blixard-vms".to_owned() }
     }
 }
 
@@ -84,16 +81,8 @@ pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -
         ]),
         working_directory,
         runtime_directory,
-        readiness: if spec.notify {
-            Readiness::Notified
-        } else {
-            Readiness::Executed
-        },
-        start_timeout_ms: if spec.notify {
-            spec.health.deadline_ms
-        } else {
-            EXEC_TIMEOUT_MS
-        },
+        readiness: if spec.notify { Readiness::Notified } else { Readiness::Executed },
+        start_timeout_ms: if spec.notify { spec.health.deadline_ms } else { EXEC_TIMEOUT_MS },
         stop_timeout_ms: STOP_TIMEOUT_MS,
         restart: restart(spec),
         memory_max: (spec.resources.memory_mib + spec.resources.overhead_mib) << 20,
@@ -123,11 +112,7 @@ fn devices(spec: &Spec) -> Vec<String> {
         (networked, "/dev/vhost-net"),
         (spec.vsock_cid.is_some(), "/dev/vhost-vsock"),
     ];
-    wanted
-        .iter()
-        .filter(|(needed, _)| *needed)
-        .map(|(_, device)| (*device).to_owned())
-        .collect()
+    wanted.iter().filter(|(needed, _)| *needed).map(|(_, device)| (*device).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -137,22 +122,11 @@ mod tests {
     use super::*;
 
     fn intent(spec: Spec) -> RunIntent {
-        let root: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner"
-            .parse()
-            .unwrap();
+        let root: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner".parse().unwrap();
         let nar_hash = Sha256Hash::of(b"runner");
-        let record = PathRecord {
-            path: root.clone(),
-            nar_hash,
-            nar_size: 1,
-            references: [].into(),
-        };
+        let record = PathRecord { path: root.clone(), nar_hash, nar_size: 1, references: [].into() };
         let closure = Manifest::new(root, vec![record]).unwrap().closure_ref().unwrap();
-        RunIntent {
-            generation: GenerationNumber(3),
-            closure,
-            spec,
-        }
+        RunIntent { generation: GenerationNumber(3), closure, spec }
     }
 
     #[test]
@@ -163,29 +137,54 @@ mod tests {
             &intent(Spec::minimal(1, 128)),
             &HostLayout::default(),
         );
-        insta::assert_debug_snapshot!(unit, @"");
+        insta::assert_debug_snapshot!(unit, @r#"
+        TransientUnit {
+            name: RunUnitName(
+                "blixard-vm-a\\x2db-web-run.service",
+            ),
+            description: "Blixard microVM a-b/web, generation 3",
+            slice: "blixard-a\\x2db.slice",
+            argv: [
+                "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-run",
+            ],
+            environment: {
+                "BLIXARD_EPOCH": "2",
+                "BLIXARD_GENERATION": "3",
+                "BLIXARD_RUNTIME_DIR": "/run/blixard-vms/a-b/web",
+                "BLIXARD_STATE_DIR": "/var/lib/blixard/vms/a-b/web",
+                "BLIXARD_VM": "a-b/web",
+            },
+            working_directory: "/var/lib/blixard/vms/a-b/web",
+            runtime_directory: "/run/blixard-vms/a-b/web",
+            readiness: Executed,
+            start_timeout_ms: 90000,
+            stop_timeout_ms: 20000,
+            restart: Always {
+                delay_ms: 1000,
+                burst: 5,
+                within_ms: 120000,
+            },
+            memory_max: 402653184,
+            tasks_max: 1024,
+            devices: [
+                "/dev/kvm",
+            ],
+            writable: [],
+        }
+        "#);
     }
 
     #[test]
     fn a_vm_that_is_kept_in_a_partition_is_not_below_the_slice_that_the_fence_kills() {
         let mut spec = Spec::minimal(1, 128);
         spec.placement.on_partition = OnPartition::Keep;
-        let unit = run_unit(
-            &"web".parse().unwrap(),
-            Epoch(1),
-            &intent(spec),
-            &HostLayout::default(),
-        );
+        let unit = run_unit(&"web".parse().unwrap(), Epoch(1), &intent(spec), &HostLayout::default());
         assert_eq!(unit.slice, "blixardkeep-default.slice");
     }
 
     #[test]
     fn the_runtime_directory_of_a_vm_outlives_the_daemons_own() {
         let layout = HostLayout::default();
-        assert!(
-            !layout
-                .vm_runtime_dir(&"web".parse().unwrap())
-                .starts_with("/run/blixard/")
-        );
+        assert!(!layout.vm_runtime_dir(&"web".parse().unwrap()).starts_with("/run/blixard/"));
     }
 }

@@ -1,23 +1,20 @@
 //! A deployment: new generations of vms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{Epoch, GenerationNumber, Sha256Hash};
+use blixard_types::{Epoch, GenerationNumber, Sha256Hash, Spec};
 
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, Run, Unplaced, Vm,
+    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, Run, Unplaced, Usage, Vm,
 };
 
 impl ClusterState {
     pub(super) fn deploy(&mut self, deploy: &Deploy, moment: Moment) -> Result<Outcome, Rejection> {
         self.check_deploy(deploy)?;
-        let digests = deploy
-            .vms
-            .iter()
-            .map(spec_digest)
-            .collect::<Result<Vec<_>, _>>()?;
+        self.check_growth(deploy)?;
+        let digests = deploy.vms.iter().map(spec_digest).collect::<Result<Vec<_>, _>>()?;
         let vms: Vec<_> = deploy
             .vms
             .iter()
@@ -25,10 +22,7 @@ impl ClusterState {
             .map(|(definition, digest)| self.define(deploy, definition, digest, moment))
             .collect();
         self.drop_unused_specs();
-        Ok(Outcome::Deployed {
-            revision: moment.revision,
-            vms,
-        })
+        Ok(Outcome::Deployed { revision: moment.revision, vms })
     }
 
     fn check_deploy(&self, deploy: &Deploy) -> Result<(), Rejection> {
@@ -46,12 +40,32 @@ impl ClusterState {
             }
             if present.source != deploy.source && deploy.take_over == TakeOver::Refuse {
                 let (owner, source_id) = (present.source.clone(), deploy.source.clone());
-                return Err(Rejection::OtherSource {
-                    vm: vm.clone(),
-                    owner,
-                    source_id,
-                });
+                return Err(Rejection::OtherSource { vm: vm.clone(), owner, source_id });
             }
+        }
+        Ok(())
+    }
+
+    /// A placed vm stays where it is, so what is made of it must fit there.
+    fn check_growth(&self, deploy: &Deploy) -> Result<(), Rejection> {
+        let defined: BTreeMap<_, _> = deploy.vms.iter().map(|one| (&one.vm, &one.spec)).collect();
+        for (&id, &spec) in &defined {
+            let placed = self.vms.get(id).and_then(|vm| Some((vm, vm.run.host()?)));
+            let Some((vm, node)) = placed else { continue };
+            let grows = |now: &Spec| {
+                let (now, then) = (Usage::default().plus(now), Usage::default().plus(spec));
+                then.memory_mib > now.memory_mib || then.vcpus > now.vcpus
+            };
+            let session = self.nodes.get(&node).and_then(|node| node.session.as_ref());
+            let Some(session) = session.filter(|_| self.target_spec(vm).is_some_and(grows)) else {
+                continue;
+            };
+            let others = self.vms.iter().filter(|&(other, of)| other != id && of.run.host() == Some(node));
+            let used = others
+                .filter_map(|(other, of)| defined.get(other).copied().or_else(|| self.target_spec(of)))
+                .fold(Usage::default(), Usage::plus);
+            let fits = session.facts.fits(used, spec);
+            fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })?;
         }
         Ok(())
     }
@@ -64,26 +78,16 @@ impl ClusterState {
         moment: Moment,
     ) -> DeployedVm {
         let id = definition.vm.clone();
-        let change = if self.vms.contains_key(&id) {
-            VmChange::Changed
-        } else {
-            VmChange::Added
-        };
-        let vm = self.vms.entry(id.clone()).or_insert_with(|| new_vm(deploy));
+        let change = if self.vms.contains_key(&id) { VmChange::Changed } else { VmChange::Added };
+        let retired = self.retired_epoch;
+        let vm = self.vms.entry(id.clone()).or_insert_with(|| new_vm(deploy, retired));
         vm.source = deploy.source.clone();
         let same =
             |generation: &Generation| generation.closure == definition.closure && generation.spec == spec;
         if vm.target_generation().is_some_and(same) {
-            return DeployedVm {
-                vm: id,
-                generation: vm.target,
-                change: VmChange::Unchanged,
-            };
+            return DeployedVm { vm: id, generation: vm.target, change: VmChange::Unchanged };
         }
-        let number = vm
-            .generations
-            .last_key_value()
-            .map_or(GenerationNumber(1), |(last, _)| last.next());
+        let number = vm.generations.last_key_value().map_or(GenerationNumber(1), |(last, _)| last.next());
         let generation = Generation {
             closure: definition.closure.clone(),
             spec,
@@ -100,18 +104,8 @@ impl ClusterState {
             vm.generations.pop_first();
         }
         self.specs.entry(spec).or_insert_with(|| definition.spec.clone());
-        self.note(
-            moment,
-            EventKind::GenerationAdded {
-                vm: id.clone(),
-                generation: number,
-            },
-        );
-        DeployedVm {
-            vm: id,
-            generation: number,
-            change,
-        }
+        self.note(moment, EventKind::GenerationAdded { vm: id.clone(), generation: number });
+        DeployedVm { vm: id, generation: number, change }
     }
 
     /// Forgets the specs that no kept generation refers to.
@@ -123,20 +117,18 @@ impl ClusterState {
 }
 
 fn spec_digest(definition: &VmDefinition) -> Result<Sha256Hash, Rejection> {
-    definition.spec.digest().map_err(|_| Rejection::SpecEncoding {
-        vm: definition.vm.clone(),
-    })
+    definition.spec.digest().map_err(|_| Rejection::SpecEncoding { vm: definition.vm.clone() })
 }
 
-fn new_vm(deploy: &Deploy) -> Vm {
+fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
     Vm {
         source: deploy.source.clone(),
         desired: Desired::Running,
         deletion: Deletion::Keep,
-        generations: std::collections::BTreeMap::new(),
+        generations: BTreeMap::new(),
         target: GenerationNumber(0),
         run: Run::Unplaced { why: Unplaced::New },
-        last_epoch: Epoch(0),
+        last_epoch,
         last_host: None,
         failures: 0,
     }

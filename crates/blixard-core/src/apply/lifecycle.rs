@@ -15,9 +15,7 @@ const REASON_MAX_BYTES: usize = 4096;
 
 impl ClusterState {
     fn known_vm(&mut self, vm: &VmId) -> Result<&mut Vm, Rejection> {
-        self.vms
-            .get_mut(vm)
-            .ok_or_else(|| Rejection::UnknownVm { vm: vm.clone() })
+        self.vms.get_mut(vm).ok_or_else(|| Rejection::UnknownVm { vm: vm.clone() })
     }
 
     /// At most one host may run a vm: a placement is accepted only when the one before has ended.
@@ -28,47 +26,22 @@ impl ClusterState {
         epoch: Epoch,
         moment: Moment,
     ) -> Result<Outcome, Rejection> {
-        let vm = self
-            .vms
-            .get(id)
-            .ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
-        if let Run::Placed {
-            node: host, epoch, ..
-        } = vm.run
-        {
-            return Err(Rejection::StillPlaced {
-                vm: id.clone(),
-                host,
-                epoch,
-            });
+        let vm = self.vms.get(id).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
+        if let Run::Placed { node: host, epoch, .. } = vm.run {
+            return Err(Rejection::StillPlaced { vm: id.clone(), host, epoch });
         }
         if !vm.wanted() {
             return Err(Rejection::NotWanted { vm: id.clone() });
         }
         if epoch != vm.last_epoch.next() {
-            return Err(Rejection::OtherEpoch {
-                vm: id.clone(),
-                node,
-                epoch,
-            });
+            return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
         }
         self.check_room(id, vm, node)?;
         let vm = self.known_vm(id)?;
-        vm.run = Run::Placed {
-            node,
-            epoch,
-            phase: Phase::Assigned,
-        };
+        vm.run = Run::Placed { node, epoch, phase: Phase::Assigned };
         vm.last_epoch = epoch;
         vm.last_host = Some(node);
-        self.note(
-            moment,
-            EventKind::Placed {
-                vm: id.clone(),
-                node,
-                epoch,
-            },
-        );
+        self.note(moment, EventKind::Placed { vm: id.clone(), node, epoch });
         Ok(moment.changed())
     }
 
@@ -76,15 +49,9 @@ impl ClusterState {
         let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
         let session = host.session.as_ref().filter(|_| host.roles.contains(&Role::Host));
         let session = session.ok_or(Rejection::NotAHost { node })?;
-        let spec = self
-            .target_spec(vm)
-            .ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
+        let spec = self.target_spec(vm).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
         let fits = session.facts.fits(self.usage(node), spec);
-        fits.map_err(|shortage| Rejection::NoRoom {
-            vm: id.clone(),
-            node,
-            shortage,
-        })
+        fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })
     }
 
     pub(super) fn report(
@@ -96,31 +63,18 @@ impl ClusterState {
         moment: Moment,
     ) -> Result<Outcome, Rejection> {
         let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
-        if host
-            .session
-            .as_ref()
-            .is_none_or(|session| session.daemon != daemon)
-        {
+        if host.session.as_ref().is_none_or(|session| session.daemon != daemon) {
             return Err(Rejection::StaleSession { node });
         }
         let vm = self.known_vm(id)?;
         match &mut vm.run {
-            Run::Placed {
-                node: host,
-                epoch: at,
-                phase,
-            } if *host == node && *at == epoch => match report {
+            Run::Placed { node: host, epoch: at, phase } if *host == node && *at == epoch => match report {
                 VmReport::Starting { generation } => {
-                    let reached = Phase::Starting {
-                        generation: *generation,
-                    };
+                    let reached = Phase::Starting { generation: *generation };
                     Ok(self.reach(id, epoch, reached, moment))
                 }
                 VmReport::Running { generation, health } => {
-                    let reached = Phase::Running {
-                        generation: *generation,
-                        health: bounded(health),
-                    };
+                    let reached = Phase::Running { generation: *generation, health: bounded(health) };
                     if *health == HealthStatus::Healthy && reached != *phase {
                         vm.failures = 0;
                     }
@@ -128,21 +82,16 @@ impl ClusterState {
                 }
                 VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
                 VmReport::Failed { generation, reason } => {
-                    vm.failures = vm.failures.saturating_add(1);
+                    // The end of an older generation says nothing of the one that is wanted now.
+                    if *generation == vm.target {
+                        vm.failures = vm.failures.saturating_add(1);
+                    }
                     let reason = cut(reason);
-                    let why = Unplaced::Failed {
-                        reason,
-                        at: moment.at,
-                        generation: *generation,
-                    };
+                    let why = Unplaced::Failed { reason, at: moment.at, generation: *generation };
                     Ok(self.end(id, epoch, why, moment))
                 }
             },
-            _ => Err(Rejection::OtherEpoch {
-                vm: id.clone(),
-                node,
-                epoch,
-            }),
+            _ => Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch }),
         }
     }
 
@@ -151,29 +100,17 @@ impl ClusterState {
             Some(Run::Placed { phase, .. }) if *phase != reached => *phase = reached.clone(),
             _ => return Outcome::Unchanged,
         }
-        self.note(
-            moment,
-            EventKind::PhaseReached {
-                vm: id.clone(),
-                epoch,
-                phase: reached,
-            },
-        );
+        self.note(moment, EventKind::PhaseReached { vm: id.clone(), epoch, phase: reached });
         moment.changed()
     }
 
     /// Ends an epoch: the host has no process of the vm any more.
     fn end(&mut self, id: &VmId, epoch: Epoch, why: Unplaced, moment: Moment) -> Outcome {
         let kind = match &why {
-            Unplaced::Failed { reason, .. } => EventKind::Failed {
-                vm: id.clone(),
-                epoch,
-                reason: reason.clone(),
-            },
-            Unplaced::New | Unplaced::Stopped => EventKind::Stopped {
-                vm: id.clone(),
-                epoch,
-            },
+            Unplaced::Failed { reason, .. } => {
+                EventKind::Failed { vm: id.clone(), epoch, reason: reason.clone() }
+            }
+            Unplaced::New | Unplaced::Stopped => EventKind::Stopped { vm: id.clone(), epoch },
         };
         self.note(moment, kind);
         let Some(vm) = self.vms.get_mut(id) else {
@@ -197,30 +134,17 @@ impl ClusterState {
             return Err(Rejection::BeingDeleted { vm: id.clone() });
         }
         // Asking for a vm that has failed to run is asking for another try, at once.
-        let failed = matches!(
-            vm.run,
-            Run::Unplaced {
-                why: Unplaced::Failed { .. }
-            }
-        );
+        let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
         let again = failed && desired == Desired::Running;
         if again {
             vm.failures = 0;
-            vm.run = Run::Unplaced {
-                why: Unplaced::Stopped,
-            };
+            vm.run = Run::Unplaced { why: Unplaced::Stopped };
         }
         if vm.desired == desired && !again {
             return Ok(Outcome::Unchanged);
         }
         vm.desired = desired;
-        self.note(
-            moment,
-            EventKind::DesiredSet {
-                vm: id.clone(),
-                desired,
-            },
-        );
+        self.note(moment, EventKind::DesiredSet { vm: id.clone(), desired });
         Ok(moment.changed())
     }
 
@@ -239,7 +163,9 @@ impl ClusterState {
     }
 
     fn forget(&mut self, id: &VmId, moment: Moment) {
-        self.vms.remove(id);
+        if let Some(vm) = self.vms.remove(id) {
+            self.retired_epoch = self.retired_epoch.max(vm.last_epoch);
+        }
         self.drop_unused_specs();
         self.note(moment, EventKind::Deleted { vm: id.clone() });
     }
@@ -253,8 +179,5 @@ fn bounded(health: &HealthStatus) -> HealthStatus {
 }
 
 fn cut(reason: &str) -> String {
-    reason
-        .get(..reason.floor_char_boundary(REASON_MAX_BYTES))
-        .unwrap_or_default()
-        .to_owned()
+    reason.get(..reason.floor_char_boundary(REASON_MAX_BYTES)).unwrap_or_default().to_owned()
 }

@@ -4,17 +4,14 @@ use blixard_types::{ClusterId, DaemonId, Incarnation, NodeId, NodeName};
 
 use super::{Moment, Rejection};
 use crate::command::Outcome;
-use crate::state::{ClusterState, EventKind, Identity, Node, NodeFacts, Roles, Session};
+use crate::state::{ClusterState, DAEMONS_REMEMBERED, EventKind, Identity, Node, NodeFacts, Roles, Session};
 
 impl ClusterState {
     pub(super) fn init_cluster(&mut self, cluster: ClusterId, moment: Moment) -> Result<Outcome, Rejection> {
         if self.identity.is_some() {
             return Err(Rejection::AlreadyInitialised);
         }
-        self.identity = Some(Identity {
-            cluster,
-            incarnation: Incarnation(1),
-        });
+        self.identity = Some(Identity { cluster, incarnation: Incarnation(1) });
         Ok(moment.changed())
     }
 
@@ -26,31 +23,16 @@ impl ClusterState {
         moment: Moment,
     ) -> Result<Outcome, Rejection> {
         if let Some((other, _)) = self.node_by_name(name).filter(|&(other, _)| other != id) {
-            return Err(Rejection::NameTaken {
-                name: name.clone(),
-                other,
-            });
+            return Err(Rejection::NameTaken { name: name.clone(), other });
         }
         let node = self.nodes.get(&id);
         if node.is_some_and(|node| node.name == *name && node.roles == *roles) {
             return Ok(Outcome::Unchanged);
         }
-        let session = node.and_then(|node| node.session.clone());
-        self.nodes.insert(
-            id,
-            Node {
-                name: name.clone(),
-                roles: roles.clone(),
-                session,
-            },
-        );
-        self.note(
-            moment,
-            EventKind::NodeRegistered {
-                node: id,
-                name: name.clone(),
-            },
-        );
+        let (session, replaced) =
+            node.map(|node| (node.session.clone(), node.replaced.clone())).unwrap_or_default();
+        self.nodes.insert(id, Node { name: name.clone(), roles: roles.clone(), session, replaced });
+        self.note(moment, EventKind::NodeRegistered { node: id, name: name.clone() });
         Ok(moment.changed())
     }
 
@@ -62,22 +44,25 @@ impl ClusterState {
         facts: &NodeFacts,
         moment: Moment,
     ) -> Result<Outcome, Rejection> {
-        let node = self
-            .nodes
-            .get_mut(&id)
-            .ok_or(Rejection::UnknownNode { node: id })?;
+        let node = self.nodes.get_mut(&id).ok_or(Rejection::UnknownNode { node: id })?;
         let same =
             |session: &Session| session.daemon == daemon && session.boot == boot && session.facts == *facts;
         if node.session.as_ref().is_some_and(same) {
             return Ok(Outcome::Unchanged);
         }
+        // A hello may be proposed twice and arrive late. If it gave a dead daemon its session back, that
+        // daemon's last reports would end epochs of vms that run.
+        if node.replaced.contains(&daemon) {
+            return Err(Rejection::StaleSession { node: id });
+        }
+        if let Some(before) = node.session.as_ref().filter(|before| before.daemon != daemon) {
+            node.replaced.push_back(before.daemon);
+            if node.replaced.len() > DAEMONS_REMEMBERED {
+                node.replaced.pop_front();
+            }
+        }
         let (boot, facts) = (boot.to_owned(), facts.clone());
-        node.session = Some(Session {
-            daemon,
-            boot,
-            facts,
-            opened: moment.revision,
-        });
+        node.session = Some(Session { daemon, boot, facts, opened: moment.revision });
         self.note(moment, EventKind::SessionOpened { node: id });
         Ok(moment.changed())
     }

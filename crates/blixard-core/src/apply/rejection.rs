@@ -25,7 +25,7 @@ pub enum Rejection {
     /// Two nodes of one name.
     #[error("node {other} is called {name} already")]
     NameTaken { name: NodeName, other: NodeId },
-    /// The report of a daemon that has been replaced by a newer one.
+    /// A daemon that has been replaced by a newer one reports, or asks for its session again.
     #[error("the session on node {node} belongs to another daemon")]
     StaleSession { node: NodeId },
     /// A report of, or a placement beside, another epoch than the one the vm has.
@@ -42,11 +42,7 @@ pub enum Rejection {
     NotAHost { node: NodeId },
     /// The vm does not fit.
     #[error("vm {vm} does not fit on node {node}: {shortage}")]
-    NoRoom {
-        vm: VmId,
-        node: NodeId,
-        shortage: Shortage,
-    },
+    NoRoom { vm: VmId, node: NodeId, shortage: Shortage },
     /// A deployment without vms.
     #[error("the deployment names no vms")]
     EmptyDeployment,
@@ -55,11 +51,7 @@ pub enum Rejection {
     NamedTwice { vm: VmId },
     /// A vm of another flake.
     #[error("vm {vm} is defined by {owner}, not by {source_id}; deploy with --take-over to change that")]
-    OtherSource {
-        vm: VmId,
-        owner: SourceId,
-        source_id: SourceId,
-    },
+    OtherSource { vm: VmId, owner: SourceId, source_id: SourceId },
     /// A vm that is going.
     #[error("vm {vm} is being deleted")]
     BeingDeleted { vm: VmId },

@@ -146,8 +146,5 @@ pub enum LinearizeError {
 }
 
 fn leader_suffix(leader: Option<&NodeId>) -> String {
-    leader.map_or_else(
-        || "; no leader is known".to_owned(),
-        |node| format!("; node {node} does"),
-    )
+    leader.map_or_else(|| "; no leader is known".to_owned(), |node| format!("; node {node} does"))
 }

@@ -26,10 +26,7 @@ pub struct Event {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the commands that make the events"
-)]
+#[expect(missing_docs, reason = "the fields are those of the commands that make the events")]
 pub enum EventKind {
     /// A node was added or changed.
     NodeRegistered { node: NodeId, name: NodeName },

@@ -1,6 +1,6 @@
 //! A machine of the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use blixard_types::{DaemonId, NodeName, Revision, Spec};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,10 @@ use super::Usage;
 /// Virtual processors placed per processor of a host, at most. OpenStack's default ratio; most guests
 /// idle most of the time.
 pub const CPU_OVERCOMMIT: u64 = 16;
+
+/// Replaced daemons remembered of each node. Their commands may still be on the way; one that is
+/// overtaken by this many starts of the daemon is not.
+pub const DAEMONS_REMEMBERED: usize = 16;
 
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Node {
     pub roles: Roles,
     /// Its running daemon; absent until one has spoken.
     pub session: Option<Session>,
+    /// The daemons before that one, oldest first: dead, whatever of theirs arrives late.
+    pub replaced: VecDeque<DaemonId>,
 }
 
 /// One daemon process of a node.
@@ -79,20 +85,12 @@ impl NodeFacts {
         let needed = spec.resources.memory_mib + spec.resources.overhead_mib;
         let free = self.memory_mib.saturating_sub(used.memory_mib);
         if needed > free {
-            return Err(Shortage {
-                resource: Resource::MemoryMib,
-                needed,
-                free,
-            });
+            return Err(Shortage { resource: Resource::MemoryMib, needed, free });
         }
         let needed = u64::from(spec.resources.vcpus);
         let free = (u64::from(self.cpus) * CPU_OVERCOMMIT).saturating_sub(used.vcpus);
         if needed > free {
-            return Err(Shortage {
-                resource: Resource::Vcpus,
-                needed,
-                free,
-            });
+            return Err(Shortage { resource: Resource::Vcpus, needed, free });
         }
         Ok(())
     }

@@ -38,11 +38,11 @@ pub struct Vm {
     pub target: GenerationNumber,
     /// Where it is in its life.
     pub run: Run,
-    /// Its newest epoch; 0 if it was never placed.
+    /// Its newest epoch; before its first placement [`super::ClusterState::retired_epoch`] of then.
     pub last_epoch: Epoch,
     /// The host it was placed on last.
     pub last_host: Option<NodeId>,
-    /// Epochs in a row that ended in failure without the vm having been healthy.
+    /// Epochs in a row in which the target generation failed without having been healthy.
     pub failures: u32,
 }
 
@@ -232,11 +232,7 @@ impl FromStr for SourceId {
 
     fn from_str(text: &str) -> Result<Self, SourceIdError> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SourceIdError)
-        }
+        if fits { Ok(Self(text.to_owned())) } else { Err(SourceIdError) }
     }
 }
 
@@ -248,8 +244,6 @@ impl fmt::Display for SourceId {
 
 impl<'de> Deserialize<'de> for SourceId {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        String::deserialize(input)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }

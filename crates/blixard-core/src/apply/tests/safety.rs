@@ -1,0 +1,294 @@
+//! What holds after every sequence of commands, checked against what was said yes to so far.
+//!
+//! The commands come from small domains, so that they collide; half of them are aimed (the next epoch,
+//! the daemon in charge), so that sequences get somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blixard_types::{DaemonId, Epoch, GenerationNumber, NodeId, VmId};
+use proptest::prelude::*;
+
+use crate::apply::Rejection;
+use crate::command::{Command, Outcome, TakeOver};
+use crate::fixture::{
+    Cluster, daemon, definition, delete, deploy, desired, facts, failed, place, report_of, running, session,
+    spec, starting, vm,
+};
+use crate::state::{ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Run, VmReport};
+
+const VMS: [&str; 3] = ["web", "db", "a/web"];
+const MEMORY_MIB: u64 = 1000;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Raw(Command),
+    /// Places a vm at its next epoch.
+    PlaceNext {
+        vm: usize,
+        node: u64,
+    },
+    /// The daemon in charge reports on the epoch that the vm has.
+    ReportCurrent {
+        vm: usize,
+        report: VmReport,
+    },
+    /// The command before, as another call.
+    Repeat,
+    /// The call before, proposed again.
+    Duplicate,
+}
+
+fn reports() -> impl Strategy<Value = VmReport> {
+    let generation = 1..4_u64;
+    prop_oneof![
+        generation.clone().prop_map(starting),
+        generation.clone().prop_map(|generation| running(generation, HealthStatus::Pending)),
+        generation.clone().prop_map(|generation| running(generation, HealthStatus::Healthy)),
+        Just(VmReport::Stopped),
+        generation.prop_map(|generation| failed(generation, "boom")),
+    ]
+}
+
+fn deployments() -> impl Strategy<Value = Command> {
+    let one = (0..VMS.len(), 0..3_usize, 1..11_u64);
+    let runners = ["a", "b", "c"];
+    (prop::collection::vec(one, 0..3), any::<bool>(), 0..5_u8).prop_map(move |(vms, take_over, source)| {
+        let vms = vms
+            .into_iter()
+            .map(|(vm, runner, memory)| definition(VMS[vm], runners[runner], spec(memory * 100)));
+        let Command::Deploy(mut command) = deploy(vms.collect()) else { unreachable!() };
+        if source == 0 {
+            command.source = "git+https://example.org/others".parse().unwrap();
+        }
+        if take_over {
+            command.take_over = TakeOver::Allow;
+        }
+        Command::Deploy(command)
+    })
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let name = || (0..VMS.len()).prop_map(|vm| VMS[vm]);
+    let wanted = prop_oneof![Just(Desired::Running), Just(Desired::Stopped)];
+    let raw = prop_oneof![
+        8 => deployments(),
+        2 => (name(), 1..4_u64, 0..5_u64).prop_map(|(vm, node, epoch)| place(vm, node, epoch)),
+        4 => (1..4_u64, 1..3_u64, 1..4_u64, name(), 0..5_u64, reports()).prop_map(
+            |(node, of, start, vm, epoch, said)| report_of(node, daemon(of, start), vm, epoch, said)
+        ),
+        2 => (1..4_u64, 1..4_u64).prop_map(|(node, start)| session(node, start, facts(MEMORY_MIB))),
+        4 => (name(), wanted).prop_map(|(vm, wanted)| desired(vm, wanted)),
+        1 => name().prop_map(delete),
+    ];
+    prop_oneof![
+        8 => raw.prop_map(Op::Raw),
+        4 => (0..VMS.len(), 1..3_u64).prop_map(|(vm, node)| Op::PlaceNext { vm, node }),
+        4 => (0..VMS.len(), reports()).prop_map(|(vm, report)| Op::ReportCurrent { vm, report }),
+        1 => Just(Op::Repeat),
+        1 => Just(Op::Duplicate),
+    ]
+}
+
+/// The command that an op means in this state.
+fn command(op: &Op, state: &ClusterState, before: Option<&Command>) -> Option<Command> {
+    match op {
+        Op::Raw(command) => Some(command.clone()),
+        Op::PlaceNext { vm: at, node } => {
+            let epoch = state.vms.get(&vm(VMS[*at]))?.last_epoch.next();
+            Some(place(VMS[*at], *node, epoch.0))
+        }
+        Op::ReportCurrent { vm: at, report } => {
+            let Run::Placed { node, epoch, .. } = state.vms.get(&vm(VMS[*at]))?.run else {
+                return None;
+            };
+            let daemon = state.nodes[&node].session.as_ref()?.daemon;
+            Some(report_of(node.0, daemon, VMS[*at], epoch.0, report.clone()))
+        }
+        Op::Repeat | Op::Duplicate => before.cloned(),
+    }
+}
+
+/// What the accepted commands, and nothing else, say must be true.
+#[derive(Default)]
+struct Witness {
+    daemons: BTreeMap<NodeId, DaemonId>,
+    replaced: BTreeSet<(NodeId, DaemonId)>,
+    open: BTreeMap<VmId, (NodeId, Epoch)>,
+    used: BTreeMap<(VmId, Epoch), NodeId>,
+    last: BTreeMap<VmId, Epoch>,
+    generations: BTreeMap<VmId, BTreeSet<GenerationNumber>>,
+}
+
+impl Witness {
+    fn accepted(&mut self, command: &Command, outcome: &Outcome) {
+        match command {
+            Command::OpenSession { node, daemon, .. } => {
+                assert!(!self.replaced.contains(&(*node, *daemon)), "a dead daemon is back");
+                if let Some(before) = self.daemons.insert(*node, *daemon)
+                    && before != *daemon
+                {
+                    self.replaced.insert((*node, before));
+                }
+            }
+            Command::Deploy(_) => self.deployed(outcome),
+            Command::Place { vm, node, epoch } => {
+                assert_eq!(self.open.get(vm), None, "{vm} is placed already");
+                assert_eq!(self.used.insert((vm.clone(), *epoch), *node), None, "used twice");
+                if let Some(last) = self.last.insert(vm.clone(), *epoch) {
+                    assert_eq!(last.next(), *epoch, "epochs grow by one");
+                }
+                self.open.insert(vm.clone(), (*node, *epoch));
+            }
+            Command::Report { node, daemon, vm, epoch, report } => {
+                assert_eq!(self.daemons.get(node), Some(daemon), "another daemon is in charge");
+                assert_eq!(self.open.get(vm), Some(&(*node, *epoch)), "not its epoch");
+                if matches!(report, VmReport::Stopped | VmReport::Failed { .. }) {
+                    self.open.remove(vm);
+                }
+            }
+            Command::InitCluster { .. }
+            | Command::RegisterNode { .. }
+            | Command::SetDesired { .. }
+            | Command::DeleteVm { .. } => {}
+        }
+    }
+
+    fn deployed(&mut self, outcome: &Outcome) {
+        let Outcome::Deployed { vms, .. } = outcome else { panic!("{outcome:?}") };
+        for one in vms {
+            let seen = self.generations.entry(one.vm.clone()).or_default();
+            match one.change {
+                crate::command::VmChange::Unchanged => {
+                    assert_eq!(seen.last(), Some(&one.generation), "the target is the newest");
+                }
+                _ => {
+                    assert!(seen.last().is_none_or(|last| *last < one.generation));
+                    seen.insert(one.generation);
+                }
+            }
+        }
+    }
+
+    /// What is deleted may come back, with generations from 1, but at later epochs.
+    fn forget_deleted(&mut self, state: &ClusterState) {
+        self.generations.retain(|vm, _| state.vms.contains_key(vm));
+        self.last.retain(|vm, _| state.vms.contains_key(vm));
+    }
+
+    fn check(&self, state: &ClusterState) {
+        let placed = |(vm, of): (&VmId, &crate::state::Vm)| match of.run {
+            Run::Placed { node, epoch, .. } => Some((vm.clone(), (node, epoch))),
+            Run::Unplaced { .. } => None,
+        };
+        let open: BTreeMap<_, _> = state.vms.iter().filter_map(placed).collect();
+        assert_eq!(open, self.open, "placements end by a report only");
+        for node in state.nodes.keys() {
+            let of = state.vms.values().filter(|vm| vm.run.host() == Some(*node));
+            let taken = |vm: &crate::state::Vm| state.specs[&vm.generations[&vm.target].spec].resources;
+            let memory: u64 = of.clone().map(|vm| taken(vm).memory_mib).sum();
+            assert!(memory <= MEMORY_MIB, "{node} is overbooked: {memory} MiB");
+        }
+        let mut used = BTreeSet::new();
+        for (vm, of) in &state.vms {
+            assert!((1..=GENERATIONS_KEPT).contains(&of.generations.len()));
+            assert!(of.generations.contains_key(&of.target));
+            let seen = &self.generations[vm];
+            assert!(of.generations.keys().all(|number| seen.contains(number)));
+            used.extend(of.generations.values().map(|generation| generation.spec));
+        }
+        assert_eq!(state.specs.keys().copied().collect::<BTreeSet<_>>(), used);
+        assert!(state.events.iter().count() <= EVENTS_KEPT);
+        assert!(state.events.iter().is_sorted_by_key(|event| event.revision));
+    }
+}
+
+fn unchanged_but_for_the_log(before: &ClusterState, after: &ClusterState) -> bool {
+    let mut before = before.clone();
+    before.applied = after.applied;
+    before.requests = after.requests.clone();
+    before == *after
+}
+
+fn run(ops: &[Op]) {
+    let mut cluster = Cluster::with_hosts(&[(1, MEMORY_MIB), (2, MEMORY_MIB)]);
+    let mut twin = cluster.clone();
+    let mut witness = Witness::default();
+    for node in 1..=2 {
+        witness.daemons.insert(NodeId(node), daemon(node, 1));
+    }
+    let mut last: Option<(Command, Result<Outcome, Rejection>)> = None;
+    for op in ops {
+        let before = last.as_ref().map(|(command, _)| command);
+        let Some(command) = command(op, &cluster.state, before) else {
+            continue;
+        };
+        let state = cluster.state.clone();
+        if let (Op::Duplicate, Some((_, outcome))) = (op, &last) {
+            let request = blixard_types::RequestId(u128::from(cluster.index).to_be_bytes());
+            assert_eq!(cluster.apply_as(request, command.clone()), *outcome);
+            assert_eq!(twin.apply_as(request, command), *outcome);
+            assert!(unchanged_but_for_the_log(&state, &cluster.state));
+            last = None;
+            continue;
+        }
+        let outcome = cluster.apply(command.clone());
+        assert_eq!(outcome, twin.apply(command.clone()));
+        match &outcome {
+            Ok(said) => {
+                let same = unchanged_but_for_the_log(&state, &cluster.state);
+                // A deployment may leave every vm as it is.
+                let deployed = matches!(said, Outcome::Deployed { .. });
+                assert!(deployed || same == (*said == Outcome::Unchanged), "{command:?}");
+                witness.accepted(&command, said);
+            }
+            Err(refused) => {
+                assert!(unchanged_but_for_the_log(&state, &cluster.state), "{refused}");
+            }
+        }
+        witness.forget_deleted(&cluster.state);
+        witness.check(&cluster.state);
+        last = Some((command, outcome));
+    }
+    assert_eq!(cluster.state, twin.state);
+    let json = serde_json::to_string(&cluster.state).unwrap();
+    assert_eq!(json, serde_json::to_string(&twin.state).unwrap());
+    assert_eq!(serde_json::from_str::<ClusterState>(&json).unwrap(), cluster.state);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_sequence_of_commands_breaks_an_invariant(ops in prop::collection::vec(ops(), 1..120)) {
+        run(&ops);
+    }
+}
+
+#[test]
+fn the_sequences_reach_what_they_are_about() {
+    // A property over sequences that never place or end anything would prove nothing.
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut reached = BTreeMap::<&str, u32>::new();
+    for _ in 0..50 {
+        let ops = prop::collection::vec(ops(), 100).new_tree(&mut runner).unwrap().current();
+        let mut cluster = Cluster::with_hosts(&[(1, MEMORY_MIB), (2, MEMORY_MIB)]);
+        for op in &ops {
+            let Some(command) = command(op, &cluster.state, None) else { continue };
+            let what = match (&command, cluster.apply(command.clone())) {
+                (Command::Place { epoch, .. }, Ok(_)) if epoch.0 > 2 => "placed a third time",
+                (Command::Place { .. }, Err(Rejection::NoRoom { .. })) => "no room",
+                (Command::Deploy(_), Err(Rejection::NoRoom { .. })) => "no room to grow",
+                (Command::Place { .. }, Err(Rejection::StillPlaced { .. })) => "still placed",
+                (Command::Report { .. }, Err(Rejection::StaleSession { .. })) => "stale",
+                (Command::OpenSession { .. }, Ok(Outcome::Changed { .. })) => "new daemon",
+                (Command::DeleteVm { .. }, Ok(_)) => "deleted",
+                _ => "other",
+            };
+            *reached.entry(what).or_default() += 1;
+        }
+    }
+    assert_eq!(reached.len(), 8, "{reached:?}");
+    assert!(reached.values().all(|count| *count >= 5), "{reached:?}");
+}
