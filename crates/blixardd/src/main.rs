@@ -1,2 +1,69 @@
-//! To be filled.
-fn main() {}
+//! `blixardd`: the daemon. Parses, composes, runs, maps to an exit code; all else is in the crates below.
+
+mod compose;
+mod config;
+mod facts;
+mod identity;
+mod local;
+mod notify;
+mod socket;
+mod system;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// The daemon of Blixard: evaluates, builds, places and runs microVMs.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration; docs/blixardd.toml describes every key.
+    #[arg(long, value_name = "FILE", default_value = "/etc/blixard/blixardd.toml")]
+    config: PathBuf,
+    /// Read the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// The exit code for a configuration that cannot be used: systemd need not try again.
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::new(&config.log.filter);
+    // The journal adds time and level; colours would only be in the way there.
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(compose::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Says what is wrong, with its causes, once.
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "blixardd: error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = writeln!(out, "  caused by: {error}");
+        cause = error.source();
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,205 @@
+//! The daemon's configuration: every key, its default, and what is wrong with a value.
+
+use std::path::{Path, PathBuf};
+
+use blixard_core::state::{Role, Roles};
+use blixard_types::NodeName;
+use serde::Deserialize;
+
+/// The configuration. A key that is not here is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) node: Node,
+    pub(crate) storage: Storage,
+    pub(crate) api: Api,
+    pub(crate) host: Host,
+    pub(crate) nix: Nix,
+    pub(crate) log: Log,
+}
+
+/// `[node]`: this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    /// Its name in the cluster; the host name if absent.
+    pub(crate) name: Option<NodeName>,
+    /// What it is for.
+    pub(crate) roles: Roles,
+}
+
+/// `[storage]`: what the daemon writes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Storage {
+    /// The replicated log, its checkpoints, and the node's identity.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// `[api]`: how callers reach the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    /// The Unix socket for local callers.
+    pub(crate) socket: PathBuf,
+    /// The group whose members may use it, beside root.
+    pub(crate) group: String,
+}
+
+/// `[host]`: where vms keep their files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Host {
+    /// What outlives a start of a vm, in `vms/<tenant>/<name>` below it.
+    pub(crate) state_dir: PathBuf,
+    /// Sockets of vms, in `<tenant>/<name>` below it; below /run.
+    pub(crate) runtime_dir: PathBuf,
+}
+
+/// `[nix]`: how Nix is run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nix {
+    /// The program `nix`.
+    pub(crate) command: PathBuf,
+    /// The program `nix-store`.
+    pub(crate) store_command: PathBuf,
+    /// The folder of our garbage collector roots.
+    pub(crate) gc_roots: PathBuf,
+}
+
+/// `[log]`: what is written to the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Levels by module, as in `info,blixard_host=debug`.
+    pub(crate) filter: String,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, roles: [Role::Server, Role::Host, Role::Builder].into() }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { data_dir: "/var/lib/blixard".into() }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { socket: "/run/blixard/blixardd.sock".into(), group: "blixard".to_owned() }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { state_dir: "/var/lib/blixard".into(), runtime_dir: "/run/blixard-vms".into() }
+    }
+}
+
+impl Default for Nix {
+    fn default() -> Self {
+        let (command, store_command) = ("nix".into(), "nix-store".into());
+        Self { command, store_command, gc_roots: "/nix/var/nix/gcroots/blixard".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        // openraft tells every heartbeat at info.
+        Self { filter: "info,openraft=warn".to_owned() }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}: {reason}", .file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// Where and what, in the parser's words.
+        reason: String,
+    },
+    /// A key is wrong.
+    #[error("{}: {key}: {reason}", .file.display())]
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// The key, dotted.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })?;
+        Self::parse(file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
+            file: file.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        let wrong = |key: String, reason: String| ConfigError::Key { file: file.to_owned(), key, reason };
+        let config: Self = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            wrong(key, error.into_inner().message().trim_end().to_owned())
+        })?;
+        match config.problem() {
+            Some((key, reason)) => Err(wrong(key.to_owned(), reason)),
+            None => Ok(config),
+        }
+    }
+
+    /// What the types do not express.
+    fn problem(&self) -> Option<(&'static str, String)> {
+        let absolute = [
+            ("storage.data_dir", &self.storage.data_dir),
+            ("api.socket", &self.api.socket),
+            ("host.state_dir", &self.host.state_dir),
+            ("host.runtime_dir", &self.host.runtime_dir),
+            ("nix.gc_roots", &self.nix.gc_roots),
+        ];
+        if let Some((key, path)) = absolute.into_iter().find(|(_, path)| !path.is_absolute()) {
+            return Some((key, format!("{} is not an absolute path", path.display())));
+        }
+        if !self.host.runtime_dir.starts_with("/run") || self.host.runtime_dir == Path::new("/run") {
+            let path = self.host.runtime_dir.display();
+            return Some(("host.runtime_dir", format!("{path} is not below /run, where systemd makes it")));
+        }
+        if self.api.socket.parent() == Some(self.host.runtime_dir.as_path()) {
+            let reason = "the daemon's socket is in it, and systemd empties that directory with the daemon";
+            return Some(("host.runtime_dir", reason.to_owned()));
+        }
+        if !self.node.roles.contains(&Role::Server) {
+            let reason = "a cluster of one needs the role `server` here; joining others is not there yet";
+            return Some(("node.roles", reason.to_owned()));
+        }
+        if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
+            return Some(("log.filter", error.to_string()));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

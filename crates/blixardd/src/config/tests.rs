@@ -1,0 +1,96 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("blixardd.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_is_a_cluster_of_one_with_every_role() {
+    let config = parse("").unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.node.roles.len(), 3);
+}
+
+#[test]
+fn the_documented_file_shows_every_key_with_its_default() {
+    let documented = include_str!("../../../../docs/blixardd.toml");
+    // With the comment marks of its keys taken away, it is a configuration; its values are the defaults.
+    let uncomment = |line: &str| {
+        let key =
+            line.strip_prefix('#').filter(|key| key.starts_with(|first: char| first.is_ascii_lowercase()));
+        key.unwrap_or(line).to_owned() + "\n"
+    };
+    let text: String = documented.lines().map(uncomment).collect();
+    let mut expected = Config::default();
+    expected.node.name = Some("alpha".parse().unwrap());
+    assert_eq!(parse(&text).unwrap(), expected);
+    assert_eq!(parse(documented).unwrap(), Config::default());
+    // Every key is there: a table with all of them has no other.
+    let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+    assert_eq!(keys, 11);
+}
+
+#[test]
+fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
+    let mut table = String::new();
+    for text in [
+        "[node]\nnaem = \"a\"",
+        "[nodes]\nname = \"a\"",
+        "[node]\nname = \"A/b\"",
+        "[node]\nname = 1",
+        "[node]\nroles = [\"server\", \"cook\"]",
+        "[node]\nroles = [\"host\"]",
+        "[storage]\ndata_dir = \"var\"",
+        "[host]\nruntime_dir = \"/tmp/vms\"",
+        "[host]\nruntime_dir = \"/run/blixard\"",
+        "[log]\nfilter = \"a=b=c\"",
+        "[node\nname",
+    ] {
+        table += &format!("{text}\n    => {}\n", parse(text).unwrap_err());
+    }
+    insta::assert_snapshot!(table, @r#"
+    [node]
+    naem = "a"
+        => blixardd.toml: node.naem: unknown field `naem`, expected `name` or `roles`
+    [nodes]
+    name = "a"
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `log`
+    [node]
+    name = "A/b"
+        => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    [node]
+    name = 1
+        => blixardd.toml: node.name: invalid type: integer `1`, expected a string
+    [node]
+    roles = ["server", "cook"]
+        => blixardd.toml: node.roles[1]: unknown variant `cook`, expected one of `server`, `host`, `builder`
+    [node]
+    roles = ["host"]
+        => blixardd.toml: node.roles: a cluster of one needs the role `server` here; joining others is not there yet
+    [storage]
+    data_dir = "var"
+        => blixardd.toml: storage.data_dir: var is not an absolute path
+    [host]
+    runtime_dir = "/tmp/vms"
+        => blixardd.toml: host.runtime_dir: /tmp/vms is not below /run, where systemd makes it
+    [host]
+    runtime_dir = "/run/blixard"
+        => blixardd.toml: host.runtime_dir: the daemon's socket is in it, and systemd empties that directory with the daemon
+    [log]
+    filter = "a=b=c"
+        => blixardd.toml: log.filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+    [node
+    name
+        => blixardd.toml: TOML parse error at line 1, column 6
+      |
+    1 | [node
+      |      ^
+    unclosed table, expected `]`
+    "#);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nonexistent/blixardd.toml")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the configuration /nonexistent/blixardd.toml");
+}
