@@ -16,12 +16,12 @@ use tokio::task::spawn_blocking;
 
 use crate::alive::Alive;
 use crate::checkpoint::{CheckpointBody, CheckpointStore};
-use crate::stop::{StopCause, chain};
+use crate::stop::StopCause;
 use crate::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig, position};
 
 /// The state machine and what it has applied.
 pub(crate) struct Machine {
-    pub(crate) machine: Arc<dyn ReplicatedMachine>,
+    pub(crate) replicated: Arc<dyn ReplicatedMachine>,
     pub(crate) checkpoints: Arc<CheckpointStore>,
     pub(crate) applied: Option<LogId>,
     pub(crate) membership: StoredMembership,
@@ -35,9 +35,9 @@ impl Machine {
         let id = entry.log_id;
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::default(),
-            EntryPayload::Normal(command) => match self.machine.apply(position(id), &command.0) {
+            EntryPayload::Normal(command) => match self.replicated.apply(position(id), &command.0) {
                 Ok(outcome) => Reply(outcome),
-                Err(halt) => return Err(self.fail(halt)),
+                Err(halt) => return Err(self.stop.fail(&halt)),
             },
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(id), membership);
@@ -46,11 +46,6 @@ impl Machine {
         };
         self.applied = Some(id);
         Ok(reply)
-    }
-
-    fn fail(&self, error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-        self.stop.set(&error);
-        io::Error::other(chain(&error))
     }
 }
 
@@ -91,7 +86,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
         CheckpointBuilder {
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
-            captured: Mutex::new(Some(self.machine.checkpoint())),
+            captured: Mutex::new(Some(self.replicated.checkpoint())),
             checkpoints: Arc::clone(&self.checkpoints),
             stop: self.stop.clone(),
             alive: self.alive.clone(),
@@ -100,19 +95,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     /// The machine first: when it cannot read the state, the disk still holds one that it can.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, body: CheckpointBody) -> Result<(), io::Error> {
-        let machine = Arc::clone(&self.machine);
+        let replicated = Arc::clone(&self.replicated);
         let checkpoints = Arc::clone(&self.checkpoints);
         let stop = self.stop.clone();
         let alive = self.alive.clone();
         let saved_meta = meta.clone();
         spawn_blocking(move || {
-            let failed = |error: &(dyn std::error::Error + 'static)| {
-                stop.set(error);
-                io::Error::other(chain(error))
-            };
-            let state = body.read().map_err(|e| failed(&e))?;
-            machine.restore(&state).map_err(|e| failed(&e))?;
-            checkpoints.save(saved_meta, &state).map_err(|e| failed(&e))?;
+            let state = body.read().map_err(|e| stop.fail(&e))?;
+            replicated.restore(&state).map_err(|e| stop.fail(&e))?;
+            checkpoints.save(saved_meta, &state).map_err(|e| stop.fail(&e))?;
             drop(alive);
             Ok::<(), io::Error>(())
         })
@@ -154,10 +145,7 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
         spawn_blocking(move || {
             let saved = checkpoints.save(meta, &encode());
             drop(alive);
-            saved.map_err(|error| {
-                stop.set(&error);
-                io::Error::other(chain(&error))
-            })
+            saved.map_err(|error| stop.fail(&error))
         })
         .await?
     }

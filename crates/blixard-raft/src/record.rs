@@ -161,8 +161,11 @@ fn unseal<'r>(place: &[u8], record: &'r [u8]) -> Result<(u8, &'r [u8]), BadRecor
 
 fn checksum(place: &[u8], sealed: &[u8]) -> [u8; CHECK_BYTES] {
     let digest: [u8; 32] = Sha256::new().chain_update(place).chain_update(sealed).finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    [a, b, c, d, e, f, g, h]
+    let mut check = [0; CHECK_BYTES];
+    for (to, from) in check.iter_mut().zip(digest) {
+        *to = from;
+    }
+    check
 }
 
 fn split_u64(bytes: &[u8]) -> Result<(u64, &[u8]), BadRecord> {

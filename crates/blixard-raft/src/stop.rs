@@ -3,6 +3,7 @@
 //! Knows nothing of what failed. openraft reports a failure of the store in its own words; this
 //! keeps ours.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 /// The first failure that a node cannot live with. Shared by those who can fail and those who tell.
@@ -11,11 +12,17 @@ pub(crate) struct StopCause(Arc<OnceLock<String>>);
 
 impl StopCause {
     /// Records the failure, unless one came before; says so to the operator.
-    pub(crate) fn set(&self, error: &(dyn std::error::Error + 'static)) {
+    fn set(&self, error: &(dyn std::error::Error + 'static)) {
         let reason = chain(error);
         if self.0.set(reason.clone()).is_ok() {
             tracing::error!(%reason, "the consensus node stops");
         }
+    }
+
+    /// Records the failure, and gives it in the form that openraft takes.
+    pub(crate) fn fail(&self, error: &(dyn std::error::Error + 'static)) -> io::Error {
+        self.set(error);
+        io::Error::other(chain(error))
     }
 
     /// The failure, if there was one.
@@ -30,7 +37,7 @@ impl StopCause {
 }
 
 /// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -83,19 +83,16 @@ pub enum CheckpointError {
     },
 }
 
-/// A state on its way from one place to another.
+/// A state in a file of this node's store, unread: openraft asks for it oftener than it needs it.
 #[derive(Debug)]
-pub(crate) enum CheckpointBody {
-    /// In a file of this node's store.
-    Stored(PathBuf),
+pub(crate) struct CheckpointBody {
+    pub(super) path: PathBuf,
 }
 
 impl CheckpointBody {
     /// The state, checked.
     pub(crate) fn read(self) -> Result<Vec<u8>, CheckpointError> {
-        match self {
-            Self::Stored(path) => read(&path).map(|(_, state)| state),
-        }
+        read(&self.path).map(|(_, state)| state)
     }
 }
 
@@ -140,7 +137,7 @@ pub(super) fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<()
 }
 
 /// Makes the names in a directory survive a crash.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
+fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
     let sync = || File::open(path)?.sync_all();
     sync().map_err(|source| CheckpointError::Directory { path: path.to_owned(), source })
 }

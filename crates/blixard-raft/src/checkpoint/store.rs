@@ -17,6 +17,8 @@ use crate::types::SnapshotMeta;
 /// The extension of a checkpoint that is whole.
 const EXTENSION: &str = "checkpoint";
 
+/// What a checkpoint covers, and the state.
+type Loaded = (SnapshotMeta, Vec<u8>);
 type CurrentSnapshot = openraft::alias::SnapshotOf<crate::types::TypeConfig, CheckpointBody>;
 
 /// The checkpoints of one node.
@@ -35,7 +37,7 @@ struct Current {
 
 impl CheckpointStore {
     /// Opens the directory, removes what a crash left half done, and loads the newest checkpoint.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Option<(SnapshotMeta, Vec<u8>)>), CheckpointError> {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Option<Loaded>), CheckpointError> {
         let failed = |source| CheckpointError::Directory { path: directory.to_owned(), source };
         fs::create_dir_all(directory).map_err(failed)?;
         let mut whole = sorted_files(directory).map_err(failed)?;
@@ -87,7 +89,7 @@ impl CheckpointStore {
 
 impl Current {
     fn snapshot(&self) -> CurrentSnapshot {
-        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody::Stored(self.path.clone()) }
+        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody { path: self.path.clone() } }
     }
 }
 

@@ -43,7 +43,7 @@ impl Slot {
     }
 }
 
-/// A failing step of the engine. After one of `Begin`, `Write` or `Commit` it is never written again.
+/// A failing step of the engine. After any but `Read` it is never written again.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No transaction could be begun.
@@ -55,6 +55,9 @@ pub enum EngineError {
     /// The changes could not be made durable.
     #[error("cannot make changes of the log durable")]
     Commit(#[source] Box<redb::Error>),
+    /// The engine broke one of its own assumptions.
+    #[error("the log's engine has panicked")]
+    Panicked,
     /// The log could not be read.
     #[error("cannot read the log")]
     Read(#[source] Box<redb::Error>),

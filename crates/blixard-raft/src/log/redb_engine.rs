@@ -42,6 +42,8 @@ impl RedbEngine {
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
+    // Damage is an error when the log is opened, not a panic when the damaged page is met.
+    builder.set_check_integrity_on_open(true);
     builder
 }
 

@@ -38,6 +38,8 @@ struct Inner {
     /// A suffix of the log, without holes.
     held: BTreeMap<u64, Entry>,
     held_bytes: usize,
+    /// The index of the first entry: what is before was purged, or never was.
+    first: u64,
     /// The first index that is not durable yet.
     durable_end: u64,
 }
@@ -46,7 +48,8 @@ impl Tail {
     /// A log that was found on disk.
     pub(crate) fn found(ends: Ends) -> Self {
         let durable_end = ends.last.map_or(0, |last| last.index + 1);
-        Self(Mutex::new(Inner { ends, durable_end, ..Inner::default() }))
+        let first = ends.purged.map_or(0, |purged| purged.index + 1);
+        Self(Mutex::new(Inner { ends, first, durable_end, ..Inner::default() }))
     }
 
     pub(crate) fn ends(&self) -> Ends {
@@ -66,6 +69,9 @@ impl Tail {
         let mut inner = self.lock();
         for entry in entries {
             inner.held_bytes += size(entry);
+            if inner.ends.last.is_none() {
+                inner.first = entry.log_id.index;
+            }
             inner.ends.last = Some(entry.log_id);
             if let Some(replaced) = inner.held.insert(entry.log_id.index, entry.clone()) {
                 inner.held_bytes -= size(&replaced);
@@ -105,6 +111,7 @@ impl Tail {
             inner.drop_first();
         }
         inner.ends.purged = Some(upto);
+        inner.first = upto.index + 1;
         if inner.ends.last.is_none_or(|last| last.index < upto.index) {
             inner.ends.last = Some(upto);
             inner.durable_end = upto.index + 1;
@@ -114,7 +121,7 @@ impl Tail {
     /// The entries of the range that are held, and the part of the range before them that is on disk.
     pub(crate) fn read(&self, range: Range<u64>) -> (Range<u64>, Vec<Entry>) {
         let inner = self.lock();
-        let start = inner.ends.purged.map_or(0, |purged| purged.index + 1).max(range.start);
+        let start = inner.first.max(range.start);
         let end = inner.ends.last.map_or(0, |last| last.index + 1).min(range.end);
         if start >= end {
             return (0..0, Vec::new());

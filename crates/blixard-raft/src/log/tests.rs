@@ -1,1 +1,223 @@
 //! The log store, by openraft's own suite and by what the suite does not ask.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use super::engine::{LogEngine, Slot, Write};
+use super::store::{LogOpenError, LogStore};
+use super::{RedbEngine, WriterThread};
+use crate::alive;
+use crate::checkpoint::CheckpointStore;
+use crate::machine::Machine;
+use crate::record;
+use crate::stop::StopCause;
+use crate::testing::{Disk, Keep, Recorder};
+use crate::types::{Cmd, Entry, StoredMembership, TypeConfig, Vote, log_id};
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = RedbEngine::open(&directory.path().join("log.redb")).unwrap();
+        let (alive, _) = alive::watch();
+        let stop = StopCause::default();
+        let (log, _) = LogStore::open(0, Arc::new(engine), stop.clone(), alive.clone()).unwrap();
+        let (checkpoints, _) = CheckpointStore::open(&directory.path().join("checkpoints")).unwrap();
+        let machine = Machine {
+            replicated: Recorder::new(),
+            checkpoints: Arc::new(checkpoints),
+            applied: None,
+            membership: StoredMembership::default(),
+            stop,
+            alive,
+        };
+        Ok((directory, log, machine))
+    }
+}
+
+// The suite sleeps while a purge might go on.
+#[tokio::test(start_paused = true)]
+async fn the_store_passes_the_suite_of_openraft() {
+    Suite::test_all(Builder).await.unwrap();
+}
+
+fn open(disk: &Disk) -> Result<(LogStore, WriterThread), LogOpenError> {
+    let engine = RedbEngine::on_backend(disk.clone()).unwrap();
+    LogStore::open(1, Arc::new(engine), StopCause::default(), alive::watch().0)
+}
+
+fn command(index: u64, bytes: Vec<u8>) -> Entry {
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(Cmd(Bytes::from(bytes))) }
+}
+
+fn commands(count: u64) -> Vec<Entry> {
+    (0..count).map(|index| command(index, index.to_be_bytes().to_vec())).collect()
+}
+
+/// Ends the store, so that all it has queued is written.
+fn close(log: LogStore, writer: WriterThread) {
+    drop(log);
+    writer.join();
+}
+
+#[tokio::test]
+async fn entries_can_be_read_before_they_are_durable() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    disk.break_down();
+
+    log.append(commands(3), IOFlushed::noop()).await.unwrap();
+
+    let mut reader = log.get_log_reader().await;
+    assert_eq!(reader.try_get_log_entries(0..3).await.unwrap(), commands(3));
+    drop(reader);
+    close(log, writer);
+}
+
+#[tokio::test]
+async fn entries_that_no_longer_fit_in_memory_are_read_from_disk() {
+    let (mut log, writer) = open(&Disk::new()).unwrap();
+    let large: Vec<Entry> = (0..256).map(|index| command(index, vec![7; 64 * 1024])).collect();
+    for entries in large.chunks(16) {
+        log.blocking_append(entries.to_vec()).await.unwrap();
+    }
+    let (on_disk, held) = log.tail().read(0..256);
+    assert!(!on_disk.is_empty() && !held.is_empty(), "{on_disk:?}");
+
+    let mut reader = log.get_log_reader().await;
+
+    assert!(reader.try_get_log_entries(..).await.unwrap() == large);
+    assert!(reader.try_get_log_entries(3..5).await.unwrap() == large[3..5]);
+    drop(reader);
+    close(log, writer);
+}
+
+#[tokio::test]
+async fn a_log_is_found_again_as_it_was_left() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    log.blocking_append(commands(10)).await.unwrap();
+    log.truncate_after(Some(log_id(1, 7))).await.unwrap();
+    log.save_committed(Some(log_id(1, 6))).await.unwrap();
+    log.purge(log_id(1, 2)).await.unwrap();
+    close(log, writer);
+
+    let (mut log, writer) = open(&disk).unwrap();
+
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(log_id(1, 2)));
+    assert_eq!(state.last_log_id, Some(log_id(1, 7)));
+    assert_eq!(log.read_committed().await.unwrap(), Some(log_id(1, 6)));
+    let mut reader = log.get_log_reader().await;
+    assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
+    assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(10)[3..8]);
+    drop(reader);
+    close(log, writer);
+}
+
+#[tokio::test]
+async fn a_vote_and_entries_that_were_answered_survive_a_crash() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    log.save_vote(&Vote::new(7, 1)).await.unwrap();
+    log.blocking_append(commands(5)).await.unwrap();
+    let found = disk.after_a_crash(Keep::Nothing);
+    close(log, writer);
+
+    let (mut log, writer) = open(&found).unwrap();
+
+    let mut reader = log.get_log_reader().await;
+    assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new(7, 1)));
+    assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(5));
+    drop(reader);
+    close(log, writer);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_every_write_is_refused() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    disk.break_down();
+
+    log.blocking_append(commands(1)).await.unwrap_err();
+    let writes = disk.writes();
+    log.save_vote(&Vote::new(7, 1)).await.unwrap_err();
+
+    assert_eq!(disk.writes(), writes);
+    close(log, writer);
+}
+
+/// A log whose disk was written by `writes`.
+fn written(writes: &[Write]) -> Disk {
+    let disk = Disk::new();
+    RedbEngine::on_backend(disk.clone()).unwrap().commit(writes).unwrap();
+    disk
+}
+
+fn put(entry: &Entry) -> Write {
+    Write::Put { index: entry.log_id.index, record: record::encode_entry(entry).unwrap() }
+}
+
+#[test]
+fn a_bad_entry_is_found_when_the_log_is_opened() {
+    let [first, second] = [put(&commands(2)[0]), Write::Put { index: 1, record: vec![1, 1, 0] }];
+
+    let refused = open(&written(&[first, second])).unwrap_err();
+
+    assert_eq!(refused.to_string(), "the log's entry 1 is bad");
+}
+
+#[test]
+fn a_bad_note_is_found_when_the_log_is_opened() {
+    let vote = Write::Note { slot: Slot::Vote, record: vec![9] };
+
+    let refused = open(&written(&[vote])).unwrap_err();
+
+    assert_eq!(refused.to_string(), "the log's note `vote` is bad");
+}
+
+#[test]
+fn a_missing_entry_is_found_when_the_log_is_opened() {
+    let entries = commands(3);
+
+    let refused = open(&written(&[put(&entries[0]), put(&entries[2])])).unwrap_err();
+
+    assert!(matches!(refused, LogOpenError::Hole { expected: 1, found: 2 }), "{refused}");
+}
+
+#[tokio::test]
+async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    log.save_vote(&Vote::new(7, 1)).await.unwrap();
+    log.blocking_append(commands(50)).await.unwrap();
+    close(log, writer);
+    let mut refused = 0;
+
+    for offset in (0..disk.size()).step_by(997) {
+        let damaged = disk.with_a_flipped_byte(offset);
+        let Ok(engine) = RedbEngine::on_backend(damaged) else {
+            refused += 1;
+            continue;
+        };
+        match LogStore::open(1, Arc::new(engine), StopCause::default(), alive::watch().0) {
+            Err(_) => refused += 1,
+            Ok((mut log, writer)) => {
+                let mut reader = log.get_log_reader().await;
+                assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new(7, 1)), "at {offset}");
+                assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(50), "at {offset}");
+                drop(reader);
+                close(log, writer);
+            }
+        }
+    }
+
+    assert!(refused > 0);
+}

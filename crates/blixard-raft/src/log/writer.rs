@@ -5,13 +5,14 @@
 //! without a trace, so it is never tried again, and all later writes are refused.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{LogEngine, Write};
+use super::engine::{EngineError, LogEngine, Write};
 use super::tail::Tail;
 use crate::stop::StopCause;
 use crate::types::TypeConfig;
@@ -106,11 +107,13 @@ impl Writer {
     }
 
     fn commit(&mut self) {
-        if !self.failed
-            && let Err(error) = self.engine.commit(&self.pending)
-        {
-            self.failed = true;
-            self.stop.set(&error);
+        if !self.failed {
+            // A panic that ended this thread would leave all who wait without an answer.
+            let committed = catch_unwind(AssertUnwindSafe(|| self.engine.commit(&self.pending)));
+            if let Err(error) = committed.unwrap_or(Err(EngineError::Panicked)) {
+                self.failed = true;
+                self.stop.fail(&error);
+            }
         }
         self.pending.clear();
     }

@@ -77,9 +77,9 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
-    /// The runtime is shutting down.
-    #[error("the runtime ended while the node was opened")]
-    Runtime(#[source] tokio::task::JoinError),
+    /// The task that opened the files has panicked, or the runtime is shutting down.
+    #[error("the task that opened the log has not ended well")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 fn reach(checkpoint: Option<u64>) -> String {
@@ -122,7 +122,7 @@ where
     let parts = {
         let stop = stop.clone();
         let recover = move || Parts::load(&options, machine, stop, alive, engine);
-        spawn_blocking(recover).await.map_err(OpenError::Runtime)??
+        spawn_blocking(recover).await.map_err(OpenError::Task)??
     };
     let tail = parts.log.tail();
     let writer = parts.writer;
@@ -132,7 +132,7 @@ where
         Err(fatal) => {
             // The files are closed before the error is told.
             gone.wait().await;
-            spawn_blocking(move || writer.join()).await.map_err(OpenError::Runtime)?;
+            spawn_blocking(move || writer.join()).await.map_err(OpenError::Task)?;
             return Err(OpenError::Recover { reason: stop.or(&fatal) });
         }
     };
@@ -198,7 +198,7 @@ impl Parts {
             return Err(error);
         }
         let machine = Machine {
-            machine,
+            replicated: machine,
             checkpoints: Arc::new(checkpoints),
             applied: meta.last_log_id,
             membership: meta.last_membership,

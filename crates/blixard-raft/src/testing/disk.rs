@@ -55,6 +55,17 @@ impl Disk {
         Self(Arc::new(Mutex::new(found)))
     }
 
+    /// A copy of this disk with one byte damaged.
+    pub(crate) fn with_a_flipped_byte(&self, offset: usize) -> Self {
+        let mut bytes = self.lock().bytes.clone();
+        bytes[offset] ^= 0xff;
+        Self(Arc::new(Mutex::new(Platter { synced: bytes.clone(), bytes, ..Platter::default() })))
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.lock().bytes.len()
+    }
+
     pub(crate) fn syncs(&self) -> usize {
         self.lock().syncs
     }
