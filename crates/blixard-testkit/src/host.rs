@@ -22,10 +22,10 @@ use crate::world::{Cgroup, Orders};
 
 pub use install::Binaries;
 
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_mins(1);
+const SHUTDOWN_LIMIT: Duration = Duration::from_mins(2);
 /// A command that takes longer is stuck; `run_within` sets another limit.
-const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A host of a world.

@@ -89,13 +89,19 @@ impl World {
             sweep::sweep(&worlds, &base)?;
             Self::make(&worlds, &base, image, count, lifetime)?
         };
-        for host in &world.hosts {
-            host.order_boot()?;
+        match world.boot() {
+            Ok(()) => Ok(world),
+            Err(error) => {
+                world.end().context("a host did not boot, and then its world did not end")?;
+                Err(error)
+            }
         }
-        for host in &world.hosts {
-            host.wait_until_up()?;
-        }
-        Ok(world)
+    }
+
+    /// Boots all hosts at once.
+    fn boot(&self) -> anyhow::Result<()> {
+        self.hosts.iter().try_for_each(Host::order_boot)?;
+        self.hosts.iter().try_for_each(Host::wait_until_up)
     }
 
     /// The detached world, if there is one.

@@ -52,7 +52,11 @@ pub(super) fn install_missing(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
         return Ok(());
     }
     say(&format!("installing Debian packages: {}", missing.join(" ")));
-    let install = [&["apt-get", "install", "--yes", "--no-install-recommends"], &*missing].concat();
+    let install = [
+        &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"],
+        &*missing,
+    ]
+    .concat();
     if process::run(&install).is_err() {
         // A fresh machine has no package lists, or old ones.
         process::run(&["apt-get", "update"]).context("cannot fetch Debian's package lists")?;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use blixard_types::Spec;
 
 use super::{Context, Needs, Scenario};
 use crate::fixture::{self, Fixture};
@@ -89,6 +90,9 @@ fn nix_builds_in_the_sandbox(host: &Host) -> anyhow::Result<()> {
 
 fn a_guest_boots(host: &Host) -> anyhow::Result<()> {
     let guests = fixture::prepare(host, Fixture::Guests)?;
+    let installable = format!("path:{guests}#microvms.hello.blixard");
+    let json = host.run_ok(&["nix", "eval", "--json", "--no-write-lock-file", &installable])?;
+    Spec::from_json(&serde_json::from_str(&json)?).context("the fixture has a spec that is none")?;
     let build =
         format!("nix build --out-link /root/hello --no-write-lock-file 'path:{guests}#microvms.hello'");
     host.shell(&build)?;
@@ -99,7 +103,7 @@ fn a_guest_boots(host: &Host) -> anyhow::Result<()> {
         "--setenv=BLIXARD_GENERATION=7",
         "/root/hello/bin/microvm-run",
     ])?;
-    wait::until("the guest's line", Duration::from_secs(60), || {
+    wait::until("the guest's line", Duration::from_mins(1), || {
         let journal = host.journal("hello")?;
         let said = journal.contains("blixard-guest hello generation 7 boot ");
         Ok(if said { Seen::Done(()) } else { Seen::Instead(journal) })
