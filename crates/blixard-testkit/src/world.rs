@@ -265,6 +265,8 @@ fn start_keeper(
     image: &Image,
     lifetime: Lifetime,
 ) -> anyhow::Result<(Child, Orders)> {
+    let script = folder.join("keeper.sh");
+    fs::write(&script, include_str!("world/keeper.sh")).context("cannot write the keeper's script")?;
     let mut command = process::command(&[
         "setsid",
         "unshare",
@@ -274,14 +276,11 @@ fn start_keeper(
         "--fork",
         "--kill-child",
         "--mount-proc",
-        "--propagation",
-        "private",
+        "--propagation=private",
         "bash",
-        "-c",
-        include_str!("world/keeper.sh"),
-        "keeper",
     ])?;
     command
+        .arg(script)
         .env("WORLD", folder)
         .env("CGROUPS", cgroup.path())
         .env("IMAGE", image.folder())
