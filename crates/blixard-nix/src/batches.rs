@@ -53,10 +53,7 @@ mod tests {
     fn an_item_over_the_budget_goes_alone() {
         let huge = "x".repeat(ARGUMENT_BUDGET + 1);
         let items = ["a", huge.as_str(), "b"];
-        assert_eq!(
-            batches(&items, |item| item),
-            [&["a"][..], &[huge.as_str()], &["b"]]
-        );
+        assert_eq!(batches(&items, |item| item), [&["a"][..], &[huge.as_str()], &["b"]]);
     }
 
     #[test]

@@ -53,9 +53,7 @@ async fn build_batch(
         .await?;
     if !finished.status.success() {
         return Err(failure(&said).unwrap_or_else(|| {
-            command
-                .failed(format!("{}: {}", finished.status, said.last_words()))
-                .into()
+            command.failed(format!("{}: {}", finished.status, said.last_words())).into()
         }));
     }
     check_outputs(queries, &command, drvs).await
@@ -81,11 +79,7 @@ async fn check_outputs(
 fn failure(said: &Interpreter) -> Option<BuildError> {
     said.faults().iter().find_map(|fault| {
         let drv = fault.drv.as_ref()?;
-        Some(BuildError::Failed {
-            drv: drv.to_string(),
-            message: words(fault),
-            log_tail: said.log_tail(drv),
-        })
+        Some(BuildError::Failed { drv: drv.to_string(), message: words(fault), log_tail: said.log_tail(drv) })
     })
 }
 

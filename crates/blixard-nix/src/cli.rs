@@ -53,11 +53,7 @@ pub struct NixCli {
 impl NixCli {
     /// Does nothing yet: programs and folder are looked for when they are used.
     pub fn new(options: NixCliOptions) -> Self {
-        Self {
-            nix: options.nix,
-            nix_store: options.nix_store,
-            roots: RootsFolder::new(options.roots),
-        }
+        Self { nix: options.nix, nix_store: options.nix_store, roots: RootsFolder::new(options.roots) }
     }
 
     fn queries(&self) -> StoreQueries<'_> {
@@ -78,11 +74,7 @@ impl FlakeEvaluator for NixCli {
         selection: Selection,
         progress: ProgressSink,
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>> {
-        Box::pin(async move {
-            Evaluation::new(&self.nix, &source)
-                .run(selection, &progress)
-                .await
-        })
+        Box::pin(async move { Evaluation::new(&self.nix, &source).run(selection, &progress).await })
     }
 }
 

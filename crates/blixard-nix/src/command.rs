@@ -39,21 +39,14 @@ pub(crate) struct Finished {
 impl NixCommand {
     /// `verb` is what errors call the command: the program's name and this.
     pub(crate) fn new(program: &Path, verb: &str) -> Self {
-        let name = program
-            .file_name()
-            .map_or_else(|| program.to_string_lossy(), |name| name.to_string_lossy());
+        let name =
+            program.file_name().map_or_else(|| program.to_string_lossy(), |name| name.to_string_lossy());
         let label = format!("{name} {verb}");
-        Self {
-            program: program.to_owned(),
-            arguments: Vec::new(),
-            label,
-            stdout_max: STDOUT_MAX,
-        }
+        Self { program: program.to_owned(), arguments: Vec::new(), label, stdout_max: STDOUT_MAX }
     }
 
     pub(crate) fn args<T: AsRef<str>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
-        self.arguments
-            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
@@ -82,10 +75,7 @@ impl NixCommand {
         Ok(Finished { status, stdout })
     }
 
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the adapter's one wrapper around processes"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this is the adapter's one wrapper around processes")]
     fn start(&self) -> Result<Child, NixCommandError> {
         tokio::process::Command::new(&self.program)
             .args(&self.arguments)
@@ -94,10 +84,7 @@ impl NixCommand {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|cause| NixCommandError::Start {
-                program: self.program_name(),
-                cause,
-            })
+            .map_err(|cause| NixCommandError::Start { program: self.program_name(), cause })
     }
 
     async fn read_output(&self, stream: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, NixCommandError> {
@@ -143,24 +130,15 @@ impl NixCommand {
     }
 
     fn io(&self, cause: std::io::Error) -> NixCommandError {
-        NixCommandError::Io {
-            program: self.program_name(),
-            cause,
-        }
+        NixCommandError::Io { program: self.program_name(), cause }
     }
 
     pub(crate) fn unexpected(&self, reason: String) -> NixCommandError {
-        NixCommandError::Unexpected {
-            command: self.label.clone(),
-            reason,
-        }
+        NixCommandError::Unexpected { command: self.label.clone(), reason }
     }
 
     pub(crate) fn failed(&self, message: String) -> NixCommandError {
-        NixCommandError::Failed {
-            command: self.label.clone(),
-            message,
-        }
+        NixCommandError::Failed { command: self.label.clone(), message }
     }
 }
 

@@ -35,10 +35,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<PathRecord>, DumpError> {
     let mut records = Vec::new();
     let mut lines = text.lines();
     while let Some(first) = lines.next() {
-        let record = parse_record(first, &mut lines).map_err(|problem| DumpError {
-            record: records.len() + 1,
-            problem,
-        })?;
+        let record = parse_record(first, &mut lines)
+            .map_err(|problem| DumpError { record: records.len() + 1, problem })?;
         records.push(record);
     }
     Ok(records)
@@ -60,12 +58,7 @@ fn parse_record(first: &str, lines: &mut Lines<'_>) -> Result<PathRecord, Proble
             return Err(Problem::Twice(twice));
         }
     }
-    Ok(PathRecord {
-        path,
-        nar_hash,
-        nar_size,
-        references,
-    })
+    Ok(PathRecord { path, nar_hash, nar_size, references })
 }
 
 fn line<'a>(lines: &mut Lines<'a>, what: &'static str) -> Result<&'a str, Problem> {
@@ -73,10 +66,7 @@ fn line<'a>(lines: &mut Lines<'a>, what: &'static str) -> Result<&'a str, Proble
 }
 
 fn wrong(wanted: &'static str, found: &str) -> Problem {
-    Problem::Wrong {
-        wanted,
-        found: found.to_owned(),
-    }
+    Problem::Wrong { wanted, found: found.to_owned() }
 }
 
 fn store_path(text: &str) -> Result<StorePath, Problem> {
@@ -87,9 +77,7 @@ fn hash(text: &str) -> Result<Sha256Hash, Problem> {
     if text.len() != HASH_DIGITS {
         return Err(wrong("SHA-256 in base 16", text));
     }
-    format!("sha256:{text}")
-        .parse()
-        .map_err(|_| wrong("SHA-256 in base 16", text))
+    format!("sha256:{text}").parse().map_err(|_| wrong("SHA-256 in base 16", text))
 }
 
 fn number(text: &str) -> Result<u64, Problem> {

@@ -57,11 +57,7 @@ enum Failure {
 impl<'a> Evaluation<'a> {
     pub(crate) fn new(nix: &'a Path, source: &'a LockedSource) -> Self {
         let reference = format!("{}#.microvms", flake_reference(source));
-        Self {
-            nix,
-            source,
-            reference,
-        }
+        Self { nix, source, reference }
     }
 
     /// The vms, sorted by attribute.
@@ -159,9 +155,7 @@ impl<'a> Evaluation<'a> {
             Err(Failure::Flake(said)) => {
                 let culprit = Culprit::new(Some(nix_attribute(name)), &said, self.source);
                 // With an error too long to be read, its name is all that is known.
-                Ok(Some(
-                    culprit.unwrap_or_else(|| Culprit::unexplained(nix_attribute(name))),
-                ))
+                Ok(Some(culprit.unwrap_or_else(|| Culprit::unexplained(nix_attribute(name)))))
             }
         }
     }
@@ -201,9 +195,7 @@ impl<'a> Evaluation<'a> {
         if finished.status.code().is_none() || (said.faults().is_empty() && trace == Trace::Short) {
             let words = said.last_words();
             let words = if words.is_empty() { NOTHING_SAID } else { &words };
-            return Err(Failure::Command(
-                command.failed(format!("{}: {words}", finished.status)),
-            ));
+            return Err(Failure::Command(command.failed(format!("{}: {words}", finished.status))));
         }
         Err(Failure::Flake(said))
     }
@@ -227,9 +219,7 @@ impl<'a> Evaluation<'a> {
 }
 
 fn no_such_vm(attribute: &str) -> EvaluateError {
-    EvaluateError::NoSuchVm {
-        attribute: attribute.to_owned(),
-    }
+    EvaluateError::NoSuchVm { attribute: attribute.to_owned() }
 }
 
 fn silent() -> ProgressSink {

@@ -20,11 +20,7 @@ use crate::query::StoreQueries;
 
 /// Refuses a path that the store does not have: there is nothing to keep.
 pub(crate) async fn check(queries: StoreQueries<'_>, path: &StorePath) -> io::Result<()> {
-    if queries.has(path).await.map_err(io::Error::other)? {
-        Ok(())
-    } else {
-        Err(gone(path))
-    }
+    if queries.has(path).await.map_err(io::Error::other)? { Ok(()) } else { Err(gone(path)) }
 }
 
 /// Registers the path with a running collector, and checks that it is still there.

@@ -140,9 +140,7 @@ impl Interpreter {
 
     fn has_failed(&self, drv: &str) -> bool {
         let is_it = |failed: &StorePath| failed.as_str() == drv;
-        self.faults
-            .iter()
-            .any(|fault| fault.drv.as_ref().is_some_and(is_it))
+        self.faults.iter().any(|fault| fault.drv.as_ref().is_some_and(is_it))
     }
 
     fn result(&mut self, id: u64, kind: u64, fields: &[serde_json::Value]) -> Option<NixProgress> {
@@ -198,17 +196,11 @@ impl Interpreter {
 }
 
 fn fault(message: &record::Message, text: &str) -> Fault {
-    let words = message
-        .raw_msg
-        .as_deref()
-        .map_or_else(|| text.trim_start_matches("error:").to_owned(), clean);
+    let words =
+        message.raw_msg.as_deref().map_or_else(|| text.trim_start_matches("error:").to_owned(), clean);
     let mut positions = text::positions(text);
     positions.extend(text::position_of(message));
-    Fault {
-        message: words.trim().to_owned(),
-        drv: text::first_derivation(&words),
-        positions,
-    }
+    Fault { message: words.trim().to_owned(), drv: text::first_derivation(&words), positions }
 }
 
 /// `/nix/store/<hash>-web.drv` → `web`.

@@ -18,14 +18,9 @@ pub(crate) async fn check_made_by(vm: &EvaluatedVm) -> Result<(), EvaluateError>
         reason: format!("`microvms.{}`: {reason}", vm.attribute),
     };
     let derivation = read_derivation(&vm.drv).await.map_err(&refused)?;
-    let outputs = derivation
-        .resolved_outputs()
-        .map_err(|cause| refused(cause.to_string()))?;
+    let outputs = derivation.resolved_outputs().map_err(|cause| refused(cause.to_string()))?;
     let made = outputs.values().filter_map(|output| output.path.as_ref());
-    if made
-        .map(nix_derivation::StorePath::to_absolute_path)
-        .any(|path| path == vm.out.as_str())
-    {
+    if made.map(nix_derivation::StorePath::to_absolute_path).any(|path| path == vm.out.as_str()) {
         return Ok(());
     }
     Err(refused(format!("{} is not an output of {}", vm.out, vm.drv)))
@@ -34,9 +29,7 @@ pub(crate) async fn check_made_by(vm: &EvaluatedVm) -> Result<(), EvaluateError>
 async fn read_derivation(drv: &StorePath) -> Result<Derivation, String> {
     let unreadable = |cause: std::io::Error| format!("cannot read {drv}: {cause}");
     // Not through a symbolic link: a builder can make one that is called like a derivation.
-    let metadata = tokio::fs::symlink_metadata(drv.as_path())
-        .await
-        .map_err(unreadable)?;
+    let metadata = tokio::fs::symlink_metadata(drv.as_path()).await.map_err(unreadable)?;
     if !metadata.is_file() || metadata.len() > DERIVATION_MAX {
         return Err(format!("{drv} is not a derivation"));
     }
@@ -50,17 +43,12 @@ async fn read_derivation(drv: &StorePath) -> Result<Derivation, String> {
 /// store. What leads elsewhere counts as not there: on another machine it would be something else.
 pub(crate) async fn has_file(path: &StorePath, below: &str) -> bool {
     let below = Path::new(below);
-    if !below
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-    {
+    if !below.components().all(|part| matches!(part, Component::Normal(_))) {
         return false;
     }
     let Ok(resolved) = tokio::fs::canonicalize(path.as_path().join(below)).await else {
         return false;
     };
-    let is_file = tokio::fs::symlink_metadata(&resolved)
-        .await
-        .is_ok_and(|metadata| metadata.is_file());
+    let is_file = tokio::fs::symlink_metadata(&resolved).await.is_ok_and(|metadata| metadata.is_file());
     is_file && resolved.starts_with(STORE_DIR)
 }

@@ -42,21 +42,14 @@ impl<'a> StoreQueries<'a> {
 
     /// The NAR hash of a path that the store has.
     pub(crate) async fn nar_hash(self, path: &StorePath) -> Result<Sha256Hash, NixCommandError> {
-        let command = self
-            .command("--query --hash")
-            .args(["--query", "--hash", path.as_str()]);
+        let command = self.command("--query --hash").args(["--query", "--hash", path.as_str()]);
         let output = succeed(&command).await?;
-        output
-            .trim()
-            .parse()
-            .map_err(|cause: blixard_types::HashError| command.unexpected(cause.to_string()))
+        output.trim().parse().map_err(|cause: blixard_types::HashError| command.unexpected(cause.to_string()))
     }
 
     /// All that a path needs, itself included.
     pub(crate) async fn requisites(self, root: &StorePath) -> Result<Vec<StorePath>, NixCommandError> {
-        let command = self
-            .command("--query --requisites")
-            .args(["--query", "--requisites", root.as_str()]);
+        let command = self.command("--query --requisites").args(["--query", "--requisites", root.as_str()]);
         store_paths(&command, &succeed(&command).await?)
     }
 
@@ -74,10 +67,7 @@ impl<'a> StoreQueries<'a> {
         if paths.is_empty() {
             return Ok(String::new());
         }
-        let command = self
-            .command("--dump-db")
-            .args(["--dump-db"])
-            .args(paths.iter().map(StorePath::as_str));
+        let command = self.command("--dump-db").args(["--dump-db"]).args(paths.iter().map(StorePath::as_str));
         succeed(&command).await
     }
 
@@ -104,8 +94,7 @@ fn store_paths(command: &NixCommand, output: &str) -> Result<Vec<StorePath>, Nix
     output
         .lines()
         .map(|line| {
-            line.parse()
-                .map_err(|cause: blixard_types::StorePathError| command.unexpected(cause.to_string()))
+            line.parse().map_err(|cause: blixard_types::StorePathError| command.unexpected(cause.to_string()))
         })
         .collect()
 }

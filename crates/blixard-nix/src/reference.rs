@@ -18,10 +18,7 @@ pub(crate) fn flake_reference(source: &LockedSource) -> String {
         reference.push_str("&rev=");
         encode(&mut reference, rev, b"");
     }
-    for (key, number) in [
-        ("revCount", source.rev_count),
-        ("lastModified", source.last_modified),
-    ] {
+    for (key, number) in [("revCount", source.rev_count), ("lastModified", source.last_modified)] {
         if let Some(number) = number {
             // Writing to a String cannot fail.
             let _ = write!(reference, "&{key}={number}");
@@ -51,12 +48,8 @@ mod tests {
 
     fn source(name: &str) -> LockedSource {
         LockedSource {
-            path: format!("/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-{name}")
-                .parse()
-                .unwrap(),
-            nar_hash: "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-                .parse()
-                .unwrap(),
+            path: format!("/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-{name}").parse().unwrap(),
+            nar_hash: "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".parse().unwrap(),
             rev: None,
             rev_count: None,
             last_modified: None,

@@ -33,16 +33,12 @@ enum Reached {
 
 impl RootsFolder {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self {
-            folder,
-            changing: Arc::default(),
-        }
+        Self { folder, changing: Arc::default() }
     }
 
     /// Makes the link, or points it elsewhere.
     pub(crate) async fn add(&self, name: RootName, path: StorePath) -> Result<(), RootError> {
-        self.change("add", name, move |folder, root| add(folder, root, &path))
-            .await
+        self.change("add", name, move |folder, root| add(folder, root, &path)).await
     }
 
     /// Removes the link, and the folders that are empty without it.
@@ -84,9 +80,7 @@ impl RootsFolder {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn add(folder: &Path, root: &RootFile, path: &StorePath) -> io::Result<()> {
@@ -139,12 +133,7 @@ fn list(folder: &Path, prefix: &str, depth: usize, roots: &mut Vec<(RootName, St
     };
     for entry in entries {
         let entry = entry?;
-        let Some(part) = entry
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|part| is_component(part))
-        else {
+        let Some(part) = entry.file_name().into_string().ok().filter(|part| is_component(part)) else {
             continue;
         };
         let name = format!("{prefix}{part}");
@@ -207,11 +196,7 @@ fn reach(folder: &Path, parts: &[String]) -> io::Result<Reached> {
 }
 
 fn check_folder(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
-    }
+    if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 fn is_link(path: &Path) -> io::Result<bool> {
@@ -230,10 +215,7 @@ fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn unfinished(within: &Path, root: &RootFile) -> PathBuf {

@@ -10,11 +10,7 @@ fn told(lines: &str) -> String {
         said.line(Line::Whole(line.as_bytes()));
     }
     match failure(&said) {
-        Some(BuildError::Failed {
-            drv,
-            message,
-            log_tail,
-        }) => {
+        Some(BuildError::Failed { drv, message, log_tail }) => {
             format!("{drv}\n{message}\n{} lines of log", log_tail.len())
         }
         other => format!("{other:?}"),
@@ -38,8 +34,5 @@ fn the_first_failed_derivation_is_told_with_its_log() {
 
 #[test]
 fn an_error_that_names_no_derivation_is_the_commands() {
-    assert_eq!(
-        told(r#"@nix {"action":"msg","level":0,"msg":"","raw_msg":"no space left"}"#),
-        "None"
-    );
+    assert_eq!(told(r#"@nix {"action":"msg","level":0,"msg":"","raw_msg":"no space left"}"#), "None");
 }

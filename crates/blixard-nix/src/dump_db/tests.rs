@@ -26,10 +26,7 @@ fn records_are_read_as_nix_prints_them() {
     assert_eq!(records[0].path.basename(), "s50cxk2llpib3wlxn8i5c7y85k9zbr4x-dep");
     assert!(records[0].references.is_empty());
     assert_eq!(records[1].nar_size, 504);
-    assert_eq!(
-        records[1].nar_hash.to_string(),
-        "sha256-cfe68JZMqbutzywkjeGYuRVst2qi02OUj+tCsrcWVMA="
-    );
+    assert_eq!(records[1].nar_hash.to_string(), "sha256-cfe68JZMqbutzywkjeGYuRVst2qi02OUj+tCsrcWVMA=");
     assert_eq!(records[1].references.first(), Some(&records[0].path));
 }
 

@@ -21,19 +21,11 @@ impl Culprit {
     /// `None` if Nix reported no error.
     pub(super) fn new(attribute: Option<String>, said: &Interpreter, source: &LockedSource) -> Option<Self> {
         let fault = said.faults().last()?;
-        Some(Self {
-            attribute,
-            message: fault.message.clone(),
-            position: position_in(fault, source),
-        })
+        Some(Self { attribute, message: fault.message.clone(), position: position_in(fault, source) })
     }
 
     pub(super) fn unexplained(attribute: String) -> Self {
-        Self {
-            attribute: Some(attribute),
-            message: NOTHING_SAID.to_owned(),
-            position: None,
-        }
+        Self { attribute: Some(attribute), message: NOTHING_SAID.to_owned(), position: None }
     }
 
     fn words(&self) -> String {
@@ -47,17 +39,9 @@ impl Culprit {
 /// The error that tells of all of them, one a line, with the first one's position.
 pub(super) fn failed(culprits: Vec<Culprit>, said: &Interpreter) -> EvaluateError {
     let words: Vec<String> = culprits.iter().map(Culprit::words).collect();
-    let message = if words.is_empty() {
-        said.last_words()
-    } else {
-        words.join("\n")
-    };
+    let message = if words.is_empty() { said.last_words() } else { words.join("\n") };
     EvaluateError::Failed {
-        message: if message.is_empty() {
-            NOTHING_SAID.to_owned()
-        } else {
-            message
-        },
+        message: if message.is_empty() { NOTHING_SAID.to_owned() } else { message },
         position: culprits.into_iter().next().and_then(|culprit| culprit.position),
     }
 }
@@ -75,10 +59,7 @@ fn position_in(fault: &Fault, source: &LockedSource) -> Option<SourcePosition> {
     let folder = format!("{}/", source.path);
     let own = fault.positions.iter().rev().find_map(|position| {
         let file = position.file.strip_prefix(&folder)?.to_owned();
-        Some(SourcePosition {
-            file,
-            ..position.clone()
-        })
+        Some(SourcePosition { file, ..position.clone() })
     });
     own.or_else(|| fault.positions.last().cloned())
 }

@@ -40,17 +40,9 @@ impl Printed {
 impl PrintedVm {
     /// A flake can put anything where a path should be.
     fn check(self) -> Result<EvaluatedVm, EvaluateError> {
-        let Self {
-            attribute,
-            drv,
-            out,
-            system,
-            spec,
-        } = self;
+        let Self { attribute, drv, out, system, spec } = self;
         let wrong = |field: &str, value: &Value, wanted: &str| {
-            malformed(format!(
-                "{field} of `microvms.{attribute}` is {value}, not {wanted}"
-            ))
+            malformed(format!("{field} of `microvms.{attribute}` is {value}, not {wanted}"))
         };
         let path = |value: &Value| value.as_str().and_then(|text| text.parse::<StorePath>().ok());
         let drv = path(&drv)
@@ -58,17 +50,8 @@ impl PrintedVm {
             .ok_or_else(|| wrong("drvPath", &drv, "a derivation in the store"))?;
         let out =
             path(&out).ok_or_else(|| wrong("outPath", &out, "a store path known before it is built"))?;
-        let system = system
-            .as_str()
-            .ok_or_else(|| wrong("system", &system, "a string"))?
-            .to_owned();
-        Ok(EvaluatedVm {
-            attribute,
-            drv,
-            out,
-            system,
-            spec,
-        })
+        let system = system.as_str().ok_or_else(|| wrong("system", &system, "a string"))?.to_owned();
+        Ok(EvaluatedVm { attribute, drv, out, system, spec })
     }
 }
 

@@ -15,12 +15,8 @@ const OUT: &str = "/nix/store/m3k2prd15qqhazcwmjg9gwk0cq3lyj42-web";
 
 fn source() -> LockedSource {
     LockedSource {
-        path: "/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source"
-            .parse()
-            .unwrap(),
-        nar_hash: "sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo="
-            .parse()
-            .unwrap(),
+        path: "/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source".parse().unwrap(),
+        nar_hash: "sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo=".parse().unwrap(),
         rev: None,
         rev_count: None,
         last_modified: None,
@@ -40,10 +36,7 @@ fn told(attribute: &str, lines: &str) -> String {
     let said = said(lines);
     let culprit = Culprit::new(Some(nix_attribute(attribute)), &said, &source());
     match failed(culprit.into_iter().collect(), &said) {
-        EvaluateError::Failed {
-            message,
-            position: Some(at),
-        } => {
+        EvaluateError::Failed { message, position: Some(at) } => {
             format!("{message}\nat {}:{}:{}", at.file, at.line, at.column)
         }
         other => format!("{other:?}"),
@@ -96,10 +89,7 @@ fn the_command_is_pure_and_takes_nothing_from_the_flake() {
 #[test]
 fn names_are_strings_of_nix_and_never_code() {
     assert_eq!(nix_string("web"), r#""web""#);
-    assert_eq!(
-        nix_string(r#"a"; builtins.abort ""#),
-        r#""a\"; builtins.abort \"""#
-    );
+    assert_eq!(nix_string(r#"a"; builtins.abort ""#), r#""a\"; builtins.abort \"""#);
     assert_eq!(nix_string("${evil}"), r#""\${evil}""#);
     assert_eq!(nix_string("$${x} \\${y}"), r#""\$\${x} \\\${y}""#);
     assert_eq!(nix_string("a\r\nb\tc"), r#""a\r\nb\tc""#);
@@ -145,15 +135,9 @@ fn a_place_outside_of_the_users_tree_is_better_than_none() {
 
 #[test]
 fn a_missing_output_is_known_from_other_errors() {
-    assert!(says_no_output(&said(include_str!(
-        "../internal_json/recorded/2.26.3/no-output.log"
-    ))));
-    assert!(says_no_output(&said(include_str!(
-        "../internal_json/recorded/2.34.8/no-output.log"
-    ))));
-    assert!(!says_no_output(&said(include_str!(
-        "../internal_json/recorded/2.34.8/throw.log"
-    ))));
+    assert!(says_no_output(&said(include_str!("../internal_json/recorded/2.26.3/no-output.log"))));
+    assert!(says_no_output(&said(include_str!("../internal_json/recorded/2.34.8/no-output.log"))));
+    assert!(!says_no_output(&said(include_str!("../internal_json/recorded/2.34.8/throw.log"))));
 }
 
 #[test]

@@ -42,9 +42,6 @@ impl LogTails {
     }
 
     pub(super) fn tail(&self, drv: &str) -> Vec<String> {
-        self.tails
-            .get(drv)
-            .map(|tail| tail.iter().cloned().collect())
-            .unwrap_or_default()
+        self.tails.get(drv).map(|tail| tail.iter().cloned().collect()).unwrap_or_default()
     }
 }

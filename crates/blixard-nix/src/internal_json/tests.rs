@@ -19,14 +19,8 @@ struct Said {
 
 fn read(lines: &str) -> Said {
     let mut interpreter = Interpreter::default();
-    let progress = lines
-        .lines()
-        .filter_map(|line| interpreter.line(Line::Whole(line.as_bytes())))
-        .collect();
-    Said {
-        progress,
-        interpreter,
-    }
+    let progress = lines.lines().filter_map(|line| interpreter.line(Line::Whole(line.as_bytes()))).collect();
+    Said { progress, interpreter }
 }
 
 /// Faults and positions, one a line.
@@ -172,13 +166,8 @@ fn logs_of_builds_that_succeeded_are_forgotten_and_a_failed_one_is_not() {
     };
     let drv = |n: usize| format!("/nix/store/{n:032}-b.drv");
     for n in 0..1000 {
-        say(format!(
-            r#"{{"action":"start","id":{n},"type":105,"fields":["{}"]}}"#,
-            drv(n)
-        ));
-        say(format!(
-            r#"{{"action":"result","id":{n},"type":101,"fields":["log"]}}"#
-        ));
+        say(format!(r#"{{"action":"start","id":{n},"type":105,"fields":["{}"]}}"#, drv(n)));
+        say(format!(r#"{{"action":"result","id":{n},"type":101,"fields":["log"]}}"#));
         if n == 3 {
             say(format!(
                 r#"{{"action":"msg","level":0,"msg":"","raw_msg":"builder for '{}' failed"}}"#,
@@ -214,10 +203,7 @@ fn lines_that_make_no_sense_do_no_harm() {
 fn the_last_of_many_plain_lines_are_the_last_words() {
     let lines: Vec<String> = (0..100).map(|n| format!("line {n}")).collect();
     let words = read(&lines.join("\n")).interpreter.last_words();
-    assert!(
-        words.starts_with("line 75\n") && words.ends_with("\nline 99"),
-        "{words}"
-    );
+    assert!(words.starts_with("line 75\n") && words.ends_with("\nline 99"), "{words}");
 }
 
 #[test]

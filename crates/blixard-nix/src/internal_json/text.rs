@@ -64,8 +64,7 @@ pub(super) fn positions(text: &str) -> Vec<SourcePosition> {
 pub(super) fn position_of(message: &Message) -> Option<SourcePosition> {
     let (file, line, column) = (message.file.as_deref()?, message.line?, message.column?);
     let file = clean(file.strip_suffix(&format!(":{line}:{column}")).unwrap_or(file));
-    file.starts_with('/')
-        .then_some(SourcePosition { file, line, column })
+    file.starts_with('/').then_some(SourcePosition { file, line, column })
 }
 
 fn parse_position(text: &str) -> Option<SourcePosition> {

@@ -38,10 +38,7 @@ impl Trial {
 
     async fn list(&self) -> Vec<String> {
         let roots = self.roots.list().await.unwrap();
-        roots
-            .into_iter()
-            .map(|(name, path)| format!("{} {}", name.0, path.basename()))
-            .collect()
+        roots.into_iter().map(|(name, path)| format!("{} {}", name.0, path.basename())).collect()
     }
 }
 
@@ -51,10 +48,7 @@ async fn the_folder_is_made_with_the_first_root_and_kept_without_any() {
     assert!(trial.list().await.is_empty());
     trial.remove("acme/web/1").await.unwrap();
     trial.add("acme/web/1", ONE).await.unwrap();
-    assert_eq!(
-        trial.list().await,
-        ["acme/web/1 m3k2prd15qqhazcwmjg9gwk0cq3lyj42-one"]
-    );
+    assert_eq!(trial.list().await, ["acme/web/1 m3k2prd15qqhazcwmjg9gwk0cq3lyj42-one"]);
     trial.remove("acme/web/1").await.unwrap();
     assert!(fs::read_dir(trial.folder()).unwrap().next().is_none());
 }
@@ -65,10 +59,7 @@ async fn a_folder_goes_with_its_last_root_and_not_before() {
     trial.add("acme/web/1", ONE).await.unwrap();
     trial.add("acme/web/2", TWO).await.unwrap();
     trial.remove("acme/web/1").await.unwrap();
-    assert_eq!(
-        trial.list().await,
-        ["acme/web/2 s50cxk2llpib3wlxn8i5c7y85k9zbr4x-two"]
-    );
+    assert_eq!(trial.list().await, ["acme/web/2 s50cxk2llpib3wlxn8i5c7y85k9zbr4x-two"]);
     trial.remove("acme/web/2").await.unwrap();
     assert!(!trial.folder().join("acme").exists());
 }
