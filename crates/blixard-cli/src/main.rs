@@ -1,2 +1,38 @@
-//! To be filled.
-fn main() {}
+//! The command line of Blixard: parses, builds a runtime, runs one command, maps it to an exit code.
+//!
+//! ```text
+//! args → run → command::{deploy, vm, logs, node, status} → connect (gRPC) and flake (Nix)
+//!          ↘ error (exit code, causes, hints)            ↘ output (table, json)
+//! ```
+//! Owns: what people type and read. Refuses to know: what the cluster decides; that is the daemon's.
+
+mod args;
+mod command;
+mod connect;
+mod error;
+mod flake;
+mod output;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
+
+use flake::Nix;
+use run::{Terminal, run};
+
+fn main() -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut err = io::stderr();
+    // One call at a time, and little to do: no other thread is needed.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(err, "error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut terminal = Terminal { out: &mut out, err: &mut err };
+    ExitCode::from(runtime.block_on(run(std::env::args_os(), &Nix::in_path(), &mut terminal)))
+}

@@ -1,0 +1,165 @@
+//! What people type.
+//!
+//! Owns: commands, options, their help. Names of vms and flake references are checked here, before any
+//! call. Refuses to know: what a command does.
+
+use std::path::PathBuf;
+
+use blixard_types::{TenantName, VmId};
+use clap::{Args, Parser, Subcommand};
+
+use crate::flake::FlakeReference;
+use crate::output::Format;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  a fault of blixard or of the daemon
+  2  the command line cannot be understood
+  3  the daemon cannot be reached, or cannot answer now
+  4  not permitted
+  5  no such vm or node
+  6  refused by the cluster
+  7  the flake could not be locked, evaluated or built
+  8  a vm did not get where it was sent
+
+Examples:
+  blixard deploy            deploy every microVM of the flake in this directory
+  blixard vm list           what runs where
+  blixard vm logs -f hello  follow a guest's console";
+
+/// Deploys microVMs that are outputs of a Nix flake, and looks after them.
+#[derive(Debug, Parser)]
+#[command(name = "blixard", version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// The daemon's Unix socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "BLIXARD_SOCKET",
+        hide_env_values = true,
+        default_value = "/run/blixard/blixardd.sock"
+    )]
+    pub(crate) socket: PathBuf,
+    /// How results are written to standard output.
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Evaluate a flake, build its microVMs, and run them.
+    Deploy(DeployArgs),
+    /// Look at microVMs; start, stop and delete them.
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Look at the machines of the cluster.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show how the cluster is.
+    #[command(after_help = "Example:\n  blixard status -o json")]
+    Status,
+}
+
+const DEPLOY_HELP: &str = "\
+Examples:
+  blixard deploy                         every microVM of the flake in this directory
+  blixard deploy .#hello                 only the microVM `hello`
+  blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds";
+
+/// Locks the flake as the calling user, hands it to the daemon, and follows the microVMs until each is
+/// healthy or has failed. Once the cluster has accepted the deployment it goes on by itself, also when
+/// this command is interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = DEPLOY_HELP)]
+pub(crate) struct DeployArgs {
+    /// A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME` or
+    /// `REF#microvms.NAME`. Without `#`: all of them.
+    #[arg(value_name = "FLAKEREF", default_value = ".")]
+    pub(crate) flake: FlakeReference,
+    /// Take over microVMs that another flake has defined.
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Print what the builds print.
+    #[arg(short = 'L', long)]
+    pub(crate) print_build_logs: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// List microVMs.
+    #[command(after_help = "Example:\n  blixard vm list --tenant shop")]
+    List {
+        /// Only those of this tenant.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<TenantName>,
+    },
+    /// Show all that is known of a microVM.
+    #[command(after_help = "Example:\n  blixard vm show hello -o json")]
+    Show {
+        #[command(flatten)]
+        vm: VmArg,
+    },
+    /// Start a microVM, and wait until it is healthy.
+    #[command(after_help = "Example:\n  blixard vm start shop/web")]
+    Start(ChangeArgs),
+    /// Stop a microVM, and keep it stopped also when its flake is deployed again.
+    #[command(after_help = "Example:\n  blixard vm stop hello --no-wait")]
+    Stop(ChangeArgs),
+    /// Stop a microVM and forget it; its volumes stay on the host.
+    #[command(after_help = "Example:\n  blixard vm delete hello")]
+    Delete(ChangeArgs),
+    /// Print a guest's console.
+    #[command(after_help = "Example:\n  blixard vm logs -n 50 -f hello")]
+    Logs(LogsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VmArg {
+    /// The microVM: `tenant/name`, or `name` in the tenant `default`.
+    #[arg(value_name = "VM")]
+    pub(crate) vm: VmId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    pub(crate) vm: VmArg,
+    /// Only order it; do not wait until it has happened.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) vm: VmArg,
+    /// Go on with new lines as they come, until interrupted.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with the newest N lines instead of the oldest line there is.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the machines of the cluster.
+    #[command(after_help = "Example:\n  blixard node list")]
+    List,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

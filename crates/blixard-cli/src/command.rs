@@ -1,0 +1,75 @@
+//! One module per noun; this one hands each command what it needs.
+//!
+//! Owns: the dispatch, and what all commands share. Refuses to know: clap, exit codes.
+
+mod deploy;
+mod logs;
+mod node;
+mod status;
+mod vm;
+
+use std::fs::File;
+use std::io::{Read as _, Write};
+use std::time::Duration;
+
+use tonic::transport::Channel;
+
+use crate::args::{Cli, Command, NodeCommand, VmCommand};
+use crate::connect::connect;
+use crate::error::{ErrorKind, Failure};
+use crate::flake::Nix;
+use crate::output::Format;
+use crate::run::Terminal;
+
+/// Room for the answer to `vm list`: with ten generations and a spec, a vm has some 10 KiB.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// How long the daemon may take for an answer, beside what a call waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a command works with.
+struct Session<'a> {
+    channel: Channel,
+    format: Format,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+/// Runs one command.
+pub(crate) async fn run(cli: Cli, nix: &Nix, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    // Before anything else that takes time: without a daemon nothing else is worth doing.
+    let channel = connect(&cli.socket).await?;
+    let mut session =
+        Session { channel, format: cli.output, out: &mut *terminal.out, err: &mut *terminal.err };
+    match cli.command {
+        Command::Deploy(args) => deploy::run(&mut session, args, nix).await,
+        Command::Vm(VmCommand::List { tenant }) => vm::list(&mut session, tenant).await,
+        Command::Vm(VmCommand::Show { vm }) => vm::show(&mut session, &vm.vm).await,
+        Command::Vm(VmCommand::Start(args)) => vm::start(&mut session, &args).await,
+        Command::Vm(VmCommand::Stop(args)) => vm::stop(&mut session, &args).await,
+        Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args).await,
+        Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
+        Command::Node(NodeCommand::List) => node::list(&mut session).await,
+        Command::Status => status::run(&mut session).await,
+    }
+}
+
+/// A call that is answered at once.
+fn call<T>(message: T) -> tonic::Request<T> {
+    waiting_call(message, Duration::ZERO)
+}
+
+/// A call that is answered within this time.
+fn waiting_call<T>(message: T, wait: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(wait.saturating_add(PATIENCE));
+    request
+}
+
+/// Draws the id by which the cluster knows a mutating call when it comes twice.
+fn request_id() -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    let drawn = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut id));
+    drawn.map_err(|error| Failure::new(ErrorKind::Internal, error))?;
+    Ok(id)
+}

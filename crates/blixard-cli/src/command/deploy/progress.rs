@@ -1,0 +1,125 @@
+//! A deployment as its events tell it.
+//!
+//! Owns: one line for each change, and what each vm came to. Refuses to know: where events come from and
+//! when a vm counts as well; the daemon says so at the end.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, StageReached};
+use blixard_proto::v1::{DeployedVm, Stage};
+
+use crate::output::{change, json, lines, one_line, stage};
+
+/// What has been told of a deployment so far.
+pub(super) struct Progress {
+    source: String,
+    build_logs: bool,
+    accepted: Option<Accepted>,
+    reached: BTreeMap<String, StageReached>,
+    last_line: String,
+}
+
+/// What became of a deployment.
+pub(super) struct Ending {
+    pub(super) deployment: json::Deployment,
+    /// A line for each vm that is not well.
+    pub(super) bad: Vec<String>,
+}
+
+impl Progress {
+    /// Nothing has been told yet of the deployment of this source.
+    pub(super) fn new(source: &str, build_logs: bool) -> Self {
+        Self {
+            source: source.to_owned(),
+            build_logs,
+            accepted: None,
+            reached: BTreeMap::new(),
+            last_line: String::new(),
+        }
+    }
+
+    /// Whether the cluster carries it on by itself.
+    pub(super) const fn is_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+
+    /// Writes what an event changes.
+    pub(super) fn tell(&mut self, err: &mut dyn Write, event: Event) -> io::Result<()> {
+        match event {
+            Event::Evaluating(_) => self.line(err, format!("evaluating {}", self.source)),
+            Event::Building(building) => {
+                self.line(err, format!("building {}/{}", building.done, building.expected))
+            }
+            Event::BuildLog(log) if self.build_logs => build_log(err, &log),
+            Event::Message(message) => lines(&message.text).try_for_each(|line| writeln!(err, "{line}")),
+            Event::Accepted(accepted) => {
+                for vm in &accepted.vms {
+                    let what = change(vm.change);
+                    self.line(err, format!("vm {}: generation {} ({what})", vm.vm, vm.generation))?;
+                }
+                self.accepted = Some(accepted);
+                Ok(())
+            }
+            Event::Stage(reached) => {
+                self.line(err, stage_line(&reached))?;
+                self.reached.insert(reached.vm.clone(), reached);
+                Ok(())
+            }
+            Event::BuildLog(_) | Event::Finished(_) => Ok(()),
+        }
+    }
+
+    /// One line for each change: what has just been said is not said again.
+    fn line(&mut self, err: &mut dyn Write, line: String) -> io::Result<()> {
+        if line != self.last_line {
+            writeln!(err, "{line}")?;
+            self.last_line = line;
+        }
+        Ok(())
+    }
+
+    /// The deployment has ended, well or not.
+    pub(super) fn end(mut self, good: bool) -> Ending {
+        let accepted = self.accepted.take().unwrap_or_default();
+        let mut vms = Vec::with_capacity(accepted.vms.len());
+        let mut bad = Vec::new();
+        for vm in accepted.vms {
+            let reached = self.reached.remove(&vm.vm);
+            let stage = reached.as_ref().map_or(Stage::Unspecified, StageReached::stage);
+            if !matches!(stage, Stage::Healthy | Stage::Stopped) {
+                let line = reached.as_ref().map(stage_line);
+                bad.push(line.unwrap_or_else(|| format!("{}: nothing was heard of it", vm.vm)));
+            }
+            vms.push(deployed(vm, reached));
+        }
+        Ending { deployment: json::Deployment { deployment: accepted.deployment_id, good, vms }, bad }
+    }
+}
+
+fn deployed(vm: DeployedVm, reached: Option<StageReached>) -> json::DeployedVm {
+    let (stage, node, detail) = match reached {
+        Some(reached) => (Some(stage(reached.stage)), json::some(reached.node), json::some(reached.detail)),
+        None => (None, None, None),
+    };
+    json::DeployedVm { vm: vm.vm, generation: vm.generation, change: change(vm.change), stage, node, detail }
+}
+
+/// A line of a build, marked with the name of its derivation.
+fn build_log(err: &mut dyn Write, log: &BuildLog) -> io::Result<()> {
+    // /nix/store/<32 digits>-<name>.drv
+    let name = log.drv.rsplit('/').next().and_then(|base| base.split_once('-'));
+    let name = name.map_or(log.drv.as_str(), |(_, name)| name.trim_end_matches(".drv"));
+    lines(&log.line).try_for_each(|line| writeln!(err, "{name}> {line}"))
+}
+
+fn stage_line(reached: &StageReached) -> String {
+    let on = if reached.node.is_empty() { String::new() } else { format!(" on {}", reached.node) };
+    let what = match reached.stage() {
+        Stage::Checking => format!("running{on}, checking health"),
+        _ => format!("{}{on}", stage(reached.stage)),
+    };
+    let why =
+        if reached.detail.is_empty() { String::new() } else { format!(": {}", one_line(&reached.detail)) };
+    format!("{}: {what}{why}", reached.vm)
+}

@@ -1,0 +1,153 @@
+//! `blixard vm …`, except logs.
+//!
+//! Owns: what a person is told of a vm, and how long to wait for it. Refuses to know: how a vm gets from
+//! one status to another.
+
+use std::time::Duration;
+
+use blixard_proto::v1::vm_service_client::VmServiceClient;
+use blixard_proto::v1::{
+    DeleteVmRequest, Desired, GetVmRequest, ListVmsRequest, SetDesiredRequest, VmStatus,
+};
+use blixard_types::{TenantName, VmId};
+use tonic::transport::Channel;
+
+use super::{ANSWER_MAX, Session, call, request_id, waiting_call};
+use crate::args::ChangeArgs;
+use crate::error::{ErrorKind, Failure};
+use crate::output::json::{self, Deleted, Vm, Vms};
+use crate::output::{Format, one_line, text};
+
+/// How long `vm start` waits: placing, fetching and booting a small guest takes seconds.
+const START_WAIT: Duration = Duration::from_secs(120);
+
+/// How long `vm stop` and `vm delete` wait beside the time the guest itself may take.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+
+/// A vm that did not get where it was sent in the time there was.
+#[derive(Debug, thiserror::Error)]
+enum NotThere {
+    #[error("vm {vm} is {status}{}", because(reason.as_deref()))]
+    Status { vm: String, status: &'static str, reason: Option<String> },
+    #[error("vm {vm} is still being stopped")]
+    Deleting { vm: String },
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {}", one_line(reason))).unwrap_or_default()
+}
+
+impl From<NotThere> for Failure {
+    fn from(error: NotThere) -> Self {
+        let hint = match &error {
+            NotThere::Status { vm, .. } => {
+                format!("`blixard vm show {vm}` and `blixard vm logs {vm}` may tell more")
+            }
+            NotThere::Deleting { .. } => {
+                "it goes on by itself; `blixard vm list` shows when it is gone".into()
+            }
+        };
+        Self::new(ErrorKind::NotThere, error).hint(hint)
+    }
+}
+
+fn client(session: &Session<'_>) -> VmServiceClient<Channel> {
+    VmServiceClient::new(session.channel.clone()).max_decoding_message_size(ANSWER_MAX)
+}
+
+pub(super) async fn list(session: &mut Session<'_>, tenant: Option<TenantName>) -> Result<(), Failure> {
+    let tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
+    let answer = client(session).list(call(ListVmsRequest { tenant })).await?.into_inner();
+    let vms = answer.vms.into_iter().map(Vm::from).collect();
+    let vms = Vms { vms, revision: answer.revision };
+    match session.format {
+        Format::Json => json::write(session.out, &vms),
+        Format::Table if vms.vms.is_empty() => Ok(writeln!(session.err, "no vms")?),
+        Format::Table => Ok(text::vms(session.out, &vms.vms)?),
+    }
+}
+
+pub(super) async fn show(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
+    let vm = Vm::from(get(session, vm).await?);
+    match session.format {
+        Format::Json => json::write(session.out, &vm),
+        Format::Table => Ok(text::vm(session.out, &vm)?),
+    }
+}
+
+async fn get(session: &Session<'_>, vm: &VmId) -> Result<blixard_proto::v1::Vm, Failure> {
+    Ok(client(session).get(call(GetVmRequest { vm: vm.to_string() })).await?.into_inner())
+}
+
+pub(super) async fn start(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
+    let wait = if args.no_wait { Duration::ZERO } else { START_WAIT };
+    set_desired(session, args, Desired::Running, wait).await
+}
+
+pub(super) async fn stop(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
+    let wait = stop_wait(session, args).await?;
+    set_desired(session, args, Desired::Stopped, wait).await
+}
+
+/// A guest may take as long as its flake says to shut down.
+async fn stop_wait(session: &Session<'_>, args: &ChangeArgs) -> Result<Duration, Failure> {
+    if args.no_wait {
+        return Ok(Duration::ZERO);
+    }
+    let vm = Vm::from(get(session, &args.vm.vm).await?);
+    let own = vm.spec.get("stopTimeoutMs").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    Ok(STOP_WAIT.saturating_add(Duration::from_millis(own)))
+}
+
+async fn set_desired(
+    session: &mut Session<'_>,
+    args: &ChangeArgs,
+    desired: Desired,
+    wait: Duration,
+) -> Result<(), Failure> {
+    let request = SetDesiredRequest {
+        request_id: request_id()?.to_vec().into(),
+        vm: args.vm.vm.to_string(),
+        desired: desired.into(),
+        wait_ms: millis(wait),
+    };
+    if !args.no_wait {
+        writeln!(session.err, "waiting up to {} s for {}", wait.as_secs(), args.vm.vm)?;
+    }
+    let answer = client(session).set_desired(waiting_call(request, wait)).await?.into_inner();
+    let there = match desired {
+        Desired::Stopped => answer.status == i32::from(VmStatus::Stopped),
+        _ => answer.status == i32::from(VmStatus::Healthy),
+    };
+    let vm = Vm::from(answer);
+    if session.format == Format::Json {
+        json::write(session.out, &vm)?;
+    } else if there || args.no_wait {
+        let on = vm.node.as_ref().filter(|_| desired == Desired::Running);
+        let on = on.map(|node| format!(" on {node}")).unwrap_or_default();
+        writeln!(session.out, "{}: {}{on}", vm.vm, vm.status)?;
+    }
+    if there || args.no_wait {
+        return Ok(());
+    }
+    Err(NotThere::Status { vm: vm.vm, status: vm.status, reason: vm.reason }.into())
+}
+
+pub(super) async fn delete(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
+    let wait = stop_wait(session, args).await?;
+    let vm = args.vm.vm.to_string();
+    let request =
+        DeleteVmRequest { request_id: request_id()?.to_vec().into(), vm: vm.clone(), wait_ms: millis(wait) };
+    let gone = client(session).delete(waiting_call(request, wait)).await?.into_inner().gone;
+    match session.format {
+        Format::Json => json::write(session.out, &Deleted { vm: vm.clone(), gone })?,
+        Format::Table if gone => writeln!(session.out, "{vm}: deleted")?,
+        Format::Table if args.no_wait => writeln!(session.out, "{vm}: deleting")?,
+        Format::Table => {}
+    }
+    if gone || args.no_wait { Ok(()) } else { Err(NotThere::Deleting { vm }.into()) }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,11 @@
+//! The flake that is deployed: how people name it, and how Nix locks it.
+//!
+//! Owns: references and fragments, the stable id of a flake, the calls of Nix that lock it. Refuses to
+//! know: its outputs; evaluating is the builder's.
+
+mod nix;
+mod reference;
+mod source;
+
+pub(crate) use nix::Nix;
+pub(crate) use reference::{FlakeReference, Selection};

@@ -1,0 +1,52 @@
+//! Whole commands against a daemon that answers from a script, over a real socket.
+
+mod daemon;
+mod deploy;
+mod errors;
+mod help;
+mod logs;
+pub(crate) mod nix;
+mod node;
+mod vm;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+use crate::flake::Nix;
+use crate::run::{Terminal, run};
+use daemon::Daemon;
+
+/// What a command did.
+struct Ran {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}", self.out)?;
+        if !self.err.is_empty() {
+            write!(to, "--- stderr\n{}", self.err)?;
+        }
+        write!(to, "--- exit {}", self.code)
+    }
+}
+
+/// Runs `blixard` with these words.
+async fn blixard(socket: &Path, nix: &Nix, words: &str) -> Ran {
+    let fixed = ["blixard".into(), "--socket".into(), socket.into()];
+    let words = words.split_whitespace().map(OsString::from);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut terminal = Terminal { out: &mut out, err: &mut err };
+    let code = run(fixed.into_iter().chain(words), nix, &mut terminal).await;
+    Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+impl Daemon {
+    /// Runs `blixard` with these words against this daemon.
+    async fn blixard(&self, words: &str) -> Ran {
+        blixard(&self.socket(), &Nix::in_path(), words).await
+    }
+}

@@ -1,0 +1,166 @@
+//! A daemon that answers from a script and remembers what it was asked.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use blixard_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServer};
+use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
+use blixard_proto::v1::{
+    DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest, GetVmRequest, ListNodesRequest,
+    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, SetDesiredRequest,
+    StatusRequest, StatusResponse, Vm,
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+/// What the daemon answers; what is not said is an empty answer.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) vms: Vec<Vm>,
+    /// To start and stop.
+    pub(super) changed: Option<Result<Vm, Status>>,
+    pub(super) gone: bool,
+    pub(super) log: Vec<Result<LogLine, Status>>,
+    /// Lines go on for ever after those.
+    pub(super) endless: bool,
+    pub(super) nodes: ListNodesResponse,
+    pub(super) status: StatusResponse,
+    pub(super) events: Vec<Result<DeployEvent, Status>>,
+}
+
+/// A running daemon.
+pub(super) struct Daemon {
+    folder: TempDir,
+    asked: Arc<Mutex<Vec<String>>>,
+    _server: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+impl Daemon {
+    /// Starts a daemon with a script.
+    pub(super) fn start(script: Script) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let asked = Arc::default();
+        let services = Services { script: Arc::new(script), asked: Arc::clone(&asked) };
+        let socket = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let router = tonic::transport::Server::builder()
+            .add_service(VmServiceServer::new(services.clone()))
+            .add_service(ClusterServiceServer::new(services.clone()))
+            .add_service(DeployServiceServer::new(services));
+        let mut server = JoinSet::new();
+        server.spawn(router.serve_with_incoming(UnixListenerStream::new(socket)));
+        Self { folder, asked, _server: server }
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// Every call so far, a line each.
+    pub(super) fn asked(&self) -> String {
+        self.asked.lock().unwrap().join("\n")
+    }
+}
+
+#[derive(Clone)]
+struct Services {
+    script: Arc<Script>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Services {
+    fn note(&self, call: String) {
+        self.asked.lock().unwrap().push(call);
+    }
+
+    fn vm(&self, name: &str) -> Result<Vm, Status> {
+        let vm = self.script.vms.iter().find(|vm| vm.vm == name);
+        let unknown = || {
+            let status = Status::not_found(format!("no vm {name}"));
+            blixard_proto::hint::with_hint(status, "`blixard vm list` shows the vms there are")
+        };
+        vm.cloned().ok_or_else(unknown)
+    }
+}
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl VmService for Services {
+    async fn list(&self, request: Request<ListVmsRequest>) -> Result<Response<ListVmsResponse>, Status> {
+        let tenant = request.into_inner().tenant;
+        self.note(format!("list {tenant:?}"));
+        let mut vms = self.script.vms.clone();
+        vms.retain(|vm| tenant.is_empty() || vm.vm.starts_with(&format!("{tenant}/")));
+        Ok(Response::new(ListVmsResponse { vms, revision: 42 }))
+    }
+
+    async fn get(&self, request: Request<GetVmRequest>) -> Result<Response<Vm>, Status> {
+        let vm = request.into_inner().vm;
+        self.note(format!("get {vm}"));
+        self.vm(&vm).map(Response::new)
+    }
+
+    async fn set_desired(&self, request: Request<SetDesiredRequest>) -> Result<Response<Vm>, Status> {
+        let request = request.into_inner();
+        let desired = request.desired();
+        let id = request.request_id.len();
+        self.note(format!("set {} {desired:?} wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
+        match &self.script.changed {
+            Some(answer) => answer.clone().map(Response::new),
+            None => self.vm(&request.vm).map(Response::new),
+        }
+    }
+
+    async fn delete(&self, request: Request<DeleteVmRequest>) -> Result<Response<DeleteVmResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.request_id.len();
+        self.note(format!("delete {} wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
+        self.vm(&request.vm)?;
+        Ok(Response::new(DeleteVmResponse { gone: self.script.gone }))
+    }
+
+    type LogsStream = Streamed<LogLine>;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        self.note(format!("logs {} tail {:?} follow {}", request.vm, request.tail, request.follow));
+        let lines = stream::iter(self.script.log.clone());
+        if !self.script.endless {
+            return Ok(Response::new(lines.boxed()));
+        }
+        let more = stream::repeat_with(|| Ok(LogLine { at_ms: 0, text: "tick".to_owned() }));
+        Ok(Response::new(lines.chain(more).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Services {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.script.status.clone()))
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Ok(Response::new(self.script.nodes.clone()))
+    }
+}
+
+#[tonic::async_trait]
+impl DeployService for Services {
+    type DeployStream = Streamed<DeployEvent>;
+
+    async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Self::DeployStream>, Status> {
+        let request = request.into_inner();
+        let (source, id) = (request.source.unwrap_or_default(), request.request_id.len());
+        self.note(format!(
+            "deploy {:?} take over {}, id of {id} bytes\n{source:#?}",
+            request.attributes, request.take_over
+        ));
+        Ok(Response::new(stream::iter(self.script.events.clone()).boxed()))
+    }
+}

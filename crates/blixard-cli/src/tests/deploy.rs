@@ -1,0 +1,388 @@
+//! `blixard deploy`.
+
+use blixard_proto::hint::with_hint;
+use blixard_proto::v1::deploy_event::{
+    Accepted, BuildLog, Building, Evaluating, Event, Finished, Message, StageReached,
+};
+use blixard_proto::v1::{DeployEvent, DeployedVm, Stage, VmChange};
+use tonic::Status;
+
+use super::daemon::{Daemon, Script};
+use super::nix::FakeNix;
+use super::{Ran, blixard};
+
+type Events = Vec<Result<DeployEvent, Status>>;
+
+fn event(event: Event) -> Result<DeployEvent, Status> {
+    Ok(DeployEvent { event: Some(event) })
+}
+
+fn building(done: u64, expected: u64) -> Result<DeployEvent, Status> {
+    event(Event::Building(Building { done, expected }))
+}
+
+fn stage(vm: &str, stage: Stage, node: &str, detail: &str) -> Result<DeployEvent, Status> {
+    let (vm, node, detail) = (vm.to_owned(), node.to_owned(), detail.to_owned());
+    event(Event::Stage(StageReached { vm, stage: stage.into(), node, detail }))
+}
+
+fn evaluated() -> Events {
+    let log = BuildLog {
+        drv: "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-microvm-run.drv".to_owned(),
+        line: "patching\u{1b}[31m".to_owned(),
+    };
+    let warning = Message { text: "evaluation warning: `x` is old\nuse `y`".to_owned() };
+    vec![
+        event(Event::Evaluating(Evaluating {})),
+        event(Event::Message(warning)),
+        building(0, 3),
+        building(0, 3),
+        event(Event::BuildLog(log)),
+        building(3, 3),
+    ]
+}
+
+fn accepted() -> Events {
+    let vm = |vm: &str, generation, change: VmChange| DeployedVm {
+        vm: vm.to_owned(),
+        generation,
+        change: change.into(),
+    };
+    let vms = vec![
+        vm("default/hello", 1, VmChange::Added),
+        vm("shop/web", 7, VmChange::Changed),
+        vm("shop/idle", 2, VmChange::Unchanged),
+    ];
+    let accepted = Accepted { deployment_id: "0f".repeat(16), vms };
+    let mut events = evaluated();
+    events.extend([
+        event(Event::Accepted(accepted)),
+        stage("default/hello", Stage::Placing, "", ""),
+        stage("shop/web", Stage::Placing, "", "waits for room:\nno host has 8192 MiB"),
+        stage("shop/idle", Stage::Stopped, "", ""),
+        stage("default/hello", Stage::Starting, "a", ""),
+        stage("default/hello", Stage::Checking, "a", ""),
+        stage("default/hello", Stage::Healthy, "a", ""),
+    ]);
+    events
+}
+
+fn all_well() -> Events {
+    let mut events = accepted();
+    events.push(stage("shop/web", Stage::Healthy, "b", ""));
+    events.push(event(Event::Finished(Finished { good: true })));
+    events
+}
+
+fn one_failed() -> Events {
+    let mut events = accepted();
+    events.push(stage("shop/web", Stage::Failed, "", "no host has 8192 MiB"));
+    events.push(event(Event::Finished(Finished { good: false })));
+    events
+}
+
+fn ending_with(mut events: Events, last: Status) -> Events {
+    events.push(Err(last));
+    events
+}
+
+async fn deploy(events: Events, nix: &FakeNix, words: &str) -> Ran {
+    let daemon = Daemon::start(Script { events, ..Script::default() });
+    blixard(&daemon.socket(), &nix.nix(), &format!("deploy {words}")).await
+}
+
+#[tokio::test]
+async fn every_change_is_a_line() {
+    insta::assert_snapshot!(deploy(all_well(), &FakeNix::new(), "").await, @"
+    --- stderr
+    locking .
+    evaluating /nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source
+    evaluation warning: `x` is old
+    use `y`
+    building 0/3
+    building 3/3
+    vm default/hello: generation 1 (added)
+    vm shop/web: generation 7 (changed)
+    vm shop/idle: generation 2 (unchanged)
+    default/hello: placing
+    shop/web: placing: waits for room: no host has 8192 MiB
+    shop/idle: stopped
+    default/hello: starting on a
+    default/hello: running on a, checking health
+    default/hello: healthy on a
+    shop/web: healthy on b
+    deployed 3 vms (0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)
+    --- exit 0
+    ");
+}
+
+#[tokio::test]
+async fn build_logs_are_printed_when_asked_for() {
+    let ran = deploy(all_well(), &FakeNix::new(), "-L").await;
+    assert!(ran.err.contains("building 0/3\nmicrovm-run> patching[31m\nbuilding 3/3\n"), "{ran}");
+}
+
+#[tokio::test]
+async fn the_result_is_json_when_asked_for() {
+    insta::assert_snapshot!(deploy(all_well(), &FakeNix::new(), "-o json").await.out, @r#"
+    {
+      "deployment": "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
+      "good": true,
+      "vms": [
+        {
+          "vm": "default/hello",
+          "generation": 1,
+          "change": "added",
+          "stage": "healthy",
+          "node": "a",
+          "detail": null
+        },
+        {
+          "vm": "shop/web",
+          "generation": 7,
+          "change": "changed",
+          "stage": "healthy",
+          "node": "b",
+          "detail": null
+        },
+        {
+          "vm": "shop/idle",
+          "generation": 2,
+          "change": "unchanged",
+          "stage": "stopped",
+          "node": null,
+          "detail": null
+        }
+      ]
+    }
+    "#);
+    let ran = deploy(one_failed(), &FakeNix::new(), "-o json").await;
+    assert_eq!(ran.code, 8, "{ran}");
+    insta::assert_snapshot!(ran.out, @r#"
+    {
+      "deployment": "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
+      "good": false,
+      "vms": [
+        {
+          "vm": "default/hello",
+          "generation": 1,
+          "change": "added",
+          "stage": "healthy",
+          "node": "a",
+          "detail": null
+        },
+        {
+          "vm": "shop/web",
+          "generation": 7,
+          "change": "changed",
+          "stage": "failed",
+          "node": null,
+          "detail": "no host has 8192 MiB"
+        },
+        {
+          "vm": "shop/idle",
+          "generation": 2,
+          "change": "unchanged",
+          "stage": "stopped",
+          "node": null,
+          "detail": null
+        }
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_vm_that_does_not_come_up_is_named_with_its_reason() {
+    let ran = deploy(one_failed(), &FakeNix::new(), "").await;
+    let (_, end) = ran.err.split_once("shop/web: failed").unwrap();
+    insta::assert_snapshot!(format!("shop/web: failed{end}--- exit {}", ran.code), @"
+    shop/web: failed: no host has 8192 MiB
+    error: 1 of 3 vms has not come up
+      shop/web: failed: no host has 8192 MiB
+    hint: `blixard vm show` and `blixard vm logs` tell more of each
+    --- exit 8
+    ");
+}
+
+#[tokio::test]
+async fn the_flake_is_locked_by_the_caller_and_handed_over() {
+    let daemon = Daemon::start(Script { events: all_well(), ..Script::default() });
+    let nix = FakeNix::new();
+    let words = "deploy /home/me/infra/sub/vm#hello --take-over";
+    assert_eq!(blixard(&daemon.socket(), &nix.nix(), words).await.code, 0);
+    insta::assert_snapshot!(nix.asked(), @"
+    nix --extra-experimental-features nix-command flakes flake metadata --json --no-write-lock-file /home/me/infra/sub/vm
+    nix --extra-experimental-features nix-command flakes flake archive --json --no-write-lock-file /home/me/infra/sub/vm
+    nix-store --query --hash /nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source
+    ");
+    insta::assert_snapshot!(daemon.asked(), @r#"
+    deploy ["hello"] take over true, id of 16 bytes
+    FlakeSource {
+        id: "git+file:///home/me/infra?dir=sub/vm",
+        path: "/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source",
+        nar_hash: "sha256-yLT71u/TtULkqW31/gaIhBtcZFqG7hfk5pd2eUAjiqg=",
+        subdir: "sub/vm",
+        rev: Some(
+            "bd2177b39202014038211550309ff8ca4c103437",
+        ),
+        rev_count: Some(
+            1,
+        ),
+        last_modified: Some(
+            1795466744,
+        ),
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn what_nix_warns_of_is_passed_on() {
+    let nix = FakeNix::new();
+    nix.complains("metadata", "warning: Git tree '/home/me/infra' is dirty\n");
+    nix.complains("archive", "warning: Git tree '/home/me/infra' is dirty\n");
+    let ran = deploy(all_well(), &nix, ".").await;
+    assert_eq!(ran.err.matches("is dirty\n").count(), 1, "{ran}");
+}
+
+#[tokio::test]
+async fn a_flake_that_changes_meanwhile_is_not_deployed() {
+    let nix = FakeNix::new();
+    nix.says("hash", "sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73\n");
+    insta::assert_snapshot!(deploy(all_well(), &nix, ".").await, @"
+    --- stderr
+    locking .
+    error: the flake changed while it was being locked
+    hint: run it again
+    --- exit 7
+    ");
+}
+
+#[tokio::test]
+async fn what_nix_says_of_a_failure_is_told_with_a_hint() {
+    let nix = FakeNix::new();
+    nix.fails(
+        "path '/root' does not contain a 'flake.nix', searching up\nerror: could not find a flake.nix file\n",
+    );
+    insta::assert_snapshot!(deploy(all_well(), &nix, ".").await, @"
+    --- stderr
+    locking .
+    error: `nix flake metadata --json --no-write-lock-file .` failed
+    path '/root' does not contain a 'flake.nix', searching up
+    error: could not find a flake.nix file
+    hint: is there a flake.nix? In a git repository it must be tracked: `git add flake.nix`
+    --- exit 7
+    ");
+    nix.fails("error: opening Git repository \"/x\": repository path '/x' is not owned by current user\n");
+    insta::assert_snapshot!(deploy(all_well(), &nix, "/x").await, @r#"
+    --- stderr
+    locking /x
+    error: `nix flake metadata --json --no-write-lock-file /x` failed
+    error: opening Git repository "/x": repository path '/x' is not owned by current user
+    hint: run it as the owner of the flake; a member of the group `blixard` need not be root
+    --- exit 7
+    "#);
+    nix.fails("error: syntax error, unexpected end of file\n");
+    insta::assert_snapshot!(deploy(all_well(), &nix, "/x").await, @"
+    --- stderr
+    locking /x
+    error: `nix flake metadata --json --no-write-lock-file /x` failed
+    error: syntax error, unexpected end of file
+    --- exit 7
+    ");
+    nix.says("metadata", "{}");
+    insta::assert_snapshot!(deploy(all_well(), &FakeNix::missing(), ".").await, @"
+    --- stderr
+    locking .
+    error: cannot start `nix`
+    caused by: No such file or directory (os error 2)
+    hint: Nix is needed where `blixard deploy` runs; is it in the PATH?
+    --- exit 7
+    ");
+}
+
+#[tokio::test]
+async fn output_of_nix_that_is_not_understood_is_no_panic() {
+    let nix = FakeNix::new();
+    nix.says("metadata", r#"{"originalUrl":"path:/x"}"#);
+    insta::assert_snapshot!(deploy(all_well(), &nix, ".").await, @"
+    --- stderr
+    locking .
+    error: `nix flake metadata --json` printed something unexpected
+    caused by: missing field `locked` at line 1 column 25
+    --- exit 7
+    ");
+    let nix = FakeNix::new();
+    nix.says("archive", r#"{"path":"/tmp/x"}"#);
+    insta::assert_snapshot!(deploy(all_well(), &nix, ".").await, @r#"
+    --- stderr
+    locking .
+    error: Nix put the flake where it cannot be
+    caused by: "/tmp/x" is not a store path
+    caused by: path is outside the configured store directory
+    --- exit 7
+    "#);
+    let nix = FakeNix::new();
+    nix.says("hash", "none");
+    insta::assert_snapshot!(deploy(all_well(), &nix, ".").await, @r#"
+    --- stderr
+    locking .
+    error: Nix gave a hash that is none
+    caused by: "none" is not a SHA-256 hash: expected sha256-<base64>, or sha256: with base 32 or base 16
+    --- exit 7
+    "#);
+}
+
+#[tokio::test]
+async fn a_failed_evaluation_and_a_failed_build_are_the_flakes_fault() {
+    let text = "evaluation failed: undefined variable `lib`\n  at flake.nix:3:7";
+    let status = Status::invalid_argument(text);
+    let events = ending_with(vec![event(Event::Evaluating(Evaluating {}))], status);
+    insta::assert_snapshot!(deploy(events, &FakeNix::new(), ".").await, @"
+    --- stderr
+    locking .
+    evaluating /nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source
+    error: evaluation failed: undefined variable `lib`
+      at flake.nix:3:7
+    --- exit 7
+    ");
+    let status = with_hint(Status::aborted("building /nix/store/x.drv failed\n  > no space"), "`nix log`");
+    assert_eq!(deploy(ending_with(evaluated(), status), &FakeNix::new(), ".").await.code, 7);
+}
+
+#[tokio::test]
+async fn a_deployment_that_the_cluster_refuses_is_not() {
+    let status = Status::failed_precondition("vm shop/web is defined by github:owner/shop");
+    let status = with_hint(status, "`--take-over` takes it over");
+    insta::assert_snapshot!(deploy(ending_with(evaluated(), status), &FakeNix::new(), ".").await, @"
+    --- stderr
+    locking .
+    evaluating /nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source
+    evaluation warning: `x` is old
+    use `y`
+    building 0/3
+    building 3/3
+    error: vm shop/web is defined by github:owner/shop
+    hint: `--take-over` takes it over
+    --- exit 6
+    ");
+}
+
+#[tokio::test]
+async fn a_daemon_that_goes_away_after_accepting_does_not_end_the_deployment() {
+    let events = ending_with(accepted(), Status::unavailable("this server has stopped"));
+    let ran = deploy(events, &FakeNix::new(), "").await;
+    let (_, end) = ran.err.split_once("healthy on a\n").unwrap();
+    insta::assert_snapshot!(format!("{end}--- exit {}", ran.code), @"
+    error: this server has stopped
+    hint: `journalctl -u blixardd` may tell more
+    hint: the deployment goes on by itself; `blixard vm list` shows how far it is
+    --- exit 3
+    ");
+    let ran = deploy(evaluated(), &FakeNix::new(), "").await;
+    let (_, end) = ran.err.split_once("building 3/3\n").unwrap();
+    insta::assert_snapshot!(format!("{end}--- exit {}", ran.code), @"
+    error: the daemon went away before the deployment had ended
+    --- exit 3
+    ");
+}

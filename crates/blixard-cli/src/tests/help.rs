@@ -1,0 +1,144 @@
+//! What the program says of itself.
+
+use super::blixard;
+use crate::flake::Nix;
+
+async fn says(words: &str) -> String {
+    blixard("/nonexistent/socket".as_ref(), &Nix::in_path(), words).await.to_string()
+}
+
+#[tokio::test]
+async fn help_lists_commands_and_exit_codes() {
+    insta::assert_snapshot!(says("--help").await, @"
+    Deploys microVMs that are outputs of a Nix flake, and looks after them
+
+    Usage: blixard [OPTIONS] <COMMAND>
+
+    Commands:
+      deploy  Evaluate a flake, build its microVMs, and run them
+      vm      Look at microVMs; start, stop and delete them
+      node    Look at the machines of the cluster
+      status  Show how the cluster is
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --socket <PATH>
+              The daemon's Unix socket
+              
+              [env: BLIXARD_SOCKET]
+              [default: /run/blixard/blixardd.sock]
+
+      -o, --output <FORMAT>
+              How results are written to standard output
+
+              Possible values:
+              - table: For people: aligned columns; may change between versions
+              - json:  For scripts: one JSON value with stable keys
+              
+              [default: table]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Exit codes:
+      0  done
+      1  a fault of blixard or of the daemon
+      2  the command line cannot be understood
+      3  the daemon cannot be reached, or cannot answer now
+      4  not permitted
+      5  no such vm or node
+      6  refused by the cluster
+      7  the flake could not be locked, evaluated or built
+      8  a vm did not get where it was sent
+
+    Examples:
+      blixard deploy            deploy every microVM of the flake in this directory
+      blixard vm list           what runs where
+      blixard vm logs -f hello  follow a guest's console
+    --- exit 0
+    ");
+}
+
+#[tokio::test]
+async fn help_of_a_command_has_examples() {
+    insta::assert_snapshot!(says("deploy --help").await, @"
+    Evaluate a flake, build its microVMs, and run them
+
+    Usage: blixard deploy [OPTIONS] [FLAKEREF]
+
+    Arguments:
+      [FLAKEREF]
+              A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME` or `REF#microvms.NAME`. Without `#`: all of them
+              
+              [default: .]
+
+    Options:
+          --socket <PATH>
+              The daemon's Unix socket
+              
+              [env: BLIXARD_SOCKET]
+              [default: /run/blixard/blixardd.sock]
+
+          --take-over
+              Take over microVMs that another flake has defined
+
+      -L, --print-build-logs
+              Print what the builds print
+
+      -o, --output <FORMAT>
+              How results are written to standard output
+
+              Possible values:
+              - table: For people: aligned columns; may change between versions
+              - json:  For scripts: one JSON value with stable keys
+              
+              [default: table]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Examples:
+      blixard deploy                         every microVM of the flake in this directory
+      blixard deploy .#hello                 only the microVM `hello`
+      blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds
+    --- exit 0
+    ");
+    for command in
+        ["vm list", "vm show", "vm start", "vm stop", "vm delete", "vm logs", "node list", "status"]
+    {
+        let help = says(&format!("{command} --help")).await;
+        assert!(help.contains(&format!("Example:\n  blixard {command}")), "{help}");
+        assert!(help.ends_with("--- exit 0"), "{help}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_is_a_result() {
+    assert_eq!(says("--version").await, format!("blixard {}\n--- exit 0", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn a_noun_alone_is_no_command() {
+    assert!(says("vm").await.ends_with("--- exit 2"));
+    insta::assert_snapshot!(says("vm lst").await, @"
+    --- stderr
+    error: unrecognized subcommand 'lst'
+
+      tip: some similar subcommands exist: 'stop', 'list'
+
+    Usage: blixard vm [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    --- exit 2
+    ");
+    insta::assert_snapshot!(says("deploy .#packages.x").await, @"
+    --- stderr
+    error: invalid value '.#packages.x' for '[FLAKEREF]': `#packages.x` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them
+
+    For more information, try '--help'.
+    --- exit 2
+    ");
+}

@@ -1,0 +1,166 @@
+//! `blixard node …` and `blixard status`.
+
+use blixard_proto::v1::{ListNodesResponse, Node, NodeFacts, NodeState, Role, StatusResponse};
+
+use super::daemon::{Daemon, Script};
+
+fn nodes() -> ListNodesResponse {
+    let facts = NodeFacts {
+        cpus: 16,
+        memory_mib: 65_536,
+        system: "x86_64-linux".to_owned(),
+        kvm: true,
+        kernel: "6.12.4".to_owned(),
+        version: "0.1.0".to_owned(),
+    };
+    let first = Node {
+        id: 1,
+        name: "a".to_owned(),
+        roles: [Role::Server, Role::Host, Role::Builder].map(i32::from).to_vec(),
+        state: NodeState::Ready.into(),
+        facts: Some(facts),
+        vms: 3,
+        used_memory_mib: 2048,
+        used_vcpus: 4,
+    };
+    let second = Node {
+        id: 2,
+        name: "witness".to_owned(),
+        roles: vec![Role::Server.into(), 77],
+        state: NodeState::Joining.into(),
+        ..Node::default()
+    };
+    ListNodesResponse { nodes: vec![first, second], revision: 42 }
+}
+
+fn status() -> StatusResponse {
+    StatusResponse {
+        cluster_id: "0123456789abcdef".repeat(2),
+        incarnation: 1,
+        node: 1,
+        node_name: "a".to_owned(),
+        version: "0.1.0".to_owned(),
+        term: 4,
+        leader: Some(1),
+        voters: vec![1, 2, 3],
+        last_log_index: 120,
+        applied_index: 119,
+        snapshot_index: Some(100),
+        vms: 5,
+        vms_healthy: 4,
+        nodes: 3,
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_listed_also_before_their_daemon_has_spoken() {
+    let daemon = Daemon::start(Script { nodes: nodes(), ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("node list").await, @"
+    ID   NAME      STATE     ROLES                 VMS   VCPUS   MEMORY           SYSTEM         KVM   VERSION
+    1    a         ready     server,host,builder   3     4/16    2048/65536 MiB   x86_64-linux   yes   0.1.0
+    2    witness   joining   server,unknown        0     0/-     0/- MiB          -              -     -
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("node list -o json").await, @r#"
+    {
+      "nodes": [
+        {
+          "id": 1,
+          "name": "a",
+          "roles": [
+            "server",
+            "host",
+            "builder"
+          ],
+          "state": "ready",
+          "vms": 3,
+          "usedVcpus": 4,
+          "usedMemoryMib": 2048,
+          "facts": {
+            "cpus": 16,
+            "memoryMib": 65536,
+            "system": "x86_64-linux",
+            "kvm": true,
+            "kernel": "6.12.4",
+            "version": "0.1.0"
+          }
+        },
+        {
+          "id": 2,
+          "name": "witness",
+          "roles": [
+            "server",
+            "unknown"
+          ],
+          "state": "joining",
+          "vms": 0,
+          "usedVcpus": 0,
+          "usedMemoryMib": 0,
+          "facts": null
+        }
+      ],
+      "revision": 42
+    }
+    --- exit 0
+    "#);
+}
+
+#[tokio::test]
+async fn the_status_says_who_leads() {
+    let daemon = Daemon::start(Script { status: status(), ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("status").await, @"
+    Cluster:     0123456789abcdef0123456789abcdef
+    Incarnation: 1
+    Answered by: a (node 1)
+    Version:     0.1.0
+    Leader:      node 1
+    Voters:      1, 2, 3
+    Term:        4
+    Log:         119 applied of 120, snapshot 100
+    Nodes:       3
+    Vms:         4 healthy of 5
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("status -o json").await, @r#"
+    {
+      "clusterId": "0123456789abcdef0123456789abcdef",
+      "incarnation": 1,
+      "node": 1,
+      "nodeName": "a",
+      "version": "0.1.0",
+      "term": 4,
+      "leader": 1,
+      "voters": [
+        1,
+        2,
+        3
+      ],
+      "lastLogIndex": 120,
+      "appliedIndex": 119,
+      "snapshotIndex": 100,
+      "nodes": 3,
+      "vms": 5,
+      "vmsHealthy": 4
+    }
+    --- exit 0
+    "#);
+}
+
+#[tokio::test]
+async fn a_cluster_without_leader_or_snapshot_has_a_status_too() {
+    let status = StatusResponse { leader: None, snapshot_index: None, ..status() };
+    let daemon = Daemon::start(Script { status, ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("status").await, @"
+    Cluster:     0123456789abcdef0123456789abcdef
+    Incarnation: 1
+    Answered by: a (node 1)
+    Version:     0.1.0
+    Leader:      none
+    Voters:      1, 2, 3
+    Term:        4
+    Log:         119 applied of 120
+    Nodes:       3
+    Vms:         4 healthy of 5
+    --- exit 0
+    ");
+}
