@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blixard_core::ports::nix::{NixStore, RootName};
-use blixard_core::state::ClusterState;
+use blixard_core::state::Vm;
 use blixard_types::{DeploymentId, VmId};
 
 use crate::{Replica, Server};
@@ -57,7 +57,7 @@ pub async fn run(server: Server, builds: BuildsInFlight) {
         changes.mark_unchanged();
         // Taken before the state is read: a deployment that ends in between is in the state by then.
         let in_flight = builds.current();
-        let needed = needed_deployments(&server.replica);
+        let needed = needed_builds(&server.replica);
         if seen.as_ref() != Some(&needed) {
             sweep(builder.store.as_ref(), &needed, &in_flight).await;
             seen = in_flight.is_empty().then_some(needed);
@@ -68,15 +68,18 @@ pub async fn run(server: Server, builds: BuildsInFlight) {
     }
 }
 
-fn needed_deployments(replica: &Replica) -> BTreeSet<DeploymentId> {
-    let generations = |state: &ClusterState| {
-        let generations = state.vms.values().flat_map(|vm| vm.generations.values());
-        generations.map(|generation| generation.deployment).collect()
+/// What was built for whom.
+type Build = (DeploymentId, VmId);
+
+fn needed_builds(replica: &Replica) -> BTreeSet<Build> {
+    let builds_of = |(id, vm): (&VmId, &Vm)| {
+        let deployments = vm.generations.values().map(|generation| (generation.deployment, id.clone()));
+        deployments.collect::<Vec<_>>()
     };
-    replica.read(generations)
+    replica.read(|state| state.vms.iter().flat_map(builds_of).collect())
 }
 
-async fn sweep(store: &dyn NixStore, needed: &BTreeSet<DeploymentId>, in_flight: &BTreeSet<DeploymentId>) {
+async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &BTreeSet<DeploymentId>) {
     let roots = match store.roots().await {
         Ok(roots) => roots,
         Err(error) => {
@@ -85,10 +88,8 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<DeploymentId>, in_flight:
         }
     };
     for (name, _) in roots {
-        let Some(deployment) = deployment_of(&name) else {
-            continue;
-        };
-        if needed.contains(&deployment) || in_flight.contains(&deployment) {
+        let Some(build) = build_of(&name) else { continue };
+        if needed.contains(&build) || in_flight.contains(&build.0) {
             continue;
         }
         if let Err(error) = store.remove_root(name).await {
@@ -97,6 +98,7 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<DeploymentId>, in_flight:
     }
 }
 
-fn deployment_of(root: &RootName) -> Option<DeploymentId> {
-    root.0.strip_prefix(FOLDER)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+fn build_of(root: &RootName) -> Option<Build> {
+    let (deployment, vm) = root.0.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
+    Some((deployment.parse().ok()?, vm.parse().ok()?))
 }

@@ -35,19 +35,19 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
 
     stop_keeps_it_in_the_list(host)?;
     host.run_ok(&["blixard", "vm", "start", "hello"])?;
-    await_state(host, "hello", "running")?;
+    await_state(host, "hello", "healthy")?;
     boot_of(host, "hello", &[&first_boot]).context("a started vm boots anew")?;
 
     delete_leaves_nothing(host)?;
     a_bad_flake_is_refused(host, Fixture::FailingBuild, "broken")?;
     a_bad_flake_is_refused(host, Fixture::EvaluationError, "the fixture throws on purpose")?;
     a_bad_flake_is_refused(host, Fixture::Empty, "microvms")?;
-    await_state(host, "world", "running").context("refused flakes leave what runs alone")
+    await_state(host, "world", "healthy").context("refused flakes leave what runs alone")
 }
 
 fn both_run_and_are_listed(host: &Host) -> anyhow::Result<()> {
-    await_state(host, "hello", "running")?;
-    await_state(host, "world", "running")?;
+    await_state(host, "hello", "healthy")?;
+    await_state(host, "world", "healthy")?;
     let json = host.run_ok(&["blixard", "vm", "list", "-o", "json"])?;
     let list: serde_json::Value =
         serde_json::from_str(&json).with_context(|| format!("`vm list -o json` is no JSON: {json}"))?;
@@ -72,7 +72,7 @@ fn stop_keeps_it_in_the_list(host: &Host) -> anyhow::Result<()> {
     host.run_ok(&["blixard", "vm", "stop", "hello"])?;
     await_state(host, "hello", "stopped")?;
     await_no_unit(host)?;
-    await_state(host, "world", "running").context("stopping one vm leaves the other alone")
+    await_state(host, "world", "healthy").context("stopping one vm leaves the other alone")
 }
 
 fn delete_leaves_nothing(host: &Host) -> anyhow::Result<()> {
