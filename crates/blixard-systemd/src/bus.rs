@@ -59,17 +59,10 @@ impl Bus {
         let opened = Opened::open().await?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let (publish, link) = watch::channel(Some(opened.link.clone()));
-        let keeper = Keeper {
-            publish,
-            changes: changes.clone(),
-        };
+        let keeper = Keeper { publish, changes: changes.clone() };
         let mut task = JoinSet::new();
         task.spawn(keeper.run(opened));
-        Ok(Self {
-            link,
-            changes,
-            _task: task,
-        })
+        Ok(Self { link, changes, _task: task })
     }
 
     /// The connection of this moment.
@@ -95,20 +88,13 @@ struct Opened {
 
 impl Opened {
     async fn open() -> Result<Self, CallError> {
-        let connection = connection::Builder::system()?
-            .method_timeout(CALL_TIMEOUT)
-            .build()
-            .await?;
+        let connection = connection::Builder::system()?.method_timeout(CALL_TIMEOUT).build().await?;
         // All messages in one stream, so that a change of systemd's name on the bus keeps its place
         // among the signals.
         let mut messages = MessageStream::from(&connection);
         let link = Link::new(connection).await?;
         let systemd = reading(&mut messages, link.listen()).await?;
-        Ok(Self {
-            link,
-            messages,
-            systemd: Some(systemd),
-        })
+        Ok(Self { link, messages, systemd: Some(systemd) })
     }
 }
 

@@ -71,9 +71,6 @@ mod tests {
     #[test]
     fn a_control_group_is_named_below_the_root() {
         let group = directory(r"/blixard.slice/blixard-vm-a-b\x2dc-run.service");
-        assert_eq!(
-            group,
-            Path::new(r"/sys/fs/cgroup/blixard.slice/blixard-vm-a-b\x2dc-run.service")
-        );
+        assert_eq!(group, Path::new(r"/sys/fs/cgroup/blixard.slice/blixard-vm-a-b\x2dc-run.service"));
     }
 }

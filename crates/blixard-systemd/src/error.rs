@@ -47,11 +47,7 @@ impl CallError {
             Self::AlreadySubscribed => "this connection is subscribed already".to_owned(),
             Self::UnitExists { reason } | Self::Refused { reason } => reason,
         };
-        UnitError::Refused {
-            action,
-            unit: unit.to_owned(),
-            reason,
-        }
+        UnitError::Refused { action, unit: unit.to_owned(), reason }
     }
 
     fn named(name: &str, reason: String) -> Self {
@@ -74,12 +70,8 @@ impl From<zbus::Error> for CallError {
                 Self::named(name.as_str(), reason)
             }
             // A value that cannot be written to or read from the wire: the connection is well.
-            zbus::Error::Variant(cause) => Self::Refused {
-                reason: cause.to_string(),
-            },
-            other => Self::Unreachable {
-                reason: other.to_string(),
-            },
+            zbus::Error::Variant(cause) => Self::Refused { reason: cause.to_string() },
+            other => Self::Unreachable { reason: other.to_string() },
         }
     }
 }
@@ -102,10 +94,7 @@ mod tests {
     #[test]
     fn an_error_of_systemd_is_a_refusal_with_its_words() {
         for name in [UNIT_EXISTS, "org.freedesktop.DBus.Error.InvalidArgs"] {
-            assert_eq!(
-                answered(name).to_string(),
-                "systemd refused to start a.service: because"
-            );
+            assert_eq!(answered(name).to_string(), "systemd refused to start a.service: because");
         }
     }
 

@@ -31,9 +31,7 @@ pub struct Journalctl {
 impl Journalctl {
     /// With this program: a path, or a name that is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-        }
+        Self { program: program.into() }
     }
 }
 
@@ -50,9 +48,7 @@ impl Journal for Journalctl {
 /// Matches on fields that journald itself writes, so that neither systemd's messages about the unit
 /// nor another program's claims are among the lines.
 fn arguments(unit: &RunUnitName, query: LogQuery) -> Vec<String> {
-    let lines = query
-        .tail
-        .map_or_else(|| "all".to_owned(), |count| count.to_string());
+    let lines = query.tail.map_or_else(|| "all".to_owned(), |count| count.to_string());
     let mut arguments = vec![
         "--output=json".to_owned(),
         "--output-fields=MESSAGE".to_owned(),
@@ -87,10 +83,7 @@ enum Next {
 
 impl Reading {
     fn open(program: &Path, unit: &RunUnitName, query: LogQuery) -> Result<Self, JournalError> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the adapter's one wrapper of journalctl"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the adapter's one wrapper of journalctl")]
         let mut command = Command::new(program);
         let mut child = command
             .args(arguments(unit, query))
@@ -103,11 +96,7 @@ impl Reading {
         let (Some(output), Some(complaints)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(broken("journalctl has no output".to_owned()));
         };
-        Ok(Self {
-            child,
-            output: BufReader::new(output),
-            complaints,
-        })
+        Ok(Self { child, output: BufReader::new(output), complaints })
     }
 
     /// The next item of the stream; a failure is the last.
@@ -126,10 +115,7 @@ impl Reading {
     async fn next(&mut self) -> std::io::Result<Next> {
         let mut bytes = Vec::new();
         let limit = u64::try_from(ENTRY_MAX).unwrap_or(u64::MAX);
-        (&mut self.output)
-            .take(limit)
-            .read_until(b'\n', &mut bytes)
-            .await?;
+        (&mut self.output).take(limit).read_until(b'\n', &mut bytes).await?;
         if bytes.is_empty() {
             return Ok(Next::End);
         }
@@ -158,11 +144,7 @@ impl Reading {
         let mut complaint = Vec::new();
         let mut complaints = (&mut self.complaints).take(COMPLAINT_MAX);
         let read = complaints.read_to_end(&mut complaint).await;
-        let status = self
-            .child
-            .wait()
-            .await
-            .map_err(|error| broken(error.to_string()))?;
+        let status = self.child.wait().await.map_err(|error| broken(error.to_string()))?;
         read.map_err(|error| broken(error.to_string()))?;
         if status.success() {
             return Ok(());

@@ -18,8 +18,8 @@ const OBSERVE: &str = "observe";
 /// What observation asks for: the run units of vms.
 const RUN_UNITS: &str = "blixard-vm-*-run.service";
 
-/// Property reads under way at once: enough to keep PID 1 busy, few enough to leave others room.
-const READS_AT_ONCE: usize = 16;
+/// Units that are read at once: enough to keep PID 1 busy.
+const READS_AT_ONCE: usize = 8;
 
 /// systemd, over the system bus.
 #[derive(Debug)]
@@ -31,9 +31,7 @@ impl Systemd {
     /// Connects to systemd over the system bus. A connection that is lost later is made again in
     /// the background; until then operations fail with [`UnitError::Unreachable`].
     pub async fn connect() -> Result<Self, UnitError> {
-        let bus = Bus::connect()
-            .await
-            .map_err(|error| error.during("connect to", "the system bus"))?;
+        let bus = Bus::connect().await.map_err(|error| error.during("connect to", "the system bus"))?;
         Ok(Self { bus })
     }
 

@@ -18,13 +18,30 @@ use blixard_core::unit::{ENV_EPOCH, ENV_GENERATION};
 use blixard_types::{Epoch, GenerationNumber, VmId};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
-/// The properties of one unit, of all its interfaces, read at one instant.
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
+/// The properties of one unit.
 #[derive(Debug)]
-pub(crate) struct UnitProperties(HashMap<String, OwnedValue>);
+pub(crate) struct UnitProperties(HashMap<&'static str, OwnedValue>);
 
 impl UnitProperties {
-    pub(crate) fn new(all: HashMap<String, OwnedValue>) -> Self {
-        Self(all)
+    /// Those that are read, each with its interface.
+    pub(crate) const READ: [(&'static str, &'static str); 10] = [
+        (UNIT, "LoadState"),
+        (UNIT, "ActiveState"),
+        (UNIT, "SubState"),
+        (UNIT, "Job"),
+        (SERVICE, "Result"),
+        (SERVICE, "Environment"),
+        (SERVICE, "NRestarts"),
+        (SERVICE, "MainPID"),
+        (SERVICE, "ControlGroup"),
+        (SERVICE, "TimeoutStopUSec"),
+    ];
+
+    pub(crate) fn new(read: HashMap<&'static str, OwnedValue>) -> Self {
+        Self(read)
     }
 
     /// Whether there is such a unit. systemd answers for any name at all, with `not-found`.
@@ -52,9 +69,7 @@ impl UnitProperties {
             "activating" => UnitState::Activating,
             "deactivating" => UnitState::Deactivating,
             _ if self.has_job() || self.restarts_next() => UnitState::Activating,
-            _ => UnitState::Ended {
-                result: self.text("Result").unwrap_or_default(),
-            },
+            _ => UnitState::Ended { result: self.text("Result").unwrap_or_default() },
         }
     }
 
@@ -69,23 +84,17 @@ impl UnitProperties {
     }
 
     fn has_job(&self) -> bool {
-        self.get::<(u32, OwnedObjectPath)>("Job")
-            .is_some_and(|(id, _)| id != 0)
+        self.get::<(u32, OwnedObjectPath)>("Job").is_some_and(|(id, _)| id != 0)
     }
 
     /// systemd is between an exit and the pause before the next start.
     fn restarts_next(&self) -> bool {
-        self.text("SubState")
-            .is_some_and(|state| state.ends_with("-before-auto-restart"))
+        self.text("SubState").is_some_and(|state| state.ends_with("-before-auto-restart"))
     }
 
     fn variable(&self, name: &str) -> Option<u64> {
         let environment: Vec<String> = self.get("Environment")?;
-        environment
-            .iter()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))?
-            .parse()
-            .ok()
+        environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))?.parse().ok()
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -103,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    fn properties(pairs: &[(&str, Value<'_>)]) -> UnitProperties {
-        let owned = |(name, value): &(&str, Value<'_>)| ((*name).to_owned(), value.try_to_owned().unwrap());
+    fn properties(pairs: &[(&'static str, Value<'_>)]) -> UnitProperties {
+        let owned = |(name, value): &(&'static str, Value<'_>)| (*name, value.try_to_owned().unwrap());
         UnitProperties::new(pairs.iter().map(owned).collect())
     }
 
@@ -121,9 +130,7 @@ mod tests {
 
     #[test]
     fn the_states_of_systemd_are_these_states_of_a_run_unit() {
-        let ended = UnitState::Ended {
-            result: "exit-code".to_owned(),
-        };
+        let ended = UnitState::Ended { result: "exit-code".to_owned() };
         assert_eq!(state("active", "running", 0), UnitState::Active);
         assert_eq!(state("activating", "start", 7), UnitState::Activating);
         assert_eq!(state("activating", "auto-restart", 0), UnitState::Activating);
@@ -139,10 +146,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_failed_and_starts_again_is_not_ended() {
-        assert_eq!(
-            state("failed", "failed-before-auto-restart", 0),
-            UnitState::Activating
-        );
+        assert_eq!(state("failed", "failed-before-auto-restart", 0), UnitState::Activating);
     }
 
     #[test]

@@ -42,18 +42,12 @@ fn program(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     let path = unit.argv.first().ok_or(BadUnit::NoProgram)?;
     // `ExecStart` would have systemd replace `$NAME` in the arguments.
     let flags = vec!["no-env-expand".to_owned()];
-    let environment: Vec<String> = unit
-        .environment
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let environment: Vec<String> =
+        unit.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     Ok(vec![
         ("Description", unit.description.clone().into()),
         ("Slice", unit.slice.clone().into()),
-        (
-            "ExecStartEx",
-            vec![(path.clone(), unit.argv.clone(), flags)].into(),
-        ),
+        ("ExecStartEx", vec![(path.clone(), unit.argv.clone(), flags)].into()),
         ("Environment", environment.into()),
         ("StandardOutput", "journal".into()),
         ("StandardError", "journal".into()),
@@ -66,10 +60,7 @@ fn directories(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     writable.extend(unit.writable.iter().cloned());
     Ok(vec![
         ("WorkingDirectory", unit.working_directory.clone().into()),
-        (
-            "RuntimeDirectory",
-            vec![below_run(&unit.runtime_directory)?].into(),
-        ),
+        ("RuntimeDirectory", vec![below_run(&unit.runtime_directory)?].into()),
         ("RuntimeDirectoryMode", 0o700_u32.into()),
         ("ReadWritePaths", writable.into()),
     ])
@@ -103,11 +94,7 @@ fn lifecycle(unit: &TransientUnit) -> Vec<Setting> {
 fn restart(policy: RestartPolicy) -> Vec<Setting> {
     match policy {
         RestartPolicy::Never => vec![("Restart", "no".into())],
-        RestartPolicy::Always {
-            delay_ms,
-            burst,
-            within_ms,
-        } => vec![
+        RestartPolicy::Always { delay_ms, burst, within_ms } => vec![
             ("Restart", "always".into()),
             ("RestartUSec", microseconds(delay_ms).into()),
             ("StartLimitBurst", burst.into()),
@@ -117,11 +104,8 @@ fn restart(policy: RestartPolicy) -> Vec<Setting> {
 }
 
 fn limits(unit: &TransientUnit) -> Vec<Setting> {
-    let devices: Vec<(String, String)> = unit
-        .devices
-        .iter()
-        .map(|device| (device.clone(), "rw".to_owned()))
-        .collect();
+    let devices: Vec<(String, String)> =
+        unit.devices.iter().map(|device| (device.clone(), "rw".to_owned())).collect();
     vec![
         ("MemoryMax", unit.memory_max.into()),
         ("TasksMax", unit.tasks_max.into()),

@@ -50,11 +50,7 @@ pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitErr
     if let Err(error) = stop::stop(&link, name).await {
         tracing::warn!(unit = name, %error, "what is left of a failed start is not stopped");
     }
-    Err(UnitError::Job {
-        action: ACTION,
-        unit: name.to_owned(),
-        result,
-    })
+    Err(UnitError::Job { action: ACTION, unit: name.to_owned(), result })
 }
 
 /// Makes the start job and waits for its result.
@@ -91,10 +87,7 @@ async fn make_job(link: &Link, name: &str, settings: &[Setting]) -> Result<JobPa
 async fn make_directory(path: &str) -> Result<(), UnitError> {
     let mut builder = tokio::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(path).await.map_err(|cause| UnitError::Directory {
-        path: path.to_owned(),
-        cause,
-    })
+    builder.create(path).await.map_err(|cause| UnitError::Directory { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]

@@ -40,11 +40,7 @@ enum Stopped {
 /// Stops a unit; returns when no process of it is left and systemd has forgotten it.
 pub(crate) async fn stop(link: &Link, name: &str) -> Result<(), UnitError> {
     let during = |error: CallError| error.during(ACTION, name);
-    let failed = |result: String| UnitError::Job {
-        action: ACTION,
-        unit: name.to_owned(),
-        result,
-    };
+    let failed = |result: String| UnitError::Job { action: ACTION, unit: name.to_owned(), result };
     let Some(unit) = link.unit(name).await.map_err(during)? else {
         return Ok(());
     };
@@ -85,11 +81,7 @@ async fn run_job(link: &Link, name: &str) -> Result<Stopped, CallError> {
             let unit = link.unit(name).await?;
             let has_ended = unit.is_none_or(|unit| matches!(unit.state(), UnitState::Ended { .. }));
             let result = "unknown".to_owned();
-            Ok(if has_ended {
-                Stopped::Yes
-            } else {
-                Stopped::No { result }
-            })
+            Ok(if has_ended { Stopped::Yes } else { Stopped::No { result } })
         }
     }
 }

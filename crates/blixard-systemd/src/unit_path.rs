@@ -35,10 +35,7 @@ mod tests {
         for (label, name) in [
             ("dbus_2eservice", "dbus.service"),
             ("_31a_5f", "1a_"),
-            (
-                r"blixard_2dvm_2da_2db_5cx2dc_2drun_2eservice",
-                r"blixard-vm-a-b\x2dc-run.service",
-            ),
+            (r"blixard_2dvm_2da_2db_5cx2dc_2drun_2eservice", r"blixard-vm-a-b\x2dc-run.service"),
         ] {
             assert_eq!(unit_at(&format!("{UNITS}/{label}")).as_deref(), Some(name));
         }

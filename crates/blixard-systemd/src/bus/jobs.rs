@@ -72,10 +72,7 @@ impl Jobs {
     pub(crate) fn expect(&self, unit: &str) -> Ticket {
         let (sender, news) = mpsc::unbounded_channel();
         if let Some(waiters) = self.waiters().as_mut() {
-            waiters.push(Waiter {
-                unit: unit.to_owned(),
-                news: sender,
-            });
+            waiters.push(Waiter { unit: unit.to_owned(), news: sender });
         }
         Ticket { news }
     }
@@ -84,10 +81,7 @@ impl Jobs {
     pub(crate) fn ended(&self, unit: &str, job: &str, result: &str) {
         self.tell(
             |waiter| waiter.unit == unit,
-            &News::Ended {
-                job: job.to_owned(),
-                result: result.to_owned(),
-            },
+            &News::Ended { job: job.to_owned(), result: result.to_owned() },
         );
     }
 

@@ -6,37 +6,28 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 use systemd_zbus::{ManagerProxy, Mode};
+use tokio::sync::Semaphore;
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Type};
 
 use super::jobs::{JobNews, Jobs, Ticket};
-use super::signal::{BUS, RULES, SYSTEMD};
+use super::signal::{BUS, MANAGER, PROPERTIES, RULES, SYSTEMD};
 use crate::error::CallError;
 use crate::observed::UnitProperties;
 use crate::settings::Setting;
 
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// An entry of `ListUnitsByPatterns`: name, description, load, active and sub state, followed unit,
 /// object path, job id, job type, job path. Read as text: a state that a newer systemd invents must
 /// not make the whole list unreadable.
-type ListedUnit = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    String,
-    OwnedObjectPath,
-    u32,
-    String,
-    OwnedObjectPath,
-);
+type ListedUnit =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 /// The object path of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,25 +49,28 @@ pub(crate) enum JobEnd {
     Unheard,
 }
 
+/// Calls under way at once. The bus refuses a call beyond 128 pending replies of one connection
+/// (`max_replies_per_connection` of dbus-daemon); half of that keeps PID 1 as busy.
+const CALLS_AT_ONCE: usize = 64;
+
 /// A connection with its waiters.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     connection: Connection,
     manager: ManagerProxy<'static>,
+    calls: Arc<Semaphore>,
     jobs: Arc<Jobs>,
 }
 
 impl Link {
     pub(super) async fn new(connection: Connection) -> Result<Self, CallError> {
-        let manager = ManagerProxy::builder(&connection)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
-        let jobs = Arc::new(Jobs::new());
+        let manager =
+            ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
         Ok(Self {
             connection,
             manager,
-            jobs,
+            calls: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            jobs: Arc::new(Jobs::new()),
         })
     }
 
@@ -87,18 +81,15 @@ impl Link {
     /// Asks the bus for the signals of systemd, and says who systemd is on the bus.
     pub(super) async fn listen(&self) -> Result<String, CallError> {
         for rule in RULES {
-            let () = self
-                .call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", &rule)
-                .await?;
+            let () = self.call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", &rule).await?;
         }
         self.subscribe().await?;
-        self.call(BUS, "/org/freedesktop/DBus", BUS, "GetNameOwner", &SYSTEMD)
-            .await
+        self.call(BUS, "/org/freedesktop/DBus", BUS, "GetNameOwner", &SYSTEMD).await
     }
 
     /// Asks systemd to send signals at all; it sends none while nobody has asked.
     pub(super) async fn subscribe(&self) -> Result<(), CallError> {
-        match self.manager.subscribe().await.map_err(CallError::from) {
+        match self.in_turn(self.manager.subscribe()).await {
             Err(CallError::AlreadySubscribed) => Ok(()),
             result => result,
         }
@@ -115,17 +106,17 @@ impl Link {
         settings: &[Setting],
     ) -> Result<JobPath, CallError> {
         // `Mode::Fail`: a job that is queued for the unit already is not replaced.
-        let job = self.manager.start_transient_unit(unit, Mode::Fail, settings, &[]);
-        Ok(JobPath(job.await?.to_string()))
+        let call = self.manager.start_transient_unit(unit, Mode::Fail, settings, &[]);
+        Ok(JobPath(self.in_turn(call).await?.to_string()))
     }
 
     pub(crate) async fn stop(&self, unit: &str) -> Result<JobPath, CallError> {
-        let job = self.manager.stop_unit(unit, Mode::Replace).await?;
-        Ok(JobPath(job.to_string()))
+        let call = self.manager.stop_unit(unit, Mode::Replace);
+        Ok(JobPath(self.in_turn(call).await?.to_string()))
     }
 
     pub(crate) async fn reset_failed(&self, unit: &str) -> Result<(), CallError> {
-        Ok(self.manager.reset_failed_unit(unit).await?)
+        self.in_turn(self.manager.reset_failed_unit(unit)).await
     }
 
     /// Waits for the end of a job, heard or not.
@@ -145,16 +136,16 @@ impl Link {
 
     async fn has_job(&self, job: &JobPath) -> Result<bool, CallError> {
         let Some(id) = job.id() else { return Ok(false) };
-        match self.manager.get_job(id).await.map_err(CallError::from) {
+        match self.in_turn(self.manager.get_job(id)).await {
             Ok(_) => Ok(true),
             Err(CallError::NoSuchJob) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The properties of a unit, of all its interfaces; `None` if it is not loaded.
+    /// The properties of a unit; `None` if it is not loaded.
     pub(crate) async fn unit(&self, name: &str) -> Result<Option<UnitProperties>, CallError> {
-        match self.manager.get_unit(name).await.map_err(CallError::from) {
+        match self.in_turn(self.manager.get_unit(name)).await {
             Ok(path) => self.properties(&path).await,
             Err(CallError::NoSuchUnit) => Ok(None),
             Err(error) => Err(error),
@@ -163,7 +154,7 @@ impl Link {
 
     /// Whether a unit of that name is loaded.
     pub(crate) async fn is_loaded(&self, name: &str) -> Result<bool, CallError> {
-        match self.manager.get_unit(name).await.map_err(CallError::from) {
+        match self.in_turn(self.manager.get_unit(name)).await {
             Ok(_) => Ok(true),
             Err(CallError::NoSuchUnit) => Ok(false),
             Err(error) => Err(error),
@@ -173,22 +164,26 @@ impl Link {
     /// Name and object path of the loaded units that match a shell pattern.
     pub(crate) async fn units(&self, pattern: &str) -> Result<Vec<(String, OwnedObjectPath)>, CallError> {
         let arguments = (Vec::<&str>::new(), vec![pattern]);
-        let listed: Vec<ListedUnit> = self
-            .call(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &arguments)
-            .await?;
+        let listed: Vec<ListedUnit> =
+            self.call(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &arguments).await?;
         Ok(listed.into_iter().map(|unit| (unit.0, unit.6)).collect())
     }
 
-    /// The properties of the unit at this path, read at one instant; `None` if there is none.
+    /// The properties of the unit at this path; `None` if there is none.
+    ///
+    /// Each is a call of its own, all under way together: to gather all that it knows of a unit
+    /// (`GetAll`), PID 1 reads a dozen cgroup files, which takes it five times as long. What changes
+    /// between two reads is announced after both.
     pub(crate) async fn properties(
         &self,
         path: &OwnedObjectPath,
     ) -> Result<Option<UnitProperties>, CallError> {
-        // The empty interface name stands for all interfaces.
-        let all: HashMap<String, OwnedValue> = self
-            .call(SYSTEMD, path, "org.freedesktop.DBus.Properties", "GetAll", &"")
-            .await?;
-        Ok(Some(UnitProperties::new(all)).filter(UnitProperties::is_loaded))
+        let read = |(interface, name): (&'static str, &'static str)| async move {
+            let value: OwnedValue = self.call(SYSTEMD, path, PROPERTIES, "Get", &(interface, name)).await?;
+            Ok::<_, CallError>((name, value))
+        };
+        let values: HashMap<_, _> = try_join_all(UnitProperties::READ.map(read)).await?.into_iter().collect();
+        Ok(Some(UnitProperties::new(values)).filter(UnitProperties::is_loaded))
     }
 
     async fn call<B, R>(
@@ -203,10 +198,15 @@ impl Link {
         B: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        let reply = self
-            .connection
-            .call_method(Some(destination), path, Some(interface), method, body)
-            .await?;
+        let call = self.connection.call_method(Some(destination), path, Some(interface), method, body);
+        let reply = self.in_turn(call).await?;
         Ok(reply.body().deserialize()?)
+    }
+
+    /// Makes a call when fewer than [`CALLS_AT_ONCE`] are under way.
+    async fn in_turn<T>(&self, call: impl Future<Output = zbus::Result<T>>) -> Result<T, CallError> {
+        // The semaphore is never closed; if it were, the call would just not wait.
+        let _turn = self.calls.acquire().await;
+        Ok(call.await?)
     }
 }

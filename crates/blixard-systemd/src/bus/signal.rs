@@ -15,8 +15,10 @@ pub(crate) const SYSTEMD: &str = "org.freedesktop.systemd1";
 /// The name of the bus itself.
 pub(crate) const BUS: &str = "org.freedesktop.DBus";
 
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// The interface of systemd itself.
+pub(crate) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// The interface of everything that has properties.
+pub(crate) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// What to ask the bus for. The first comes from the bus itself; the others from systemd.
 pub(crate) const RULES: [&str; 6] = [
@@ -91,9 +93,7 @@ impl Signal {
             return None;
         }
         let (name, _, now): (String, String, String) = message.body().deserialize().ok()?;
-        (name == SYSTEMD).then(|| Self::Owner {
-            now: Some(now).filter(|owner| !owner.is_empty()),
-        })
+        (name == SYSTEMD).then(|| Self::Owner { now: Some(now).filter(|owner| !owner.is_empty()) })
     }
 
     fn of_manager(message: &Message, member: &str) -> Option<Self> {
@@ -160,13 +160,7 @@ mod tests {
 
     #[test]
     fn a_signal_that_systemd_has_not_sent_is_ignored() {
-        let forged = signal(
-            ":1.66",
-            "/org/freedesktop/systemd1",
-            MANAGER,
-            "JobRemoved",
-            &job(),
-        );
+        let forged = signal(":1.66", "/org/freedesktop/systemd1", MANAGER, "JobRemoved", &job());
         assert_eq!(Signal::in_message(&forged, Some(OWNER)), None);
         assert_eq!(Signal::in_message(&forged, None), None);
         let owner = (SYSTEMD, "", ":1.66");
@@ -180,9 +174,7 @@ mod tests {
         let message = signal(OWNER, path, PROPERTIES, "PropertiesChanged", &());
         assert_eq!(
             Signal::in_message(&message, Some(OWNER)),
-            Some(Signal::Unit {
-                name: "a.service".to_owned()
-            })
+            Some(Signal::Unit { name: "a.service".to_owned() })
         );
     }
 
@@ -200,11 +192,6 @@ mod tests {
             Signal::in_message(&message, Some(OWNER))
         };
         assert_eq!(owner(""), Some(Signal::Owner { now: None }));
-        assert_eq!(
-            owner(":1.9"),
-            Some(Signal::Owner {
-                now: Some(":1.9".to_owned())
-            })
-        );
+        assert_eq!(owner(":1.9"), Some(Signal::Owner { now: Some(":1.9".to_owned()) }));
     }
 }

@@ -55,13 +55,7 @@ mod tests {
     #[test]
     fn a_line_has_its_time_in_milliseconds() {
         let line = parse(br#"{"MESSAGE":"up","__REALTIME_TIMESTAMP":"1700000000123456"}"#);
-        assert_eq!(
-            line,
-            Some(LogLine {
-                at: UnixMillis(1_700_000_000_123),
-                text: "up".to_owned()
-            })
-        );
+        assert_eq!(line, Some(LogLine { at: UnixMillis(1_700_000_000_123), text: "up".to_owned() }));
     }
 
     #[test]
@@ -82,12 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_no_line() {
-        for entry in [
-            "",
-            "{}",
-            "no json",
-            r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":{}}"#,
-        ] {
+        for entry in ["", "{}", "no json", r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":{}}"#] {
             assert_eq!(parse(entry.as_bytes()), None, "{entry}");
         }
     }

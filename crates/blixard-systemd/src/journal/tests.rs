@@ -8,10 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const ALL: LogQuery = LogQuery {
-    tail: None,
-    follow: false,
-};
+const ALL: LogQuery = LogQuery { tail: None, follow: false };
 
 fn unit() -> RunUnitName {
     RunUnitName::of(&"a/b-c".parse().unwrap())
@@ -35,10 +32,7 @@ async fn texts(body: &str) -> Vec<Result<String, String>> {
 
 #[test]
 fn a_log_is_asked_for_by_fields_that_only_journald_writes() {
-    let followed = LogQuery {
-        tail: Some(20),
-        follow: true,
-    };
+    let followed = LogQuery { tail: Some(20), follow: true };
     insta::assert_snapshot!(arguments(&unit(), followed).join("\n"), @r"
     --output=json
     --output-fields=MESSAGE

@@ -23,11 +23,7 @@ fn unit() -> TransientUnit {
         readiness: Readiness::Executed,
         start_timeout_ms: 30_000,
         stop_timeout_ms: 1_000,
-        restart: RestartPolicy::Always {
-            delay_ms: 1_000,
-            burst: 5,
-            within_ms: 60_000,
-        },
+        restart: RestartPolicy::Always { delay_ms: 1_000, burst: 5, within_ms: 60_000 },
         memory_max: 512 << 20,
         tasks_max: 64,
         devices: vec!["/dev/kvm".to_owned()],
@@ -36,10 +32,7 @@ fn unit() -> TransientUnit {
 }
 
 fn text(settings: &[Setting]) -> String {
-    let lines: Vec<String> = settings
-        .iter()
-        .map(|(name, value)| format!("{name} = {value}"))
-        .collect();
+    let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     lines.join("\n")
 }
 
@@ -50,20 +43,14 @@ fn a_unit_is_written_as_these_properties() {
 
 #[test]
 fn a_unit_that_notifies_lets_every_process_of_it_do_so() {
-    let notified = TransientUnit {
-        readiness: Readiness::Notified,
-        ..unit()
-    };
+    let notified = TransientUnit { readiness: Readiness::Notified, ..unit() };
     let all = text(&settings(&notified).unwrap());
     assert!(all.contains("Type = \"notify\"\nNotifyAccess = \"all\""), "{all}");
 }
 
 #[test]
 fn a_unit_that_is_never_restarted_has_no_start_limit() {
-    let once = TransientUnit {
-        restart: RestartPolicy::Never,
-        ..unit()
-    };
+    let once = TransientUnit { restart: RestartPolicy::Never, ..unit() };
     let all = text(&settings(&once).unwrap());
     assert!(all.contains("Restart = \"no\""), "{all}");
     assert!(!all.contains("StartLimit"), "{all}");
@@ -71,31 +58,14 @@ fn a_unit_that_is_never_restarted_has_no_start_limit() {
 
 #[test]
 fn a_unit_without_a_program_is_refused() {
-    let empty = TransientUnit {
-        argv: Vec::new(),
-        ..unit()
-    };
+    let empty = TransientUnit { argv: Vec::new(), ..unit() };
     assert_eq!(settings(&empty), Err(BadUnit::NoProgram));
 }
 
 #[test]
 fn a_runtime_directory_outside_run_is_refused() {
-    for directory in [
-        "/run",
-        "/run/",
-        "/run//a",
-        "/run/a/../../etc",
-        "/var/run/a",
-        "run/a",
-        "/run/a/",
-    ] {
-        let elsewhere = TransientUnit {
-            runtime_directory: directory.to_owned(),
-            ..unit()
-        };
-        assert_eq!(
-            settings(&elsewhere),
-            Err(BadUnit::RuntimeDirectory(directory.to_owned()))
-        );
+    for directory in ["/run", "/run/", "/run//a", "/run/a/../../etc", "/var/run/a", "run/a", "/run/a/"] {
+        let elsewhere = TransientUnit { runtime_directory: directory.to_owned(), ..unit() };
+        assert_eq!(settings(&elsewhere), Err(BadUnit::RuntimeDirectory(directory.to_owned())));
     }
 }
