@@ -156,8 +156,7 @@ impl Cluster {
     /// Applies a command that must be accepted.
     #[track_caller]
     pub(crate) fn ok(&mut self, command: Command) -> Outcome {
-        let shown = format!("{command:?}");
-        self.apply(command).unwrap_or_else(|refused| panic!("{shown}: {refused}"))
+        self.apply(command).unwrap_or_else(|refused| panic!("refused: {refused}"))
     }
 
     /// Deploys one vm with this runner and spec.

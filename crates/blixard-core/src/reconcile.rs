@@ -61,10 +61,26 @@ pub struct Started {
 pub struct Ended {
     /// The placement.
     pub epoch: Epoch,
-    /// What ran.
+    /// What ran; 0, which no generation has, if it was told to stop.
     pub generation: GenerationNumber,
     /// Why.
     pub reason: String,
+}
+
+/// In place of a generation where a vm was told to stop.
+const TOLD_TO_STOP: GenerationNumber = GenerationNumber(0);
+
+impl Ended {
+    fn as_told(epoch: Epoch) -> Self {
+        Self { epoch, generation: TOLD_TO_STOP, reason: "it was told to stop".to_owned() }
+    }
+
+    fn last_word(&self) -> VmReport {
+        if self.generation == TOLD_TO_STOP {
+            return VmReport::Stopped;
+        }
+        VmReport::Failed { generation: self.generation, reason: self.reason.clone() }
+    }
 }
 
 /// A time in which a hypervisor ran without a break.
@@ -123,11 +139,11 @@ pub enum Action {
 pub enum StopCause {
     /// No assignment speaks of it.
     Orphan,
-    /// It should not run any more.
+    /// It runs at an epoch that is over.
     Withdrawn,
     /// Another generation or epoch should run.
     Replaced,
-    /// It has ended by itself: make sure of it, and remember why.
+    /// It has ended by itself or is told to: make sure of it, and remember why.
     Ended(Ended),
 }
 
@@ -181,11 +197,16 @@ fn step(
         return unit.map_or(Step::Wait(None), |_| Step::Do(Action::Stop(StopCause::Orphan)));
     };
     let epoch = assignment.epoch;
-    match (&assignment.intent, unit) {
-        (Intent::Stop, Some(_)) => Step::Do(Action::Stop(StopCause::Withdrawn)),
-        (Intent::Stop, None) => report(memory, epoch, VmReport::Stopped, None),
-        (Intent::Run(run), None) => absent(epoch, run, memory),
-        (Intent::Run(run), Some(unit)) => {
+    // Once this daemon has remembered an end it may have reported it, and what follows the epoch may run
+    // elsewhere. Then the epoch is over for good, even if a grant made before says to run the vm.
+    let ended = memory.ended.as_ref().filter(|ended| ended.epoch == epoch);
+    match (&assignment.intent, unit, ended) {
+        (_, Some(_), Some(_)) => Step::Do(Action::Stop(StopCause::Withdrawn)),
+        (Intent::Stop, None, Some(_)) => report(memory, epoch, VmReport::Stopped, None),
+        (Intent::Stop, _, None) => Step::Do(Action::Stop(StopCause::Ended(Ended::as_told(epoch)))),
+        (Intent::Run(_), None, Some(ended)) => report(memory, epoch, ended.last_word(), None),
+        (Intent::Run(run), None, None) => absent(epoch, run, memory),
+        (Intent::Run(run), Some(unit), None) => {
             if unit.epoch != Some(epoch) || unit.generation != Some(run.generation) {
                 return Step::Do(Action::Stop(StopCause::Replaced));
             }
@@ -194,12 +215,8 @@ fn step(
     }
 }
 
-/// The vm should run and has no unit: it was never started here, or it has ended.
+/// The vm should run and has no unit: it was never started here, or it has vanished.
 fn absent(epoch: Epoch, run: &RunIntent, memory: &VmMemory) -> Step {
-    if let Some(ended) = memory.ended.as_ref().filter(|ended| ended.epoch == epoch) {
-        let (generation, reason) = (ended.generation, ended.reason.clone());
-        return report(memory, epoch, VmReport::Failed { generation, reason }, None);
-    }
     let ours = |started: Started| started.epoch == epoch && started.generation == run.generation;
     if memory.running.is_some_and(ours) {
         let reason = "its unit has ended, and systemd does not start it again".to_owned();
@@ -242,7 +259,9 @@ enum Health {
 
 fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMillis) -> Health {
     let rules = &run.spec.health;
-    let started = memory.running.map_or(now, |started| started.at);
+    let this =
+        |started: &Started| unit.epoch == Some(started.epoch) && unit.generation == Some(started.generation);
+    let started = memory.running.filter(this).map_or(now, |started| started.at);
     let deadline = BootMillis(started.0.saturating_add(rules.deadline_ms));
     // What is not healthy yet is pending until its deadline and unhealthy after it.
     let not_yet = |reason: &str, again: Option<BootMillis>| {
@@ -252,7 +271,8 @@ fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMill
         }
         Health::Known(HealthStatus::Unhealthy { reason: reason.to_owned() }, again)
     };
-    let spell = memory.active.filter(|_| unit.state == UnitState::Active);
+    let same = |spell: &ActiveSpell| spell.main_pid == unit.main_pid && spell.restarts == unit.restarts;
+    let spell = memory.active.filter(same).filter(|_| unit.state == UnitState::Active);
     let Some(spell) = spell else {
         return not_yet("it was not up within its deadline", None);
     };

@@ -1,1 +1,73 @@
-//! What a host is granted.
+//! What a host is granted, at each point of a vm's life.
+
+use super::*;
+use crate::fixture::{Cluster, closure, delete, desired, failed, place, report, running, spec, starting, vm};
+use crate::state::{Desired, HealthStatus, VmReport};
+
+fn run(generation: u64, runner: &str, memory_mib: u64) -> Intent {
+    Intent::Run(Box::new(RunIntent {
+        generation: GenerationNumber(generation),
+        closure: closure(runner),
+        spec: spec(memory_mib),
+    }))
+}
+
+/// Host 1 is granted this for `web`, with this epoch, and keeps these generations; host 2 has neither.
+#[track_caller]
+fn check(cluster: &Cluster, granted: Option<(u64, Intent)>, retained: &[u64]) {
+    let set = assignments_of(&cluster.state, NodeId(1));
+    let granted = granted.map(|(epoch, intent)| (vm("web"), Assignment { epoch: Epoch(epoch), intent }));
+    assert_eq!(set.assignments, granted.into_iter().collect());
+    let retained = (!retained.is_empty())
+        .then(|| (vm("web"), retained.iter().copied().map(GenerationNumber).collect::<BTreeSet<_>>()));
+    assert_eq!(set.retained, retained.into_iter().collect());
+    assert_eq!(assignments_of(&cluster.state, NodeId(2)), AssignmentSet::default());
+}
+
+#[test]
+fn a_host_is_granted_what_is_placed_on_it_until_it_says_that_it_has_ended() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+    cluster.deploy("web", "a", spec(100));
+    check(&cluster, None, &[]);
+    cluster.ok(place("web", 1, 1));
+    check(&cluster, Some((1, run(1, "a", 100))), &[1]);
+    for said in [starting(1), running(1, HealthStatus::Healthy)] {
+        cluster.ok(report(1, "web", 1, said));
+        check(&cluster, Some((1, run(1, "a", 100))), &[1]);
+    }
+    cluster.deploy("web", "b", spec(200));
+    check(&cluster, Some((1, run(2, "b", 200))), &[1, 2]);
+    cluster.ok(desired("web", Desired::Stopped));
+    check(&cluster, Some((1, Intent::Stop)), &[1, 2]);
+    cluster.ok(desired("web", Desired::Running));
+    check(&cluster, Some((1, run(2, "b", 200))), &[1, 2]);
+    cluster.ok(report(1, "web", 1, failed(2, "boom")));
+    check(&cluster, None, &[1, 2]);
+    cluster.ok(place("web", 1, 2));
+    check(&cluster, Some((2, run(2, "b", 200))), &[1, 2]);
+    cluster.ok(delete("web"));
+    check(&cluster, Some((2, Intent::Stop)), &[1, 2]);
+    cluster.ok(report(1, "web", 2, VmReport::Stopped));
+    check(&cluster, None, &[]);
+}
+
+#[test]
+fn a_host_keeps_nothing_of_a_vm_that_has_gone_elsewhere() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+    cluster.deploy("web", "a", spec(100));
+    cluster.ok(place("web", 2, 1));
+    cluster.ok(report(2, "web", 1, VmReport::Stopped));
+    cluster.ok(place("web", 1, 2));
+    check(&cluster, Some((2, run(1, "a", 100))), &[1]);
+}
+
+#[test]
+fn a_generation_that_is_no_longer_kept_is_no_longer_retained() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+    for round in 1..=10 {
+        cluster.deploy("web", "a", spec(round));
+    }
+    cluster.ok(place("web", 1, 1));
+    cluster.deploy("web", "a", spec(11));
+    check(&cluster, Some((1, run(11, "a", 11))), &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+}
