@@ -44,26 +44,20 @@ impl FakeJournal {
         let line = LogLine { at, text };
         let mut state = self.state();
         let console = state.consoles.entry(unit.clone()).or_default();
-        console
-            .followers
-            .retain(|follower| follower.send(line.clone()).is_ok());
+        console.followers.retain(|follower| follower.send(line.clone()).is_ok());
         console.lines.push(line);
     }
 
     /// The next reading cannot be opened.
     pub fn fail_next(&self, reason: &str) {
-        self.state().failure = Some(JournalError {
-            reason: reason.to_owned(),
-        });
+        self.state().failure = Some(JournalError { reason: reason.to_owned() });
     }
 
     /// How many readers follow a unit's console.
     pub fn followers(&self, unit: &RunUnitName) -> usize {
         let state = self.state();
         let console = state.consoles.get(unit);
-        console.map_or(0, |console| {
-            console.followers.iter().filter(|one| !one.is_closed()).count()
-        })
+        console.map_or(0, |console| console.followers.iter().filter(|one| !one.is_closed()).count())
     }
 
     fn open(&self, unit: RunUnitName, query: LogQuery) -> Result<LogLines, JournalError> {
@@ -72,9 +66,7 @@ impl FakeJournal {
             return Err(failure);
         }
         let console = state.consoles.entry(unit).or_default();
-        let tail = query
-            .tail
-            .map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        let tail = query.tail.map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
         let first = console.lines.len().saturating_sub(tail);
         let printed: Vec<_> = console.lines.iter().skip(first).cloned().map(Ok).collect();
         let printed = stream::iter(printed);
@@ -120,10 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_lines_come_oldest_first() {
-        let query = LogQuery {
-            tail: Some(2),
-            follow: false,
-        };
+        let query = LogQuery { tail: Some(2), follow: false };
         let lines = printed().lines(unit(), query).await.unwrap();
         let texts: Vec<_> = lines.map(|line| line.unwrap().text).collect().await;
         assert_eq!(texts, ["two", "three"]);
@@ -132,10 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_follower_gets_what_is_printed_later_until_it_leaves() {
         let journal = printed();
-        let query = LogQuery {
-            tail: Some(0),
-            follow: true,
-        };
+        let query = LogQuery { tail: Some(0), follow: true };
         let mut lines = journal.lines(unit(), query).await.unwrap();
         journal.print(&unit(), UnixMillis(4), "four");
         assert_eq!(lines.next().await.unwrap().unwrap().text, "four");
@@ -148,10 +134,7 @@ mod tests {
     async fn a_failure_is_over_after_one_reading() {
         let journal = printed();
         journal.fail_next("because");
-        let query = LogQuery {
-            tail: None,
-            follow: false,
-        };
+        let query = LogQuery { tail: None, follow: false };
         assert!(journal.lines(unit(), query).await.is_err());
         assert_eq!(journal.lines(unit(), query).await.unwrap().count().await, 3);
     }

@@ -92,10 +92,7 @@ impl FakeUnits {
     /// No units; every program runs.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            state: Arc::default(),
-            changes: broadcast::channel(CHANGES_KEPT).0,
-        }
+        Self { state: Arc::default(), changes: broadcast::channel(CHANGES_KEPT).0 }
     }
 
     /// What this program does from now on.
@@ -106,10 +103,7 @@ impl FakeUnits {
     /// A unit that is there already, as a restarted daemon finds it. It is not restarted.
     pub fn adopt(&self, unit: ObservedUnit) {
         let vm = unit.vm.clone();
-        let adopted = Unit {
-            restart: RestartPolicy::Never,
-            seen: unit,
-        };
+        let adopted = Unit { restart: RestartPolicy::Never, seen: unit };
         self.state().units.insert(vm.clone(), adopted);
         self.emit(UnitChange::Unit(vm));
     }
@@ -211,10 +205,7 @@ impl State {
             });
         }
         let pid = self.pid();
-        let started = Unit {
-            restart: unit.restart,
-            seen: observed(vm, unit, pid),
-        };
+        let started = Unit { restart: unit.restart, seen: observed(vm, unit, pid) };
         self.units.insert(vm.clone(), started);
         while does == FakeProgram::Fails && self.units.contains_key(vm) {
             self.exit(vm);
@@ -259,16 +250,13 @@ impl UnitManager for FakeUnits {
     }
 
     fn changes(&self) -> BoxStream<'static, UnitChange> {
-        Box::pin(stream::unfold(
-            self.changes.subscribe(),
-            |mut changes| async move {
-                match changes.recv().await {
-                    Ok(change) => Some((change, changes)),
-                    Err(RecvError::Lagged(_)) => Some((UnitChange::Any, changes)),
-                    Err(RecvError::Closed) => None,
-                }
-            },
-        ))
+        Box::pin(stream::unfold(self.changes.subscribe(), |mut changes| async move {
+            match changes.recv().await {
+                Ok(change) => Some((change, changes)),
+                Err(RecvError::Lagged(_)) => Some((UnitChange::Any, changes)),
+                Err(RecvError::Closed) => None,
+            }
+        }))
     }
 }
 

@@ -84,10 +84,7 @@ pub async fn unit_manager_contract(manager: &dyn UnitManager, ground: &Ground) -
         .starts_and_stops_are_announced_to_everyone()
         .await
         .context("starts and stops are announced to everyone")?;
-    contract
-        .a_program_that_fails_ends_its_unit()
-        .await
-        .context("a program that fails ends its unit")?;
+    contract.a_program_that_fails_ends_its_unit().await.context("a program that fails ends its unit")?;
     contract
         .a_program_that_is_missing_leaves_nothing()
         .await
@@ -174,22 +171,13 @@ impl Contract<'_> {
     }
 
     async fn a_program_that_is_missing_leaves_nothing(&self) -> Result<()> {
-        let restarted = RestartPolicy::Always {
-            delay_ms: 50,
-            burst: 5,
-            within_ms: 10_000,
-        };
+        let restarted = RestartPolicy::Always { delay_ms: 50, burst: 5, within_ms: 10_000 };
         for (name, restart) in [("missing", RestartPolicy::Never), ("missing-again", restarted)] {
             let vm = vm(name)?;
-            let unit = TransientUnit {
-                restart,
-                ..self.ground.unit(&vm, &self.ground.missing)
-            };
+            let unit = TransientUnit { restart, ..self.ground.unit(&vm, &self.ground.missing) };
             let result = self.manager.start(unit).await;
-            let is_expected = matches!(
-                result,
-                Err(UnitError::Job { action: "start", .. } | UnitError::Refused { .. })
-            );
+            let is_expected =
+                matches!(result, Err(UnitError::Job { action: "start", .. } | UnitError::Refused { .. }));
             ensure!(is_expected, "the start gave {result:?}");
             let left = self.seen(&vm).await?;
             ensure!(left.is_none(), "{left:?} is left");

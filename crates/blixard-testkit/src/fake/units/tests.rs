@@ -32,11 +32,7 @@ fn vm() -> VmId {
 
 fn restarted(burst: u32) -> TransientUnit {
     TransientUnit {
-        restart: RestartPolicy::Always {
-            delay_ms: 0,
-            burst,
-            within_ms: 1,
-        },
+        restart: RestartPolicy::Always { delay_ms: 0, burst, within_ms: 1 },
         ..ground().unit(&vm(), &ground().runs)
     }
 }
@@ -52,10 +48,7 @@ async fn an_exit_is_followed_by_a_restart_until_the_start_limit() {
     units.start(restarted(2)).await.unwrap();
     units.exit(&vm());
     let unit = units.unit(&vm()).unwrap();
-    assert_eq!(
-        (unit.restarts, unit.main_pid, unit.state),
-        (1, Some(2), UnitState::Active)
-    );
+    assert_eq!((unit.restarts, unit.main_pid, unit.state), (1, Some(2), UnitState::Active));
     units.exit(&vm());
     assert_eq!(units.unit(&vm()), None);
 }
@@ -63,9 +56,7 @@ async fn an_exit_is_followed_by_a_restart_until_the_start_limit() {
 #[tokio::test]
 async fn an_injected_failure_changes_nothing_and_is_over_after_one_call() {
     let units = units();
-    let unreachable = || UnitError::Unreachable {
-        reason: "because".to_owned(),
-    };
+    let unreachable = || UnitError::Unreachable { reason: "because".to_owned() };
     units.fail_next(Operation::Observe, unreachable());
     units.fail_next(Operation::Start, unreachable());
     assert!(units.start(restarted(1)).await.is_err());
