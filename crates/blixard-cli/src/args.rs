@@ -13,15 +13,16 @@ use crate::output::Format;
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  done
-  1  a fault of blixard or of the daemon
-  2  the command line cannot be understood
-  3  the daemon cannot be reached, or cannot answer now
-  4  not permitted
-  5  no such vm or node
-  6  refused by the cluster
-  7  the flake could not be locked, evaluated or built
-  8  a vm did not get where it was sent
+  0    done
+  1    a fault of blixard or of the daemon
+  2    the command line cannot be understood
+  3    the daemon cannot be reached, or cannot answer now
+  4    not permitted
+  5    no such vm or node
+  6    refused by the cluster
+  7    the flake could not be locked, evaluated or built
+  8    a vm did not get where it was sent
+  130  interrupted
 
 Examples:
   blixard deploy            deploy every microVM of the flake in this directory
@@ -52,6 +53,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Evaluate a flake, build its microVMs, and run them.
+    ///
+    /// Locks the flake as the calling user, hands it to the daemon, and follows the microVMs until each is
+    /// healthy or has failed. Once the cluster has accepted the deployment it goes on by itself, also when
+    /// this command is interrupted.
     Deploy(DeployArgs),
     /// Look at microVMs; start, stop and delete them.
     #[command(subcommand)]
@@ -70,9 +75,6 @@ Examples:
   blixard deploy .#hello                 only the microVM `hello`
   blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds";
 
-/// Locks the flake as the calling user, hands it to the daemon, and follows the microVMs until each is
-/// healthy or has failed. Once the cluster has accepted the deployment it goes on by itself, also when
-/// this command is interrupted.
 #[derive(Debug, Args)]
 #[command(after_help = DEPLOY_HELP)]
 pub(crate) struct DeployArgs {

@@ -8,6 +8,7 @@ mod node;
 mod status;
 mod vm;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read as _, Write};
 use std::time::Duration;
@@ -17,9 +18,8 @@ use tonic::transport::Channel;
 use crate::args::{Cli, Command, NodeCommand, VmCommand};
 use crate::connect::connect;
 use crate::error::{ErrorKind, Failure};
-use crate::flake::Nix;
 use crate::output::Format;
-use crate::run::Terminal;
+use crate::run::World;
 
 /// Room for the answer to `vm list`: with ten generations and a spec, a vm has some 10 KiB.
 const ANSWER_MAX: usize = 64 << 20;
@@ -32,17 +32,26 @@ struct Session<'a> {
     channel: Channel,
     format: Format,
     out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
+    notes: Notes<'a>,
+}
+
+/// What is said beside the result. That nobody reads it is no reason to fail.
+struct Notes<'a>(&'a mut dyn Write);
+
+impl Notes<'_> {
+    fn line(&mut self, line: impl Display) {
+        let _ = writeln!(self.0, "{line}");
+    }
 }
 
 /// Runs one command.
-pub(crate) async fn run(cli: Cli, nix: &Nix, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> {
     // Before anything else that takes time: without a daemon nothing else is worth doing.
     let channel = connect(&cli.socket).await?;
-    let mut session =
-        Session { channel, format: cli.output, out: &mut *terminal.out, err: &mut *terminal.err };
+    let World { out, err, nix, interrupt } = world;
+    let mut session = Session { channel, format: cli.output, out: &mut **out, notes: Notes(&mut **err) };
     match cli.command {
-        Command::Deploy(args) => deploy::run(&mut session, args, nix).await,
+        Command::Deploy(args) => deploy::run(&mut session, args, nix, interrupt.as_mut()).await,
         Command::Vm(VmCommand::List { tenant }) => vm::list(&mut session, tenant).await,
         Command::Vm(VmCommand::Show { vm }) => vm::show(&mut session, &vm.vm).await,
         Command::Vm(VmCommand::Start(args)) => vm::start(&mut session, &args).await,

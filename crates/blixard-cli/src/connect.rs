@@ -61,3 +61,23 @@ pub(crate) async fn connect(socket: &Path) -> Result<Channel, Failure> {
     let channel = Endpoint::from_static("http://blixardd").connect_with_connector(connector).await;
     channel.map_err(|source| ConnectError::Protocol { path: path(), source }.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_of_others_needs_their_group() {
+        let source = io::ErrorKind::PermissionDenied.into();
+        let error = ConnectError::Socket { path: "/run/blixard/blixardd.sock".into(), source };
+        let failure = Failure::from(error);
+        let mut text = Vec::new();
+        failure.render(&mut text).unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap(), @"
+        error: cannot connect to blixardd at /run/blixard/blixardd.sock
+        caused by: permission denied
+        hint: run as root or as a member of the group `blixard`
+        ");
+        assert_eq!(failure.kind, ErrorKind::Permission);
+    }
+}

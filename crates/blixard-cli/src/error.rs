@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use blixard_proto::hint::hint_of;
 use tonic::{Code, Status};
 
+use crate::output::lines;
+
 /// What a script can act on: each kind has its own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
@@ -26,6 +28,8 @@ pub(crate) enum ErrorKind {
     Flake,
     /// A vm did not get where it was sent.
     NotThere,
+    /// The user has had enough.
+    Interrupted,
 }
 
 impl ErrorKind {
@@ -40,6 +44,8 @@ impl ErrorKind {
             Self::Refused => 6,
             Self::Flake => 7,
             Self::NotThere => 8,
+            // As a shell has it for a program that SIGINT has ended.
+            Self::Interrupted => 130,
         }
     }
 }
@@ -67,26 +73,41 @@ impl Failure {
 
     /// Whether the reader of our output has gone away.
     pub(crate) fn is_closed_pipe(&self) -> bool {
-        let error = self.error.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        let error = self.error.downcast_ref::<OutputError>();
+        error.is_some_and(|OutputError(error)| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Writes the error, its causes and its hints, a line or more each.
     pub(crate) fn render(&self, err: &mut dyn Write) -> io::Result<()> {
-        writeln!(err, "error: {}", self.error)?;
+        writeln!(err, "error: {}", printable(self.error.as_ref()))?;
         let mut cause = self.error.source();
         while let Some(error) = cause {
-            writeln!(err, "caused by: {error}")?;
+            writeln!(err, "caused by: {}", printable(error))?;
             cause = error.source();
         }
         self.hints.iter().try_for_each(|hint| writeln!(err, "hint: {hint}"))
     }
 }
 
-/// Errors of the two streams are the only bare ones; what reads or connects maps its own.
+/// The text of an error may come from Nix or from a daemon, and have lines.
+fn printable(error: &dyn Error) -> String {
+    lines(&error.to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// The result is there, and cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result")]
+struct OutputError(#[source] io::Error);
+
+/// The connection has ended within a call.
+#[derive(Debug, thiserror::Error)]
+#[error("lost contact with blixardd")]
+struct ContactError(#[source] Box<dyn Error + Send + Sync>);
+
+/// Errors of the output are the only bare ones; what reads or connects maps its own.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(ErrorKind::Internal, error)
+        Self::new(ErrorKind::Internal, OutputError(error))
     }
 }
 
@@ -101,6 +122,11 @@ impl From<serde_json::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        // A status with a cause was made here, by the transport.
+        if status.source().is_some() {
+            let cause = status.message().to_owned().into();
+            return Self::new(ErrorKind::Unreachable, ContactError(cause)).hint(DAEMON_LOG);
+        }
         let kind = kind_of(status.code());
         let text = match status.message() {
             "" => status.code().description().to_owned(),
@@ -132,13 +158,13 @@ const fn kind_of(code: Code) -> ErrorKind {
     }
 }
 
+const DAEMON_LOG: &str = "`journalctl -u blixardd` may tell more";
+
 /// What to say where the daemon said nothing.
 const fn own_hint(code: Code) -> Option<&'static str> {
     match code {
         Code::Unimplemented => Some("blixard and blixardd may be of different versions: `blixard status`"),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => {
-            Some("`journalctl -u blixardd` may tell more")
-        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => Some(DAEMON_LOG),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use flake::Nix;
-use run::{Terminal, run};
+use run::{World, run};
 
 fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
@@ -33,6 +33,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut terminal = Terminal { out: &mut out, err: &mut err };
-    ExitCode::from(runtime.block_on(run(std::env::args_os(), &Nix::in_path(), &mut terminal)))
+    let interrupt = Box::pin(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    });
+    let world = World { out: &mut out, err: &mut err, nix: Nix::in_path(), interrupt };
+    ExitCode::from(runtime.block_on(run(std::env::args_os(), world)))
 }

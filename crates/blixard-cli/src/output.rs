@@ -22,13 +22,34 @@ pub(crate) enum Format {
 
 /// A text of others (a reason, a message) that must not break out of its line, nor steer the terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    let plain = |part: &str| part.chars().filter(|char| !char.is_control()).collect::<String>();
-    text.split(['\n', '\r', '\t']).map(|part| plain(part.trim())).collect::<Vec<_>>().join(" ")
+    lines(text)
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// A text of others that may have lines, but must not steer the terminal.
+/// The lines of a text of others, without what steers the terminal: colours, and all other controls.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = String> {
-    text.lines().map(|line| line.chars().filter(|char| !char.is_control() || *char == '\t').collect())
+    text.lines().map(plain)
+}
+
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            // A control sequence (ECMA-48 §5.4) ends with its first character from `@` to `~`.
+            '\u{1b}' if chars.as_str().starts_with('[') => {
+                chars.next();
+                chars.by_ref().find(|char| ('@'..='~').contains(char));
+            }
+            '\t' => plain.push(' '),
+            char if char.is_control() => {}
+            char => plain.push(char),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -36,7 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_stays_in_its_line_and_steers_nothing() {
-        assert_eq!(one_line("no room:\n  node a\r\n\tis full\u{1b}[2J"), "no room: node a  is full[2J");
+    fn a_reason_stays_in_its_line() {
+        assert_eq!(one_line("no room:\n  node a\r\n\n\tis full\n"), "no room: node a is full");
+    }
+
+    #[test]
+    fn what_steers_the_terminal_is_left_out() {
+        let text = "\u{1b}[31;1merror:\u{1b}[0m é\u{7}\tx\u{9b}2J\u{1b}]0;title\u{7}\u{1b}[";
+        assert_eq!(plain(text), "error: é x2J]0;title");
     }
 }

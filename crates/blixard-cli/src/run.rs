@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::pin::Pin;
 
 use clap::Parser as _;
 
@@ -18,47 +19,47 @@ const DONE: u8 = 0;
 /// Exit code of a command line that cannot be understood (clap's).
 const USAGE: u8 = 2;
 
-/// Where results and everything else go.
-pub(crate) struct Terminal<'a> {
-    /// Results.
+/// The world around a command.
+pub(crate) struct World<'a> {
+    /// For results.
     pub(crate) out: &'a mut dyn Write,
-    /// Progress, warnings, errors.
+    /// For progress, warnings, errors.
     pub(crate) err: &'a mut dyn Write,
+    pub(crate) nix: Nix,
+    /// Ready when the user has had enough. Not polled by commands that may simply be killed.
+    pub(crate) interrupt: Pin<Box<dyn Future<Output = ()>>>,
 }
 
 /// Runs one command line, program name first.
-pub(crate) async fn run(
-    args: impl IntoIterator<Item = OsString>,
-    nix: &Nix,
-    terminal: &mut Terminal<'_>,
-) -> u8 {
+pub(crate) async fn run(args: impl IntoIterator<Item = OsString>, mut world: World<'_>) -> u8 {
+    let world = &mut world;
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(answer) => return tell(&answer, terminal),
+        Err(answer) => return tell(&answer, world),
     };
-    let result = command::run(cli, nix, terminal).await;
-    match result.and_then(|()| Ok(terminal.out.flush()?)) {
+    let result = command::run(cli, world).await;
+    match result.and_then(|()| Ok(world.out.flush()?)) {
         Ok(()) => DONE,
         // Whoever read has read enough: `blixard vm logs web | head`.
         Err(failure) if failure.is_closed_pipe() => DONE,
-        Err(failure) => report(&failure, terminal),
+        Err(failure) => report(&failure, world),
     }
 }
 
-fn report(failure: &Failure, terminal: &mut Terminal<'_>) -> u8 {
+fn report(failure: &Failure, world: &mut World<'_>) -> u8 {
     // What was said before the failure comes first; if neither stream works, nothing can be said.
-    let _ = terminal.out.flush();
-    let _ = failure.render(terminal.err);
+    let _ = world.out.flush();
+    let _ = failure.render(world.err);
     failure.kind.exit_code()
 }
 
 /// Writes what clap has to say: help and version are results, the rest is a mistake.
-fn tell(answer: &clap::Error, terminal: &mut Terminal<'_>) -> u8 {
+fn tell(answer: &clap::Error, world: &mut World<'_>) -> u8 {
     let text = answer.render();
     if answer.use_stderr() {
-        let _ = write!(terminal.err, "{text}");
+        let _ = write!(world.err, "{text}");
         return USAGE;
     }
-    let _ = write!(terminal.out, "{text}").and_then(|()| terminal.out.flush());
+    let _ = write!(world.out, "{text}").and_then(|()| world.out.flush());
     DONE
 }

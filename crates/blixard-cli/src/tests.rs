@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::flake::Nix;
-use crate::run::{Terminal, run};
+use crate::run::{World, run};
 use daemon::Daemon;
 
 /// What a command did.
@@ -39,8 +39,9 @@ async fn blixard(socket: &Path, nix: &Nix, words: &str) -> Ran {
     let fixed = ["blixard".into(), "--socket".into(), socket.into()];
     let words = words.split_whitespace().map(OsString::from);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut terminal = Terminal { out: &mut out, err: &mut err };
-    let code = run(fixed.into_iter().chain(words), nix, &mut terminal).await;
+    let interrupt = Box::pin(std::future::pending());
+    let world = World { out: &mut out, err: &mut err, nix: nix.clone(), interrupt };
+    let code = run(fixed.into_iter().chain(words), world).await;
     Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

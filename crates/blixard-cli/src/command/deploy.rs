@@ -9,14 +9,14 @@
 
 mod progress;
 
-use std::io::Write;
+use std::pin::Pin;
 
 use blixard_proto::v1::deploy_event::Event;
 use blixard_proto::v1::deploy_service_client::DeployServiceClient;
 use blixard_proto::v1::{DeployEvent, DeployRequest};
 use tonic::{Code, Status, Streaming};
 
-use super::{Session, request_id};
+use super::{Notes, Session, request_id};
 use crate::args::DeployArgs;
 use crate::error::{ErrorKind, Failure};
 use crate::flake::{Nix, Selection};
@@ -26,17 +26,25 @@ use progress::{Ending, Progress};
 /// A deployment that did not end as its user wants.
 #[derive(Debug, thiserror::Error)]
 enum DeployError {
-    #[error("{failed} of {total} vms {verb} not come up{list}", verb = if *failed == 1 { "has" } else { "have" })]
+    #[error("{failed} of {total} vms {verb} not come up\n  {list}", verb = if *failed == 1 { "has" } else { "have" })]
     NotUp { failed: usize, total: usize, list: String },
     #[error("the daemon went away before the deployment had ended")]
     Lost,
+    #[error("interrupted")]
+    Interrupted,
 }
 
-pub(super) async fn run(session: &mut Session<'_>, args: DeployArgs, nix: &Nix) -> Result<(), Failure> {
-    writeln!(session.err, "locking {}", args.flake.flake)?;
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    args: DeployArgs,
+    nix: &Nix,
+    interrupt: Pin<&mut dyn Future<Output = ()>>,
+) -> Result<(), Failure> {
+    session.notes.line(format_args!("locking {}", args.flake.flake));
     let locked = nix.lock(&args.flake.flake)?;
-    for line in lines(&locked.warnings) {
-        writeln!(session.err, "{line}")?;
+    lines(&locked.warnings).for_each(|line| session.notes.line(line));
+    if locked.is_incomplete() {
+        session.notes.line("hint: `nix flake lock` pins the inputs, so that every deployment gets the same");
     }
     let mut progress = Progress::new(&locked.source.path, args.print_build_logs);
     let request = DeployRequest {
@@ -51,13 +59,30 @@ pub(super) async fn run(session: &mut Session<'_>, args: DeployArgs, nix: &Nix) 
     let mut client = DeployServiceClient::new(session.channel.clone());
     let answer = client.deploy(request).await;
     let mut events = answer.map_err(|status| failed(status, &progress))?.into_inner();
-    let good = follow(session.err, &mut events, &mut progress).await?;
-    finish(session, progress.end(good))
+    let good = tokio::select! {
+        // An end that is there already is told, interrupted or not.
+        biased;
+        good = follow(&mut session.notes, &mut events, &mut progress) => Some(good?),
+        () = interrupt => None,
+    };
+    match good {
+        Some(good) => finish(session, progress.end(good)),
+        None => Err(interrupted(&progress)),
+    }
+}
+
+fn interrupted(progress: &Progress) -> Failure {
+    let failure = Failure::new(ErrorKind::Interrupted, DeployError::Interrupted);
+    if progress.is_accepted() {
+        with_whereabouts(failure, progress)
+    } else {
+        failure.hint("the cluster had not accepted the deployment yet")
+    }
 }
 
 /// Tells every event; whether all is well comes back with the last.
 async fn follow(
-    err: &mut dyn Write,
+    notes: &mut Notes<'_>,
     events: &mut Streaming<DeployEvent>,
     progress: &mut Progress,
 ) -> Result<bool, Failure> {
@@ -69,7 +94,7 @@ async fn follow(
             Err(status) => return Err(failed(status, progress)),
         };
         if let Some(event) = event.event {
-            progress.tell(err, event)?;
+            progress.tell(notes, event);
         }
     }
 }
@@ -98,16 +123,18 @@ fn with_whereabouts(failure: Failure, progress: &Progress) -> Failure {
 
 fn finish(session: &mut Session<'_>, ending: Ending) -> Result<(), Failure> {
     let Ending { deployment, bad } = ending;
-    if session.format == Format::Json {
-        json::write(session.out, &deployment)?;
-    }
+    let written = match session.format {
+        Format::Json => json::write(session.out, &deployment),
+        Format::Table => Ok(()),
+    };
     let total = deployment.vms.len();
     if deployment.good {
         let plural = if total == 1 { "" } else { "s" };
-        return Ok(writeln!(session.err, "deployed {total} vm{plural} ({})", deployment.deployment)?);
+        session.notes.line(format_args!("deployed {total} vm{plural} ({})", deployment.deployment));
+        return written;
     }
-    let list = bad.iter().map(|line| format!("\n  {line}")).collect();
-    let error = DeployError::NotUp { failed: bad.len(), total, list };
+    // What became of the vms counts more than whether somebody reads it.
+    let error = DeployError::NotUp { failed: bad.len(), total, list: bad.join("\n  ") };
     let hint = "`blixard vm show` and `blixard vm logs` tell more of each";
     Err(Failure::new(ErrorKind::NotThere, error).hint(hint))
 }

@@ -19,10 +19,10 @@ use crate::output::json::{self, Deleted, Vm, Vms};
 use crate::output::{Format, one_line, text};
 
 /// How long `vm start` waits: placing, fetching and booting a small guest takes seconds.
-const START_WAIT: Duration = Duration::from_secs(120);
+const START_WAIT: Duration = Duration::from_mins(2);
 
 /// How long `vm stop` and `vm delete` wait beside the time the guest itself may take.
-const STOP_WAIT: Duration = Duration::from_secs(60);
+const STOP_WAIT: Duration = Duration::from_mins(1);
 
 /// A vm that did not get where it was sent in the time there was.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,10 @@ pub(super) async fn list(session: &mut Session<'_>, tenant: Option<TenantName>) 
     let vms = Vms { vms, revision: answer.revision };
     match session.format {
         Format::Json => json::write(session.out, &vms),
-        Format::Table if vms.vms.is_empty() => Ok(writeln!(session.err, "no vms")?),
+        Format::Table if vms.vms.is_empty() => {
+            session.notes.line("no vms");
+            Ok(())
+        }
         Format::Table => Ok(text::vms(session.out, &vms.vms)?),
     }
 }
@@ -111,41 +114,54 @@ async fn set_desired(
         desired: desired.into(),
         wait_ms: millis(wait),
     };
-    if !args.no_wait {
-        writeln!(session.err, "waiting up to {} s for {}", wait.as_secs(), args.vm.vm)?;
-    }
+    announce(session, args, wait);
     let answer = client(session).set_desired(waiting_call(request, wait)).await?.into_inner();
     let there = match desired {
         Desired::Stopped => answer.status == i32::from(VmStatus::Stopped),
         _ => answer.status == i32::from(VmStatus::Healthy),
     };
     let vm = Vm::from(answer);
-    if session.format == Format::Json {
-        json::write(session.out, &vm)?;
-    } else if there || args.no_wait {
-        let on = vm.node.as_ref().filter(|_| desired == Desired::Running);
-        let on = on.map(|node| format!(" on {node}")).unwrap_or_default();
-        writeln!(session.out, "{}: {}{on}", vm.vm, vm.status)?;
+    let done = there || args.no_wait;
+    let written = match session.format {
+        Format::Json => json::write(session.out, &vm),
+        Format::Table if done => {
+            let on = vm.node.as_ref().filter(|_| desired == Desired::Running);
+            let on = on.map(|node| format!(" on {node}")).unwrap_or_default();
+            writeln!(session.out, "{}: {}{on}", vm.vm, vm.status).map_err(Failure::from)
+        }
+        Format::Table => Ok(()),
+    };
+    // What became of the vm counts more than whether somebody reads it.
+    if done {
+        written
+    } else {
+        Err(NotThere::Status { vm: vm.vm, status: vm.status, reason: vm.reason }.into())
     }
-    if there || args.no_wait {
-        return Ok(());
+}
+
+fn announce(session: &mut Session<'_>, args: &ChangeArgs, wait: Duration) {
+    if !args.no_wait {
+        session.notes.line(format_args!("waiting up to {} s for {}", wait.as_secs(), args.vm.vm));
     }
-    Err(NotThere::Status { vm: vm.vm, status: vm.status, reason: vm.reason }.into())
 }
 
 pub(super) async fn delete(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
     let wait = stop_wait(session, args).await?;
+    announce(session, args, wait);
     let vm = args.vm.vm.to_string();
     let request =
         DeleteVmRequest { request_id: request_id()?.to_vec().into(), vm: vm.clone(), wait_ms: millis(wait) };
     let gone = client(session).delete(waiting_call(request, wait)).await?.into_inner().gone;
-    match session.format {
-        Format::Json => json::write(session.out, &Deleted { vm: vm.clone(), gone })?,
-        Format::Table if gone => writeln!(session.out, "{vm}: deleted")?,
-        Format::Table if args.no_wait => writeln!(session.out, "{vm}: deleting")?,
-        Format::Table => {}
-    }
-    if gone || args.no_wait { Ok(()) } else { Err(NotThere::Deleting { vm }.into()) }
+    let done = gone || args.no_wait;
+    let written = match session.format {
+        Format::Json => json::write(session.out, &Deleted { vm: vm.clone(), gone }),
+        Format::Table if done => {
+            let word = if gone { "deleted" } else { "deleting" };
+            writeln!(session.out, "{vm}: {word}").map_err(Failure::from)
+        }
+        Format::Table => Ok(()),
+    };
+    if done { written } else { Err(NotThere::Deleting { vm }.into()) }
 }
 
 fn millis(wait: Duration) -> u64 {

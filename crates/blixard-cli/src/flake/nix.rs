@@ -17,7 +17,7 @@ use crate::error::{ErrorKind, Failure};
 const FEATURES: [&str; 2] = ["--extra-experimental-features", "nix-command flakes"];
 
 /// The Nix programs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Nix {
     /// Where they are; in PATH if not said.
     folder: Option<PathBuf>,
@@ -29,6 +29,13 @@ pub(crate) struct LockedFlake {
     pub(crate) source: FlakeSource,
     /// What Nix had to say: a dirty tree, a lock file that is out of date.
     pub(crate) warnings: String,
+}
+
+impl LockedFlake {
+    /// Whether its lock file lacks inputs, or is missing.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.warnings.contains("not writing modified lock file")
+    }
 }
 
 /// Why a flake could not be locked.

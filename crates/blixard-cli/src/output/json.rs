@@ -2,6 +2,7 @@
 //!
 //! Owns: its own structs, so that a change of the gRPC messages is no change of this. Refuses to know:
 //! how it is asked for.
+#![expect(clippy::struct_field_names, reason = "a field is called as its key")]
 
 use std::io::Write;
 

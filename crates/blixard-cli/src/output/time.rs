@@ -38,6 +38,6 @@ mod tests {
         assert_eq!(utc(1_709_251_199_999), "2024-02-29T23:59:59Z");
         assert_eq!(utc(1_735_689_599_000), "2024-12-31T23:59:59Z");
         assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00Z");
-        assert_eq!(utc(u64::MAX / 1000).len(), "584554051223-11-09T07:00:16Z".len() - 3);
+        assert!(utc(u64::MAX).ends_with('Z'), "the end of time is no panic");
     }
 }

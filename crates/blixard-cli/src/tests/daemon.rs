@@ -32,6 +32,8 @@ pub(super) struct Script {
     pub(super) nodes: ListNodesResponse,
     pub(super) status: StatusResponse,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
+    /// After the events nothing comes, not even the end.
+    pub(super) hang: bool,
 }
 
 /// A running daemon.
@@ -161,6 +163,10 @@ impl DeployService for Services {
             "deploy {:?} take over {}, id of {id} bytes\n{source:#?}",
             request.attributes, request.take_over
         ));
-        Ok(Response::new(stream::iter(self.script.events.clone()).boxed()))
+        let events = stream::iter(self.script.events.clone());
+        if self.script.hang {
+            return Ok(Response::new(events.chain(stream::pending()).boxed()));
+        }
+        Ok(Response::new(events.boxed()))
     }
 }

@@ -1,18 +1,24 @@
 //! `blixard deploy`.
 
+use std::io::{self, Write};
+use std::rc::Rc;
+
 use blixard_proto::hint::with_hint;
 use blixard_proto::v1::deploy_event::{
     Accepted, BuildLog, Building, Evaluating, Event, Finished, Message, StageReached,
 };
 use blixard_proto::v1::{DeployEvent, DeployedVm, Stage, VmChange};
+use tokio::sync::Notify;
 use tonic::Status;
 
 use super::daemon::{Daemon, Script};
 use super::nix::FakeNix;
 use super::{Ran, blixard};
+use crate::run::{World, run};
 
 type Events = Vec<Result<DeployEvent, Status>>;
 
+#[expect(clippy::unnecessary_wraps, reason = "a stream has results")]
 fn event(event: Event) -> Result<DeployEvent, Status> {
     Ok(DeployEvent { event: Some(event) })
 }
@@ -29,7 +35,7 @@ fn stage(vm: &str, stage: Stage, node: &str, detail: &str) -> Result<DeployEvent
 fn evaluated() -> Events {
     let log = BuildLog {
         drv: "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-microvm-run.drv".to_owned(),
-        line: "patching\u{1b}[31m".to_owned(),
+        line: "\u{1b}[31mpatching\u{1b}[0m".to_owned(),
     };
     let warning = Message { text: "evaluation warning: `x` is old\nuse `y`".to_owned() };
     vec![
@@ -119,7 +125,7 @@ async fn every_change_is_a_line() {
 #[tokio::test]
 async fn build_logs_are_printed_when_asked_for() {
     let ran = deploy(all_well(), &FakeNix::new(), "-L").await;
-    assert!(ran.err.contains("building 0/3\nmicrovm-run> patching[31m\nbuilding 3/3\n"), "{ran}");
+    assert!(ran.err.contains("building 0/3\nmicrovm-run> patching\nbuilding 3/3\n"), "{ran}");
 }
 
 #[tokio::test]
@@ -243,6 +249,68 @@ async fn what_nix_warns_of_is_passed_on() {
     nix.complains("archive", "warning: Git tree '/home/me/infra' is dirty\n");
     let ran = deploy(all_well(), &nix, ".").await;
     assert_eq!(ran.err.matches("is dirty\n").count(), 1, "{ran}");
+}
+
+#[tokio::test]
+async fn an_incomplete_lock_file_is_worth_a_hint() {
+    let nix = FakeNix::new();
+    nix.complains(
+        "metadata",
+        "warning: not writing modified lock file of flake 'path:/x':\n\u{2022} Added\n",
+    );
+    let ran = deploy(all_well(), &nix, ".").await;
+    assert!(ran.err.contains("Added\nhint: `nix flake lock` pins"), "{ran}");
+}
+
+/// Standard error, and a bell that rings once a word is written to it.
+struct Bell {
+    text: Vec<u8>,
+    word: &'static str,
+    ring: Rc<Notify>,
+}
+
+impl Write for Bell {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        if String::from_utf8_lossy(&self.text).contains(self.word) {
+            self.ring.notify_one();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Deploys, interrupts once the word is read, and gives what was said from there on.
+async fn interrupted(events: Events, word: &'static str) -> String {
+    let daemon = Daemon::start(Script { events, hang: true, ..Script::default() });
+    let ring = Rc::new(Notify::new());
+    let mut err = Bell { text: Vec::new(), word, ring: Rc::clone(&ring) };
+    let interrupt = Box::pin(async move { ring.notified().await });
+    let nix = FakeNix::new();
+    let world = World { out: &mut Vec::new(), err: &mut err, nix: nix.nix(), interrupt };
+    let socket = daemon.socket();
+    let words = ["blixard", "--socket", socket.to_str().unwrap(), "deploy"];
+    let code = run(words.map(Into::into), world).await;
+    let text = String::from_utf8(err.text).unwrap();
+    let (_, end) = text.split_once("error: ").unwrap();
+    format!("{end}--- exit {code}")
+}
+
+#[tokio::test]
+async fn an_interruption_says_whether_the_deployment_goes_on() {
+    insta::assert_snapshot!(interrupted(evaluated(), "building 3/3").await, @"
+    interrupted
+    hint: the cluster had not accepted the deployment yet
+    --- exit 130
+    ");
+    insta::assert_snapshot!(interrupted(accepted(), "default/hello: healthy").await, @"
+    interrupted
+    hint: the deployment goes on by itself; `blixard vm list` shows how far it is
+    --- exit 130
+    ");
 }
 
 #[tokio::test]

@@ -44,15 +44,16 @@ async fn help_lists_commands_and_exit_codes() {
               Print version
 
     Exit codes:
-      0  done
-      1  a fault of blixard or of the daemon
-      2  the command line cannot be understood
-      3  the daemon cannot be reached, or cannot answer now
-      4  not permitted
-      5  no such vm or node
-      6  refused by the cluster
-      7  the flake could not be locked, evaluated or built
-      8  a vm did not get where it was sent
+      0    done
+      1    a fault of blixard or of the daemon
+      2    the command line cannot be understood
+      3    the daemon cannot be reached, or cannot answer now
+      4    not permitted
+      5    no such vm or node
+      6    refused by the cluster
+      7    the flake could not be locked, evaluated or built
+      8    a vm did not get where it was sent
+      130  interrupted
 
     Examples:
       blixard deploy            deploy every microVM of the flake in this directory
@@ -65,7 +66,9 @@ async fn help_lists_commands_and_exit_codes() {
 #[tokio::test]
 async fn help_of_a_command_has_examples() {
     insta::assert_snapshot!(says("deploy --help").await, @"
-    Evaluate a flake, build its microVMs, and run them
+    Evaluate a flake, build its microVMs, and run them.
+
+    Locks the flake as the calling user, hands it to the daemon, and follows the microVMs until each is healthy or has failed. Once the cluster has accepted the deployment it goes on by itself, also when this command is interrupted.
 
     Usage: blixard deploy [OPTIONS] [FLAKEREF]
 

@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::daemon::{Daemon, Script};
 use crate::flake::Nix;
-use crate::run::{Terminal, run};
+use crate::run::{World, run};
 
 fn lines() -> Vec<Result<LogLine, Status>> {
     let line = |at_ms, text: &str| Ok(LogLine { at_ms, text: text.to_owned() });
@@ -76,11 +76,12 @@ async fn a_reader_that_has_read_enough_ends_it_quietly() {
     let daemon = Daemon::start(Script { log: lines(), endless: true, ..Script::default() });
     for format in ["table", "json"] {
         let (mut out, mut err) = (Head(40), Vec::new());
-        let mut terminal = Terminal { out: &mut out, err: &mut err };
+        let interrupt = Box::pin(std::future::pending());
+        let world = World { out: &mut out, err: &mut err, nix: Nix::in_path(), interrupt };
         let socket = daemon.socket();
         let words =
             ["blixard", "--socket", socket.to_str().unwrap(), "-o", format, "vm", "logs", "-f", "hello"];
-        let code = run(words.map(Into::into), &Nix::in_path(), &mut terminal).await;
+        let code = run(words.map(Into::into), world).await;
         assert_eq!((code, String::from_utf8(err).unwrap().as_str()), (0, ""), "{format}");
     }
 }

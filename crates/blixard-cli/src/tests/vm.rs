@@ -345,6 +345,8 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
     let daemon = Daemon::start(Script { gone: true, ..shop() });
     insta::assert_snapshot!(daemon.blixard("vm delete hello").await, @"
     default/hello: deleted
+    --- stderr
+    waiting up to 90 s for default/hello
     --- exit 0
     ");
     insta::assert_snapshot!(daemon.blixard("vm delete hello -o json").await, @r#"
@@ -352,6 +354,8 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
       "vm": "default/hello",
       "gone": true
     }
+    --- stderr
+    waiting up to 90 s for default/hello
     --- exit 0
     "#);
     insta::assert_snapshot!(daemon.asked(), @"
@@ -363,6 +367,7 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
     let daemon = Daemon::start(shop());
     insta::assert_snapshot!(daemon.blixard("vm delete hello").await, @"
     --- stderr
+    waiting up to 90 s for default/hello
     error: vm default/hello is still being stopped
     hint: it goes on by itself; `blixard vm list` shows when it is gone
     --- exit 8

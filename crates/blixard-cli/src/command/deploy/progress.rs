@@ -4,11 +4,11 @@
 //! when a vm counts as well; the daemon says so at the end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, StageReached};
 use blixard_proto::v1::{DeployedVm, Stage};
 
+use super::super::Notes;
 use crate::output::{change, json, lines, one_line, stage};
 
 /// What has been told of a deployment so far.
@@ -44,39 +44,36 @@ impl Progress {
         self.accepted.is_some()
     }
 
-    /// Writes what an event changes.
-    pub(super) fn tell(&mut self, err: &mut dyn Write, event: Event) -> io::Result<()> {
+    /// Tells what an event changes.
+    pub(super) fn tell(&mut self, notes: &mut Notes<'_>, event: Event) {
         match event {
-            Event::Evaluating(_) => self.line(err, format!("evaluating {}", self.source)),
+            Event::Evaluating(_) => self.line(notes, format!("evaluating {}", self.source)),
             Event::Building(building) => {
-                self.line(err, format!("building {}/{}", building.done, building.expected))
+                self.line(notes, format!("building {}/{}", building.done, building.expected));
             }
-            Event::BuildLog(log) if self.build_logs => build_log(err, &log),
-            Event::Message(message) => lines(&message.text).try_for_each(|line| writeln!(err, "{line}")),
+            Event::BuildLog(log) if self.build_logs => build_log(notes, &log),
+            Event::Message(message) => lines(&message.text).for_each(|line| notes.line(line)),
             Event::Accepted(accepted) => {
                 for vm in &accepted.vms {
                     let what = change(vm.change);
-                    self.line(err, format!("vm {}: generation {} ({what})", vm.vm, vm.generation))?;
+                    self.line(notes, format!("vm {}: generation {} ({what})", vm.vm, vm.generation));
                 }
                 self.accepted = Some(accepted);
-                Ok(())
             }
             Event::Stage(reached) => {
-                self.line(err, stage_line(&reached))?;
+                self.line(notes, stage_line(&reached));
                 self.reached.insert(reached.vm.clone(), reached);
-                Ok(())
             }
-            Event::BuildLog(_) | Event::Finished(_) => Ok(()),
+            Event::BuildLog(_) | Event::Finished(_) => {}
         }
     }
 
     /// One line for each change: what has just been said is not said again.
-    fn line(&mut self, err: &mut dyn Write, line: String) -> io::Result<()> {
+    fn line(&mut self, notes: &mut Notes<'_>, line: String) {
         if line != self.last_line {
-            writeln!(err, "{line}")?;
+            notes.line(&line);
             self.last_line = line;
         }
-        Ok(())
     }
 
     /// The deployment has ended, well or not.
@@ -106,11 +103,11 @@ fn deployed(vm: DeployedVm, reached: Option<StageReached>) -> json::DeployedVm {
 }
 
 /// A line of a build, marked with the name of its derivation.
-fn build_log(err: &mut dyn Write, log: &BuildLog) -> io::Result<()> {
+fn build_log(notes: &mut Notes<'_>, log: &BuildLog) {
     // /nix/store/<32 digits>-<name>.drv
     let name = log.drv.rsplit('/').next().and_then(|base| base.split_once('-'));
     let name = name.map_or(log.drv.as_str(), |(_, name)| name.trim_end_matches(".drv"));
-    lines(&log.line).try_for_each(|line| writeln!(err, "{name}> {line}"))
+    lines(&log.line).for_each(|line| notes.line(format_args!("{name}> {line}")));
 }
 
 fn stage_line(reached: &StageReached) -> String {
