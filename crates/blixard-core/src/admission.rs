@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use blixard_types::spec::{InterfaceKind, VmKind};
 use blixard_types::{NameError, Spec, SpecError, StorePath, VmId, VmName};
+use serde_json::Value;
 
 use crate::ports::nix::EvaluatedVm;
 
@@ -68,7 +69,7 @@ pub enum AdmissionProblem {
 /// Checks what a flake gave.
 ///
 /// # Errors
-/// All problems of all vms.
+/// All problems of all vms; of a spec that cannot be read, the first.
 pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<AdmissionError>> {
     let mut admitted = Vec::new();
     let mut problems = Vec::new();
@@ -76,7 +77,7 @@ pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<Admissi
     for vm in evaluated {
         let attribute = vm.attribute.clone();
         let checked = admit_one(vm).and_then(|vm| match attributes.get(&vm.vm) {
-            Some(other) => Err(AdmissionProblem::SameVm { other: other.clone(), vm: vm.vm }),
+            Some(other) => Err(vec![AdmissionProblem::SameVm { other: other.clone(), vm: vm.vm }]),
             None => Ok(vm),
         });
         match checked {
@@ -84,28 +85,38 @@ pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<Admissi
                 attributes.insert(vm.vm.clone(), attribute);
                 admitted.push(vm);
             }
-            Err(problem) => problems.push(AdmissionError { attribute, problem }),
+            Err(found) => problems.extend(
+                found.into_iter().map(|problem| AdmissionError { attribute: attribute.clone(), problem }),
+            ),
         }
     }
     if problems.is_empty() { Ok(admitted) } else { Err(problems) }
 }
 
-fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, AdmissionProblem> {
-    let name: VmName = evaluated.attribute.parse()?;
-    if evaluated.spec.is_null() {
-        return Err(AdmissionProblem::NoSpec);
+fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, Vec<AdmissionProblem>> {
+    let EvaluatedVm { attribute, drv, out, system, spec } = evaluated;
+    let name = attribute.parse::<VmName>().map_err(AdmissionProblem::from);
+    let spec = admit_spec(&spec);
+    match (name, spec) {
+        (Ok(name), Ok(spec)) => {
+            let vm = VmId::new(spec.tenant.clone(), name).map_err(|error| vec![error.into()])?;
+            Ok(AdmittedVm { vm, drv, out, system, spec })
+        }
+        (name, spec) => Err(name.err().into_iter().chain(spec.err().into_iter().flatten()).collect()),
     }
-    let spec = Spec::from_json(&evaluated.spec)?;
-    let vm = VmId::new(spec.tenant.clone(), name)?;
-    if let Some((key, what)) = unsupported(&spec) {
-        return Err(AdmissionProblem::Unsupported { key, what });
+}
+
+fn admit_spec(json: &Value) -> Result<Spec, Vec<AdmissionProblem>> {
+    if json.is_null() {
+        return Err(vec![AdmissionProblem::NoSpec]);
     }
-    let EvaluatedVm { drv, out, system, .. } = evaluated;
-    Ok(AdmittedVm { vm, drv, out, system, spec })
+    let spec = Spec::from_json(json).map_err(|error| vec![error.into()])?;
+    let unsupported = unsupported(&spec);
+    if unsupported.is_empty() { Ok(spec) } else { Err(unsupported) }
 }
 
 /// What a spec may say that this version does not do.
-fn unsupported(spec: &Spec) -> Option<(&'static str, &'static str)> {
+fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
     let on_host = |kind| matches!(kind, InterfaceKind::Tap | InterfaceKind::Macvtap);
     let placement = &spec.placement;
     let asked = [
@@ -120,7 +131,11 @@ fn unsupported(spec: &Spec) -> Option<(&'static str, &'static str)> {
         (!placement.affinity.is_empty(), "placement.affinity", "affinities"),
         (!placement.anti_affinity.is_empty(), "placement.antiAffinity", "anti-affinities"),
     ];
-    asked.into_iter().find(|(asked, ..)| *asked).map(|(_, key, what)| (key, what))
+    asked
+        .into_iter()
+        .filter(|(asked, ..)| *asked)
+        .map(|(_, key, what)| AdmissionProblem::Unsupported { key, what })
+        .collect()
 }
 
 #[cfg(test)]

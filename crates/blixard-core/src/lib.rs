@@ -6,7 +6,7 @@
 //!
 //! The path of a deployment, by module: [`admission`] checks what a flake gave, [`apply`] makes its
 //! generations, [`schedule`] picks hosts, [`assignment`] says what a host is granted, [`reconcile`]
-//! what the host does about it, [`unit`] what systemd is told, [`rollout`] how far it has come.
+//! what the host does about it, [`mod@unit`] what systemd is told, [`rollout`] how far it has come.
 
 pub mod admission;
 pub mod apply;
