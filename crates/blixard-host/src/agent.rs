@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
 use blixard_core::ports::units::{ObservedUnit, UnitError};
-use blixard_core::reconcile::{self, Action, Checks, Ended, Started, StopCause, Work};
+use blixard_core::reconcile::{self, Action, Checks, Started, Work};
 use blixard_core::state::VmReport;
 use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
@@ -219,15 +219,22 @@ impl Agent {
     fn on_done(&mut self, done: Done) {
         let now = self.host.clock.boot();
         match done {
-            Done::Started { vm, epoch, generation, outcome } => {
-                let memory = self.memories.entry(vm.clone()).or_default();
-                match outcome {
-                    Ok(()) => memory.running = Some(Started { epoch, generation, at: now }),
-                    Err(reason) => memory.ended = Some(Ended { epoch, generation, reason }),
-                }
+            Done::Started { vm, epoch, generation } => {
+                let running = Some(Started { epoch, generation, at: now });
+                self.memories.entry(vm.clone()).or_default().running = running;
                 self.finish(vm);
             }
-            Done::Stopped { vm, cause, outcome } => self.on_stopped(vm, cause, outcome.is_ok()),
+            Done::Ended { vm, ended } => {
+                let memory = self.memories.entry(vm.clone()).or_default();
+                memory.running = None;
+                memory.ended = Some(ended);
+                self.finish(vm);
+            }
+            Done::Stopped { vm } => {
+                self.memories.entry(vm.clone()).or_default().running = None;
+                self.finish(vm);
+            }
+            Done::Unknown { vm } => self.finish(vm),
             Done::Probed { vm, outcome } => {
                 let memory = self.memories.entry(vm).or_default();
                 memory.work = Work::Idle;
@@ -243,17 +250,6 @@ impl Agent {
                 self.set_work(&vm, Work::Idle);
             }
         }
-    }
-
-    fn on_stopped(&mut self, vm: VmId, cause: StopCause, stopped: bool) {
-        if stopped {
-            let memory = self.memories.entry(vm.clone()).or_default();
-            memory.running = None;
-            if let StopCause::Ended(ended) = cause {
-                memory.ended = Some(ended);
-            }
-        }
-        self.finish(vm);
     }
 
     /// The vm may be planned again once it has been observed anew.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use blixard_core::assignment::RunIntent;
 use blixard_core::ports::nix::RootName;
@@ -13,16 +14,23 @@ use blixard_types::{Epoch, GenerationNumber, VmId};
 
 use crate::Host;
 
+/// Pause before a stop that did not work is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The folder of the host's roots, below Blixard's.
 const ROOTS: &str = "vms";
 
 /// What an action came to.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// A start: the unit runs, or the run has ended with a reason and no process of it is left.
-    Started { vm: VmId, epoch: Epoch, generation: GenerationNumber, outcome: Result<(), String> },
-    /// A stop: no process is left, or it could not be done and is tried again.
-    Stopped { vm: VmId, cause: StopCause, outcome: Result<(), String> },
+    /// The unit runs.
+    Started { vm: VmId, epoch: Epoch, generation: GenerationNumber },
+    /// The run has ended, or never began, and no process of it is left.
+    Ended { vm: VmId, ended: Ended },
+    /// No process is left, as was asked.
+    Stopped { vm: VmId },
+    /// It did not work and may have left something: look, and plan anew.
+    Unknown { vm: VmId },
     /// Checks: all passed, or why one did not.
     Probed { vm: VmId, outcome: Result<(), String> },
     /// Roots were dropped.
@@ -32,15 +40,19 @@ pub(crate) enum Done {
 /// Fetches, roots and starts one generation.
 pub(crate) async fn start(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) -> Done {
     let generation = run.generation;
-    let outcome = try_start(&host, &vm, epoch, &run).await;
-    if let Err(reason) = &outcome {
-        tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
-        // Whatever is left of the attempt goes, before anyone is told that nothing runs.
-        if let Err(error) = host.units.stop(RunUnitName::of(&vm)).await {
+    let Err(reason) = try_start(&host, &vm, epoch, &run).await else {
+        return Done::Started { vm, epoch, generation };
+    };
+    tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
+    // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
+    // made sure of, the outcome is unknown, and what is then seen decides.
+    match host.units.stop(RunUnitName::of(&vm)).await {
+        Ok(()) => Done::Ended { vm, ended: Ended { epoch, generation, reason } },
+        Err(error) => {
             tracing::warn!(%vm, error = chain(&error), "could not clean up after a failed start");
+            Done::Unknown { vm }
         }
     }
-    Done::Started { vm, epoch, generation, outcome }
 }
 
 async fn try_start(host: &Host, vm: &VmId, epoch: Epoch, run: &RunIntent) -> Result<(), String> {
@@ -58,12 +70,16 @@ async fn try_start(host: &Host, vm: &VmId, epoch: Epoch, run: &RunIntent) -> Res
 
 /// Stops a unit until no process is left.
 pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
-    let outcome = host.units.stop(RunUnitName::of(&vm)).await.map_err(|error| chain(&error));
-    match &outcome {
-        Ok(()) => tracing::info!(%vm, cause = describe(&cause), "stopped"),
-        Err(reason) => tracing::warn!(%vm, reason, "could not stop"),
+    if let Err(error) = host.units.stop(RunUnitName::of(&vm)).await {
+        tracing::warn!(%vm, error = chain(&error), "could not stop, trying again");
+        tokio::time::sleep(RETRY_AFTER).await;
+        return Done::Unknown { vm };
     }
-    Done::Stopped { vm, cause, outcome }
+    tracing::info!(%vm, cause = describe(&cause), "stopped");
+    match cause {
+        StopCause::Ended(ended) => Done::Ended { vm, ended },
+        StopCause::Orphan | StopCause::Withdrawn | StopCause::Replaced => Done::Stopped { vm },
+    }
 }
 
 fn describe(cause: &StopCause) -> &str {
