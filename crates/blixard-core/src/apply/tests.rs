@@ -46,10 +46,11 @@ fn check(command: Command, expected: &Rejection) {
     let mut cluster = scene();
     let before = but_for_the_log(cluster.state.clone());
     let request = RequestId([9; 16]);
-    for _ in 0..2 {
-        let refused = cluster.apply_as(request, command.clone());
-        assert_eq!(refused.as_ref(), Err(expected), "{command:?}");
-        assert_eq!(but_for_the_log(cluster.state.clone()), before, "{command:?}");
+    for command in [command.clone(), command] {
+        let shown = format!("{command:?}");
+        let refused = cluster.apply_as(request, command);
+        assert_eq!(refused.as_ref(), Err(expected), "{shown}");
+        assert_eq!(but_for_the_log(cluster.state.clone()), before, "{shown}");
         assert_eq!(cluster.state.applied.index, cluster.index);
     }
     assert_eq!(cluster.state.requests.outcome(request), Some(&Err(expected.clone())));

@@ -1,21 +1,21 @@
 //! When a vm counts as healthy.
 
 use blixard_types::spec::Check;
+use blixard_types::{Epoch, GenerationNumber};
 
-use super::{active, check_at, run, started, unit};
+use super::{active, run, started, unit};
 use crate::assignment::{Assignment, Intent};
 use crate::fixture::running;
 use crate::ports::BootMillis;
 use crate::ports::units::{ObservedUnit, UnitState};
 use crate::reconcile::{ActiveSpell, Checks, Started, VmMemory};
 use crate::state::HealthStatus;
-use blixard_types::{Epoch, GenerationNumber};
 
 const PENDING: &str = "report at 1: running 1, pending";
 const HEALTHY: &str = "report at 1: running 1, healthy";
 
 /// Active for 3 s counts, healthy within 10 s; started at 1000 unless the memory says otherwise.
-fn assigned(notify: bool, checks: bool) -> Option<Assignment> {
+fn assigned(notify: bool, checks: bool) -> Assignment {
     let Assignment { epoch, intent: Intent::Run(mut run) } = run(1, 1) else { panic!() };
     run.spec.notify = notify;
     run.spec.health.active_for_ms = 3000;
@@ -23,7 +23,7 @@ fn assigned(notify: bool, checks: bool) -> Option<Assignment> {
     if checks {
         run.spec.health.checks = vec![Check::Tcp { address: "10.0.0.2:80".to_owned() }];
     }
-    Some(Assignment { epoch, intent: Intent::Run(run) })
+    Assignment { epoch, intent: Intent::Run(run) }
 }
 
 /// Started at 1000; active since `since`, if it is.
@@ -32,6 +32,11 @@ fn memory(since: Option<u64>) -> VmMemory {
         since.map(|since| ActiveSpell { main_pid: Some(100), restarts: 0, since: BootMillis(since) });
     let started = Started { epoch: Epoch(1), generation: GenerationNumber(1), at: BootMillis(1000) };
     VmMemory { running: Some(started), active, ..VmMemory::default() }
+}
+
+#[track_caller]
+fn check_at(now: u64, run: Assignment, unit: Option<ObservedUnit>, memory: VmMemory, expected: &str) {
+    super::check_at(now, Some(run), unit, memory, expected);
 }
 
 fn told(memory: VmMemory, health: HealthStatus) -> VmMemory {

@@ -1,1 +1,266 @@
+//! Every command there and back; what is no command is refused and never a panic.
 
+use blixard_core::state::{Desired, HealthStatus, NodeFacts, Role, VmReport};
+use blixard_types::spec::{Check, OnPartition};
+use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
+
+use super::*;
+
+fn vm() -> VmId {
+    "shop/web-1".parse().unwrap()
+}
+
+fn store_path(name: &str) -> StorePath {
+    format!("/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-{name}").parse().unwrap()
+}
+
+fn definition(vm: &str, name: &str, spec: Spec) -> VmDefinition {
+    let (nar_hash, closure_digest) = (Sha256Hash::of(b"nar"), Sha256Hash::of(b"closure"));
+    let (path_count, nar_size) = (u64::MAX, u64::MAX);
+    VmDefinition {
+        vm: vm.parse().unwrap(),
+        drv: store_path(&format!("{}.drv", &name[..name.len().min(207)])),
+        system: "x86_64-linux".to_owned(),
+        closure: ClosureRef { root: store_path(name), nar_hash, closure_digest, path_count, nar_size },
+        spec,
+    }
+}
+
+fn rich_spec() -> Spec {
+    let mut spec = Spec::minimal(4, 2048);
+    spec.tenant = "shop".parse().unwrap();
+    spec.notify = true;
+    spec.placement.on_partition = OnPartition::Keep;
+    spec.placement.priority = -7;
+    spec.health.checks =
+        vec![Check::Http { address: "[fd00::2]:80".to_owned(), path: "/healthz?a=\"b\"".to_owned() }];
+    spec.labels.insert("ä/\u{0}".to_owned(), "\u{1f980}".to_owned());
+    spec
+}
+
+fn deploy(take_over: TakeOver, vms: Vec<VmDefinition>) -> Command {
+    let source = "git+https://example.org/machines?dir=ä".parse().unwrap();
+    Command::Deploy(Deploy { deployment: DeploymentId([3; 16]), source, take_over, vms })
+}
+
+fn reports() -> Vec<VmReport> {
+    let generation = GenerationNumber(3);
+    let health = |health| VmReport::Running { generation, health };
+    let reason = || "no answer: \u{1f980}\n".to_owned();
+    vec![
+        VmReport::Starting { generation },
+        health(HealthStatus::Pending),
+        health(HealthStatus::Healthy),
+        health(HealthStatus::Unhealthy { reason: reason() }),
+        health(HealthStatus::Unhealthy { reason: String::new() }),
+        VmReport::Stopped,
+        VmReport::Failed { generation: GenerationNumber(0), reason: reason() },
+    ]
+}
+
+/// Every command, each with every variant of what is in it, and with zeros, which protobuf leaves out.
+fn commands() -> Vec<Command> {
+    let facts = |cpus, kvm| NodeFacts {
+        cpus,
+        memory_mib: u64::MAX,
+        system: "aarch64-linux".to_owned(),
+        kvm,
+        kernel: "6.12".to_owned(),
+        version: String::new(),
+    };
+    let (node, daemon, vm) = (NodeId(2), DaemonId([5; 16]), vm());
+    let register = |roles: &[Role]| Command::RegisterNode {
+        node,
+        name: "alpha".parse().unwrap(),
+        roles: roles.iter().copied().collect(),
+    };
+    let session = |boot: &str, facts| Command::OpenSession { node, daemon, boot: boot.to_owned(), facts };
+    let report = |report| Command::Report { node, daemon, vm: vm.clone(), epoch: Epoch(u64::MAX), report };
+    let mut all = vec![
+        Command::InitCluster { cluster: ClusterId([0; 16]) },
+        register(&[]),
+        register(&[Role::Server]),
+        register(&[Role::Server, Role::Host, Role::Builder]),
+        session("boot", facts(u32::MAX, true)),
+        session("", facts(0, false)),
+        deploy(TakeOver::Refuse, vec![]),
+        deploy(TakeOver::Allow, vec![definition("shop/web", "runner", rich_spec())]),
+        deploy(
+            TakeOver::Refuse,
+            vec![
+                definition("b", "runner-b", Spec::minimal(1, 16)),
+                definition("a", "runner-a", Spec::minimal(1, 16)),
+            ],
+        ),
+        Command::Place { vm: vm.clone(), node: NodeId(0), epoch: Epoch(0) },
+        Command::Place { vm: vm.clone(), node, epoch: Epoch(1) },
+        Command::SetDesired { vm: vm.clone(), desired: Desired::Running },
+        Command::SetDesired { vm: vm.clone(), desired: Desired::Stopped },
+        Command::DeleteVm { vm: vm.clone() },
+    ];
+    all.extend(reports().into_iter().map(report));
+    all
+}
+
+fn envelope(command: Command) -> Envelope {
+    Envelope { request: RequestId([9; 16]), at: UnixMillis(1_700_000_000_000), command }
+}
+
+/// The kind of a command. Exhaustive, so that a new one cannot be forgotten in the table above.
+fn kind(command: &Command) -> usize {
+    match command {
+        Command::InitCluster { .. } => 0,
+        Command::RegisterNode { .. } => 1,
+        Command::OpenSession { .. } => 2,
+        Command::Deploy(_) => 3,
+        Command::Place { .. } => 4,
+        Command::Report { .. } => 5,
+        Command::SetDesired { .. } => 6,
+        Command::DeleteVm { .. } => 7,
+    }
+}
+
+#[test]
+fn every_command_reads_back_as_it_was() {
+    let commands = commands();
+    let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
+    assert_eq!(kinds.len(), 8);
+    for command in commands {
+        let envelope = envelope(command);
+        let bytes = encode_envelope(&envelope).unwrap();
+        assert_eq!(decode_envelope(&bytes).as_ref(), Ok(&envelope));
+        assert_eq!(encode_envelope(&envelope).unwrap(), bytes, "the encoding is one");
+    }
+}
+
+/// What the decoder says of a message that was changed after it was made.
+fn refused(change: impl FnOnce(&mut v1::Envelope)) -> String {
+    let place = Command::Place { vm: vm(), node: NodeId(1), epoch: Epoch(1) };
+    let bytes = encode_envelope(&envelope(place)).unwrap();
+    let mut message = v1::Envelope::decode(bytes.as_slice()).unwrap();
+    change(&mut message);
+    decode_envelope(&message.encode_to_vec()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_server_stops_at_what_it_does_not_know_and_says_what_that_is() {
+    let mut said = vec![
+        refused(|message| message.version = 0),
+        refused(|message| message.version = ENVELOPE_VERSION + 1),
+        refused(|message| message.command = None),
+        refused(|message| message.request_id = bytes::Bytes::from_static(b"short")),
+    ];
+    let vms = ["", "Web", "a/b/c", "../etc", "a/..", "web "];
+    said.extend(vms.map(|vm| {
+        refused(|message| {
+            message.command = Some(envelope::Command::DeleteVm(envelope::DeleteVm { vm: vm.to_owned() }));
+        })
+    }));
+    said.extend([0, 3, -1].map(|desired| {
+        let vm = "web".to_owned();
+        let set = envelope::SetDesired { vm, desired };
+        refused(|message| message.command = Some(envelope::Command::SetDesired(set)))
+    }));
+    let register = envelope::RegisterNode { node: 1, name: "alpha".to_owned(), roles: vec![1, 9] };
+    said.push(refused(|message| message.command = Some(envelope::Command::RegisterNode(register))));
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    envelope: version 0 is unknown, this server reads 1
+    envelope: version 2 is unknown, this server reads 1
+    command: is unknown to this server
+    request_id: expected 16 bytes, got 5
+    vm: the vm name is empty
+    vm: the vm name "Web" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    vm: "a/b/c" is not a vm: expected `name` or `tenant/name`
+    vm: the tenant name ".." must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    vm: the vm name ".." must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    vm: the vm name "web " must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    desired: unknown value 0
+    desired: unknown value 3
+    desired: unknown value -1
+    roles: unknown role 9
+    "#);
+}
+
+#[test]
+fn a_command_of_a_later_version_is_not_skipped() {
+    // Field 24 of the envelope: where the next command will be. Key (24 << 3 | 2), length 0.
+    let mut bytes = v1::Envelope {
+        version: ENVELOPE_VERSION,
+        request_id: bytes::Bytes::from_static(&[9; 16]),
+        at_ms: 1,
+        command: None,
+    }
+    .encode_to_vec();
+    bytes.extend([0xc2, 0x01, 0x00]);
+    let error = decode_envelope(&bytes).unwrap_err();
+    assert_eq!(error, ConvertError::of("command", "is unknown to this server"));
+}
+
+#[test]
+fn a_deployment_with_a_missing_or_malformed_part_is_refused() {
+    type Change = fn(&mut envelope::VmDefinition);
+    let refused = |change: Change| {
+        let vms = vec![definition("web", "runner", Spec::minimal(1, 16))];
+        let Command::Deploy(deploy) = deploy(TakeOver::Refuse, vms) else { panic!() };
+        let mut message = deploy_to(&deploy).unwrap();
+        change(&mut message.vms[0]);
+        deploy_from(message).unwrap_err().field
+    };
+    let cases: [(Change, &str); 9] = [
+        (|vm| vm.vm.push('/'), "vm"),
+        (|vm| vm.drv = "/etc/passwd".to_owned(), "drv"),
+        (|vm| vm.closure = None, "closure"),
+        (|vm| vm.closure.as_mut().unwrap().root.push_str("/../x"), "closure.root"),
+        (|vm| vm.closure.as_mut().unwrap().nar_hash.truncate(31), "closure.nar_hash"),
+        (|vm| vm.closure.as_mut().unwrap().closure_digest.clear(), "closure.closure_digest"),
+        (|vm| vm.spec.clear(), "spec"),
+        (|vm| vm.spec = vm.spec.replace("\"memoryMib\":16", "\"memoryMib\":15"), "spec"),
+        (|vm| vm.spec = vm.spec.replacen('{', "{\"unknown\":1,", 1), "spec"),
+    ];
+    for (change, field) in cases {
+        assert_eq!(refused(change), field);
+    }
+}
+
+#[test]
+fn a_cut_or_damaged_entry_is_an_error_or_another_command_and_never_a_panic() {
+    for command in commands() {
+        let whole = envelope(command);
+        let bytes = encode_envelope(&whole).unwrap();
+        for length in 0..bytes.len() {
+            assert_ne!(decode_envelope(&bytes[..length]).as_ref(), Ok(&whole), "cut at {length}");
+        }
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let _ = decode_envelope(&damaged);
+            }
+        }
+    }
+}
+
+#[test]
+fn random_bytes_are_no_command() {
+    // A linear congruential generator (Knuth's MMIX): no dependency, the same bytes each run.
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    for round in 0..20_000 {
+        let bytes: Vec<u8> = (0..round % 97).map(|_| next()).collect();
+        assert!(decode_envelope(&bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_deployment_of_one_vm_costs_less_than_a_kibibyte_beyond_its_spec() {
+    let long = |length: usize| "n".repeat(length);
+    // The longest store path name that Nix allows, and the longest name of a vm that has no dashes.
+    let vm = format!("{}/{}", long(63), long(63));
+    let one = definition(&vm, &long(211), rich_spec());
+    let spec = one.spec.to_canonical_json().unwrap().len();
+    let whole = encode_envelope(&envelope(deploy(TakeOver::Allow, vec![one]))).unwrap().len();
+    assert!(whole - spec < 1024, "{} bytes beyond the spec", whole - spec);
+}
