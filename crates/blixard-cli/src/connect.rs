@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, Failure};
 enum ConnectError {
     #[error("cannot connect to blixardd at {}", path.display())]
     Socket { path: PathBuf, source: io::Error },
-    #[error("what listens at {} does not speak gRPC", path.display())]
+    #[error("cannot talk to blixardd at {}", path.display())]
     Protocol { path: PathBuf, source: tonic::transport::Error },
 }
 

@@ -4,6 +4,7 @@ mod daemon;
 mod deploy;
 mod errors;
 mod help;
+mod lock;
 mod logs;
 pub(crate) mod nix;
 mod node;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tokio::io::AsyncReadExt as _;
+
 use super::{Ran, blixard};
 use crate::flake::Nix;
 
@@ -43,7 +45,10 @@ async fn a_daemon_that_hangs_up_is_lost_and_not_called_again() {
     let socket = folder.path().join("blixardd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let hang_up = async {
-        drop(listener.accept().await.unwrap());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Only once the client has begun to speak HTTP/2 (RFC 9113 §3.4) is it a lost connection.
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        drop(stream);
         listener.accept().await.unwrap();
     };
     tokio::select! {
