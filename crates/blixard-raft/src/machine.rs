@@ -1,7 +1,8 @@
 //! The state machine as openraft sees it: a [`ReplicatedMachine`] and its checkpoints.
 //!
 //! Owns what was applied last and the order of apply, capture and install. Refuses to skip a command
-//! that the machine cannot apply: the node stops. The state itself is in memory, in the machine.
+//! that the machine cannot apply, and to go on when a checkpoint cannot be written: the node stops.
+//! The state itself is in memory, in the machine.
 
 use std::io;
 use std::pin::pin;

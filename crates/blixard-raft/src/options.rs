@@ -1,6 +1,6 @@
 //! What a node is opened with, and the openraft settings that follow from it.
 //!
-//! Owns every number of consensus. The measured reasons are in `docs/adr` and in the comments here.
+//! Owns every number of consensus, and the measured reason for each that is not openraft's default.
 
 use std::path::PathBuf;
 use std::time::Duration;

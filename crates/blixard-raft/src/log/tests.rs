@@ -1,14 +1,16 @@
 //! The log store, by openraft's own suite and by what the suite does not ask.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 
-use super::engine::{LogEngine, Slot, Write};
+use super::engine::{EngineError, LogEngine, Slot, Write};
 use super::store::{LogOpenError, LogStore};
 use super::{RedbEngine, WriterThread};
 use crate::alive;
@@ -126,8 +128,9 @@ async fn a_log_is_found_again_as_it_was_left() {
 async fn a_vote_and_entries_that_were_answered_survive_a_crash() {
     let disk = Disk::new();
     let (mut log, writer) = open(&disk).unwrap();
-    log.save_vote(&Vote::new(7, 1)).await.unwrap();
+    log.save_vote(&Vote::new(6, 1)).await.unwrap();
     log.blocking_append(commands(5)).await.unwrap();
+    log.save_vote(&Vote::new(7, 1)).await.unwrap();
     let found = disk.after_a_crash(Keep::Nothing);
     close(log, writer);
 
@@ -151,6 +154,61 @@ async fn after_a_failed_sync_every_write_is_refused() {
     log.save_vote(&Vote::new(7, 1)).await.unwrap_err();
 
     assert_eq!(disk.writes(), writes);
+    close(log, writer);
+}
+
+#[tokio::test]
+async fn writes_that_are_queued_behind_a_sync_share_the_next_one() {
+    const QUEUED: u64 = 50;
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    let syncs_before = disk.syncs();
+    disk.hold_syncs();
+
+    let mut answers = Vec::new();
+    for entry in commands(QUEUED) {
+        let (done, answer) = TypeConfig::oneshot();
+        log.append([entry], IOFlushed::signal(done)).await.unwrap();
+        answers.push(answer);
+    }
+    disk.let_syncs_go();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+
+    // One for the first, if the writer took it alone, and one for all behind it.
+    let syncs = disk.syncs() - syncs_before;
+    assert!(syncs <= 2, "{syncs} syncs for {QUEUED} writes");
+    close(log, writer);
+}
+
+/// An engine that breaks one of its own assumptions when an entry is put.
+#[derive(Debug)]
+struct Panics;
+
+impl LogEngine for Panics {
+    fn commit(&self, writes: &[Write]) -> Result<(), EngineError> {
+        assert!(!writes.iter().any(|write| matches!(write, Write::Put { .. })), "as intended");
+        Ok(())
+    }
+
+    fn read(&self, _: Range<u64>, _: usize) -> Result<Vec<(u64, Vec<u8>)>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn note(&self, _: Slot) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_engine_is_answered_as_a_failure() {
+    let stop = StopCause::default();
+    let (mut log, writer) = LogStore::open(1, Arc::new(Panics), stop.clone(), alive::watch().0).unwrap();
+
+    log.blocking_append(commands(1)).await.unwrap_err();
+
+    assert_eq!(stop.or(&""), "the log's engine has panicked");
     close(log, writer);
 }
 

@@ -139,7 +139,10 @@ where
     let standings = Standings { metrics: raft.metrics(), tail, stop };
     let rest = Mutex::new(Some(Rest { gone, writer }));
     let opened = RaftNode(Arc::new(Inner { raft, peer, standings, rest }));
-    opened.stand_if_alone().await?;
+    if let Err(error) = opened.stand_if_alone().await {
+        opened.shutdown().await;
+        return Err(error);
+    }
     Ok(opened)
 }
 

@@ -1,13 +1,13 @@
 //! A disk in memory that forgets what was not synced, counts its syncs, and can break.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
 /// A disk; clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<Mutex<Platter>>);
+pub(crate) struct Disk(Arc<(Mutex<Platter>, Condvar)>);
 
 /// What a crash leaves of the writes since the last sync.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,7 @@ struct Platter {
     syncs: usize,
     writes: usize,
     broken: bool,
+    held: bool,
 }
 
 impl Disk {
@@ -51,15 +52,14 @@ impl Disk {
                 }
             }
         }
-        let found = Platter { bytes: bytes.clone(), synced: bytes, ..Platter::default() };
-        Self(Arc::new(Mutex::new(found)))
+        Self::with(bytes)
     }
 
     /// A copy of this disk with one byte damaged.
     pub(crate) fn with_a_flipped_byte(&self, offset: usize) -> Self {
         let mut bytes = self.lock().bytes.clone();
         bytes[offset] ^= 0xff;
-        Self(Arc::new(Mutex::new(Platter { synced: bytes.clone(), bytes, ..Platter::default() })))
+        Self::with(bytes)
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -79,8 +79,23 @@ impl Disk {
         self.lock().broken = true;
     }
 
+    /// Syncs wait from now on, until they are let go.
+    pub(crate) fn hold_syncs(&self) {
+        self.lock().held = true;
+    }
+
+    pub(crate) fn let_syncs_go(&self) {
+        self.lock().held = false;
+        self.0.1.notify_all();
+    }
+
+    fn with(bytes: Vec<u8>) -> Self {
+        let platter = Platter { synced: bytes.clone(), bytes, ..Platter::default() };
+        Self(Arc::new((Mutex::new(platter), Condvar::new())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Platter> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 }
 
@@ -103,7 +118,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        let mut platter = self.lock();
+        let mut platter = self.0.1.wait_while(self.lock(), |platter| platter.held).unwrap();
         if platter.broken {
             return Err(io::Error::other("the disk is on fire"));
         }
