@@ -88,10 +88,10 @@ async fn open_log(config: &Config, replica: &Arc<Replica>) -> Result<RaftNode, R
     let machine = Arc::clone(replica);
     let raft = RaftNode::open(RaftOptions::new(FIRST_NODE, &config.storage.data_dir), machine).await?;
     raft.initialize_single().await?;
-    raft.recovered().await?;
     let mut standings = raft.standings();
     while let Some(standing) = standings.next().await {
         if standing.leads() {
+            raft.recovered().await?;
             return Ok(raft);
         }
         if let Some(reason) = standing.stopped {

@@ -83,9 +83,9 @@ pub(crate) struct Generation {
 pub(crate) struct Closure {
     /// Store path of the runner.
     pub(crate) root: String,
-    /// sha256-<base64>.
+    /// `sha256-<base64>`.
     pub(crate) nar_hash: Option<String>,
-    /// sha256-<base64>.
+    /// `sha256-<base64>`.
     pub(crate) closure_digest: Option<String>,
     pub(crate) path_count: u64,
     /// Bytes of all NARs.

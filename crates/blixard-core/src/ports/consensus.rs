@@ -117,7 +117,7 @@ pub enum ProposeError {
     /// The entry may or may not be committed later: ask again with the same request id.
     #[error("the outcome is unknown: the entry lost its leader")]
     OutcomeUnknown,
-    /// The node has stopped.
+    /// The node has stopped. As with [`Self::OutcomeUnknown`], the entry may be applied after a restart.
     #[error("the consensus node has stopped: {reason}")]
     Stopped {
         /// Why.
