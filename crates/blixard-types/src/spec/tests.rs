@@ -137,8 +137,8 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
 #[test]
 fn what_is_no_spec_at_all_is_called_that() {
     insta::assert_snapshot!(refused(&Value::Null), @"spec: expected an attribute set, got nothing");
-    insta::assert_snapshot!(refused(&json!([])), @"");
-    insta::assert_snapshot!(refused(&json!({})), @"");
+    insta::assert_snapshot!(refused(&json!([])), @"spec: expected an attribute set, got a list");
+    insta::assert_snapshot!(refused(&json!({})), @"spec: missing field `schema`");
 }
 
 #[test]
