@@ -1,1 +1,69 @@
+use blixard_core::command::{Command, Envelope};
+use blixard_core::ports::UnixMillis;
+use blixard_proto::{decode_outcome, encode_envelope};
+use blixard_types::{ClusterId, RequestId};
 
+use super::*;
+
+fn position(index: u64) -> LogPosition {
+    LogPosition { term: 1, index }
+}
+
+fn init() -> Vec<u8> {
+    let command = Command::InitCluster { cluster: ClusterId([7; 16]) };
+    encode_envelope(&Envelope { request: RequestId([1; 16]), at: UnixMillis(5), command }).unwrap()
+}
+
+#[test]
+fn readers_are_told_of_a_change_and_see_it() {
+    let replica = Replica::default();
+    let changes = replica.changes();
+    let outcome = replica.apply(position(3), &init()).unwrap();
+    assert!(decode_outcome(&outcome).unwrap().is_ok());
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(*changes.borrow(), Revision(3));
+    assert_eq!(replica.read(|state| state.identity.unwrap().cluster), ClusterId([7; 16]));
+}
+
+#[test]
+fn a_checkpoint_restores_the_same_state_and_is_of_the_moment_it_was_taken() {
+    let replica = Replica::default();
+    replica.apply(position(3), &init()).unwrap();
+    let checkpoint = replica.checkpoint();
+    let before = replica.read(ClusterState::clone);
+    let again = Envelope {
+        request: RequestId([2; 16]),
+        at: UnixMillis(6),
+        command: Command::DeleteVm { vm: "web".parse().unwrap() },
+    };
+    replica.apply(position(4), &encode_envelope(&again).unwrap()).unwrap();
+
+    let restored = Replica::default();
+    restored.restore(&checkpoint()).unwrap();
+    assert_eq!(restored.read(ClusterState::clone), before);
+    assert_ne!(replica.read(ClusterState::clone), before);
+}
+
+#[test]
+fn a_command_that_is_not_known_stops_the_node_and_changes_nothing() {
+    let replica = Replica::default();
+    let mut newer = init();
+    newer[1] = 99; // The version is the first field: its tag, then its value.
+    for bytes in [newer.as_slice(), b"garbage", b""] {
+        let halt = replica.apply(position(3), bytes).unwrap_err();
+        assert_eq!(halt.position, position(3));
+    }
+    assert_eq!(replica.read(ClusterState::clone), ClusterState::default());
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_leaves_the_state_as_it_was() {
+    let replica = Replica::default();
+    replica.apply(position(3), &init()).unwrap();
+    let before = replica.read(ClusterState::clone);
+    let newer = String::from_utf8(replica.checkpoint()()).unwrap().replace("\"version\":1", "\"version\":2");
+    for bytes in [newer.as_bytes(), b"{}", b""] {
+        assert!(replica.restore(bytes).is_err());
+    }
+    assert_eq!(replica.read(ClusterState::clone), before);
+}
