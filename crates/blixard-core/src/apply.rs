@@ -9,7 +9,7 @@ mod lifecycle;
 mod node;
 mod rejection;
 
-use blixard_types::{LogPosition, Revision};
+use blixard_types::{DaemonId, LogPosition, NodeId, Revision};
 
 pub use rejection::Rejection;
 
@@ -54,8 +54,9 @@ impl ClusterState {
             }
             Command::Deploy(deploy) => self.deploy(deploy, moment),
             Command::Place { vm, node, epoch } => self.place(vm, *node, *epoch, moment),
-            Command::Report { node, daemon, vm, epoch, report } => {
-                self.report((*node, *daemon), vm, *epoch, report, moment)
+            Command::Report { node, daemon, sequence, vm, epoch, report } => {
+                let speaker = Speaker { node: *node, daemon: *daemon, sequence: *sequence };
+                self.report(speaker, vm, *epoch, report, moment)
             }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::DeleteVm { vm } => self.delete_vm(vm, moment),
@@ -65,6 +66,14 @@ impl ClusterState {
     fn note(&mut self, moment: Moment, kind: EventKind) {
         self.events.push(Event { revision: moment.revision, at: moment.at, kind });
     }
+}
+
+/// Who reports, and the how-manieth time.
+#[derive(Debug, Clone, Copy)]
+struct Speaker {
+    node: NodeId,
+    daemon: DaemonId,
+    sequence: u64,
 }
 
 impl Moment {

@@ -69,6 +69,8 @@ pub enum Command {
         node: NodeId,
         /// The daemon that says it.
         daemon: DaemonId,
+        /// Counts the daemon's reports: an older one that arrives later is refused.
+        sequence: u64,
         /// The vm.
         vm: VmId,
         /// The placement it speaks of.

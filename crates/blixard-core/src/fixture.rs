@@ -85,7 +85,23 @@ pub(crate) fn report(node: u64, name: &str, epoch: u64, report: VmReport) -> Com
 }
 
 pub(crate) fn report_of(node: u64, daemon: DaemonId, name: &str, epoch: u64, report: VmReport) -> Command {
-    Command::Report { node: NodeId(node), daemon, vm: vm(name), epoch: Epoch(epoch), report }
+    Command::Report {
+        node: NodeId(node),
+        daemon,
+        sequence: next(),
+        vm: vm(name),
+        epoch: Epoch(epoch),
+        report,
+    }
+}
+
+/// Counts the reports of a test, as a daemon does its own.
+fn next() -> u64 {
+    thread_local!(static SENT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+    SENT.with(|sent| {
+        sent.set(sent.get() + 1);
+        sent.get()
+    })
 }
 
 pub(crate) fn starting(generation: u64) -> VmReport {

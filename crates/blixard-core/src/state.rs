@@ -19,7 +19,7 @@ pub use node::{
 };
 pub use request::{REQUESTS_KEPT, RequestLog};
 pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Run, SourceId};
-pub use vm::{SourceIdError, Unplaced, Vm, VmReport};
+pub use vm::{REASON_MAX_BYTES, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
 
 /// Everything that is replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
 use blixard_core::ports::units::{ObservedUnit, UnitError};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
-use blixard_core::state::VmReport;
+use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
 use blixard_types::{Epoch, GenerationNumber, VmId};
@@ -58,6 +58,8 @@ struct Agent {
     rooted: BTreeSet<(VmId, GenerationNumber)>,
     server: Option<mpsc::Sender<HostMessage>>,
     reports: Reports,
+    /// Vms whose last report was refused: they wait for the next grant.
+    refused: BTreeSet<VmId>,
     work: JoinSet<Done>,
     observation: Observation,
     observing: JoinSet<Result<Vec<ObservedUnit>, UnitError>>,
@@ -94,6 +96,7 @@ impl Agent {
             rooted,
             server: None,
             reports: Reports::default(),
+            refused: BTreeSet::new(),
             work: JoinSet::new(),
             observation: Observation { stale: true, ..Observation::default() },
             observing: JoinSet::new(),
@@ -224,7 +227,9 @@ impl Agent {
                 self.memories.entry(vm.clone()).or_default().running = running;
                 self.finish(vm);
             }
-            Done::Ended { vm, ended } => {
+            Done::Ended { vm, mut ended } => {
+                // Cut where it comes in, so that what is planned, said and acknowledged is the same text.
+                ended.reason.truncate(cut_reason(&ended.reason).len());
                 let memory = self.memories.entry(vm.clone()).or_default();
                 memory.running = None;
                 memory.ended = Some(ended);
@@ -240,7 +245,7 @@ impl Agent {
                 memory.work = Work::Idle;
                 memory.checks = match outcome {
                     Ok(()) => Checks::Passed,
-                    Err(reason) => Checks::Failed { reason, at: now },
+                    Err(reason) => Checks::Failed { reason: cut_reason(&reason).to_owned(), at: now },
                 };
             }
             Done::Cleaned { vm, dropped } => {
@@ -268,7 +273,10 @@ impl Agent {
                 let taken = decode_grant(grant).map_err(|error| error.to_string());
                 let taken = taken.and_then(|grant| self.gate.take(grant).map_err(|error| error.to_string()));
                 if let Err(reason) = taken {
-                    tracing::warn!(reason, "a grant is not taken");
+                    return tracing::warn!(reason, "a grant is not taken");
+                }
+                for vm in std::mem::take(&mut self.refused) {
+                    self.set_work(&vm, Work::Idle);
                 }
             }
             LinkEvent::Message(server_message::Message::News(_)) => self.send_heartbeat(),
@@ -277,7 +285,11 @@ impl Agent {
                     return;
                 };
                 if !answer.refusal.is_empty() {
+                    // The state has moved on. What to do about it is in the next grant, not in the one
+                    // that this report came from.
                     tracing::info!(%vm, %epoch, refusal = answer.refusal, "a report was refused");
+                    self.refused.insert(vm);
+                    return self.send_heartbeat();
                 }
                 let memory = self.memories.entry(vm).or_default();
                 memory.work = Work::Idle;

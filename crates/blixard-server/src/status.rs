@@ -40,6 +40,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
             with_hint(Status::failed_precondition(text), "wait until `blixard vm list` no longer shows it")
         }
         Rejection::StaleSession { .. }
+        | Rejection::Overtaken { .. }
         | Rejection::OtherEpoch { .. }
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }

@@ -130,6 +130,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         run: Run::Unplaced { why: Unplaced::New },
         last_epoch,
         last_host: None,
+        heard: 0,
         failures: 0,
     }
 }

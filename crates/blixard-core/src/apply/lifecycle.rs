@@ -1,17 +1,14 @@
 //! The life of a vm: placed, reported on, started and stopped, deleted. The legal transitions are
 //! drawn in [`crate::state::Vm`]'s module and are all here.
 
-use blixard_types::{DaemonId, Epoch, NodeId, VmId};
+use blixard_types::{Epoch, NodeId, VmId};
 
-use super::{Moment, Rejection};
+use super::{Moment, Rejection, Speaker};
 use crate::command::Outcome;
-use crate::state::VmReport;
 use crate::state::{
     ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Role, Run, Unplaced, Vm,
 };
-
-/// Most bytes of a reason that a host gives; the rest is cut.
-const REASON_MAX_BYTES: usize = 4096;
+use crate::state::{VmReport, cut_reason};
 
 impl ClusterState {
     fn known_vm(&mut self, vm: &VmId) -> Result<&mut Vm, Rejection> {
@@ -41,6 +38,7 @@ impl ClusterState {
         vm.run = Run::Placed { node, epoch, phase: Phase::Assigned };
         vm.last_epoch = epoch;
         vm.last_host = Some(node);
+        vm.heard = 0;
         self.note(moment, EventKind::Placed { vm: id.clone(), node, epoch });
         Ok(moment.changed())
     }
@@ -56,7 +54,7 @@ impl ClusterState {
 
     pub(super) fn report(
         &mut self,
-        (node, daemon): (NodeId, DaemonId),
+        Speaker { node, daemon, sequence }: Speaker,
         id: &VmId,
         epoch: Epoch,
         report: &VmReport,
@@ -67,31 +65,39 @@ impl ClusterState {
             return Err(Rejection::StaleSession { node });
         }
         let vm = self.known_vm(id)?;
-        match &mut vm.run {
-            Run::Placed { node: host, epoch: at, phase } if *host == node && *at == epoch => match report {
-                VmReport::Starting { generation } => {
-                    let reached = Phase::Starting { generation: *generation };
-                    Ok(self.reach(id, epoch, reached, moment))
+        let Run::Placed { node: host, epoch: at, phase } = &vm.run else {
+            return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
+        };
+        if (*host, *at) != (node, epoch) {
+            return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
+        }
+        // A report that was delayed must not undo what the host has said since: it would not repeat it.
+        if sequence <= vm.heard {
+            return Err(Rejection::Overtaken { vm: id.clone() });
+        }
+        vm.heard = sequence;
+        match report {
+            VmReport::Starting { generation } => {
+                let reached = Phase::Starting { generation: *generation };
+                Ok(self.reach(id, epoch, reached, moment))
+            }
+            VmReport::Running { generation, health } => {
+                let reached = Phase::Running { generation: *generation, health: bounded(health) };
+                if *health == HealthStatus::Healthy && reached != *phase {
+                    vm.failures = 0;
                 }
-                VmReport::Running { generation, health } => {
-                    let reached = Phase::Running { generation: *generation, health: bounded(health) };
-                    if *health == HealthStatus::Healthy && reached != *phase {
-                        vm.failures = 0;
-                    }
-                    Ok(self.reach(id, epoch, reached, moment))
+                Ok(self.reach(id, epoch, reached, moment))
+            }
+            VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
+            VmReport::Failed { generation, reason } => {
+                // The end of an older generation says nothing of the one that is wanted now.
+                if *generation == vm.target {
+                    vm.failures = vm.failures.saturating_add(1);
                 }
-                VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
-                VmReport::Failed { generation, reason } => {
-                    // The end of an older generation says nothing of the one that is wanted now.
-                    if *generation == vm.target {
-                        vm.failures = vm.failures.saturating_add(1);
-                    }
-                    let reason = cut(reason);
-                    let why = Unplaced::Failed { reason, at: moment.at, generation: *generation };
-                    Ok(self.end(id, epoch, why, moment))
-                }
-            },
-            _ => Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch }),
+                let reason = cut(reason);
+                let why = Unplaced::Failed { reason, at: moment.at, generation: *generation };
+                Ok(self.end(id, epoch, why, moment))
+            }
         }
     }
 
@@ -179,5 +185,5 @@ fn bounded(health: &HealthStatus) -> HealthStatus {
 }
 
 fn cut(reason: &str) -> String {
-    reason.get(..reason.floor_char_boundary(REASON_MAX_BYTES)).unwrap_or_default().to_owned()
+    cut_reason(reason).to_owned()
 }

@@ -62,6 +62,11 @@ impl ClusterState {
             }
         }
         let (boot, facts) = (boot.to_owned(), facts.clone());
+        // A new daemon counts its reports from 1.
+        if node.session.as_ref().is_none_or(|before| before.daemon != daemon) {
+            let placed = self.vms.values_mut().filter(|vm| vm.run.host() == Some(id));
+            placed.for_each(|vm| vm.heard = 0);
+        }
         node.session = Some(Session { daemon, boot, facts, opened: moment.revision });
         self.note(moment, EventKind::SessionOpened { node: id });
         Ok(moment.changed())

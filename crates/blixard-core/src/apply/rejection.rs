@@ -28,6 +28,9 @@ pub enum Rejection {
     /// A daemon that has been replaced by a newer one reports, or asks for its session again.
     #[error("the session on node {node} belongs to another daemon")]
     StaleSession { node: NodeId },
+    /// A report that a newer one of the same daemon has overtaken.
+    #[error("a newer report on vm {vm} has been heard")]
+    Overtaken { vm: VmId },
     /// A report of, or a placement beside, another epoch than the one the vm has.
     #[error("vm {vm} is not at epoch {epoch} on node {node}")]
     OtherEpoch { vm: VmId, node: NodeId, epoch: Epoch },

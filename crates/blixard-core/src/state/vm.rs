@@ -42,6 +42,8 @@ pub struct Vm {
     pub last_epoch: Epoch,
     /// The host it was placed on last.
     pub last_host: Option<NodeId>,
+    /// The number of the newest report on its placement by the daemon whose session is open; 0 if none.
+    pub heard: u64,
     /// Epochs in a row in which the target generation failed without having been healthy.
     pub failures: u32,
 }
@@ -178,6 +180,15 @@ pub enum HealthStatus {
         /// What is missing.
         reason: String,
     },
+}
+
+/// Most bytes of a reason that a host gives; the rest is cut. Far below what a command may have.
+pub const REASON_MAX_BYTES: usize = 4096;
+
+/// As much of a reason as is kept.
+#[must_use]
+pub fn cut_reason(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(REASON_MAX_BYTES)).unwrap_or_default()
 }
 
 /// What a host says of a vm.

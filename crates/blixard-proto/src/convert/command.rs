@@ -73,7 +73,8 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::Place { vm, node, epoch } => {
             To::Place(envelope::Place { vm: vm.to_string(), node: node.0, epoch: epoch.0 })
         }
-        Command::Report { node, daemon, vm, epoch, report } => To::Report(envelope::Report {
+        Command::Report { node, daemon, sequence, vm, epoch, report } => To::Report(envelope::Report {
+            sequence: *sequence,
             node: node.0,
             daemon_id: id(daemon.0),
             vm: vm.to_string(),
@@ -109,6 +110,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             Command::Place { vm: vm_id(&place.vm)?, node: NodeId(place.node), epoch: Epoch(place.epoch) }
         }
         From::Report(report) => Command::Report {
+            sequence: report.sequence,
             node: NodeId(report.node),
             daemon: DaemonId(random_id("daemon_id", &report.daemon_id)?),
             vm: vm_id(&report.vm)?,

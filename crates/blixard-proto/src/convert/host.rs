@@ -29,7 +29,7 @@ pub struct Hello {
 /// A host's word on one vm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostReport {
-    /// Counts the stream's reports.
+    /// Counts the daemon's reports, over all its streams.
     pub sequence: u64,
     /// The vm.
     pub vm: VmId,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use blixard_core::apply::Rejection;
 use blixard_core::assignment::{AssignmentSet, assignments_of};
 use blixard_core::command::Command;
 use blixard_core::grant::{Grant, GrantContent, Heartbeat};
@@ -134,9 +135,15 @@ async fn grant(
 ) -> Result<Grant, Status> {
     server.linearize().await?;
     let term = server.consensus.standing().term;
-    let (incarnation, revision, set) = server
-        .replica
-        .read(|state| (state.incarnation(), state.applied.revision(), assignments_of(state, heartbeat.node)));
+    let (current, incarnation, revision, set) = server.replica.read(|state| {
+        let session = state.nodes.get(&heartbeat.node).and_then(|node| node.session.as_ref());
+        let current = session.is_some_and(|session| session.daemon == heartbeat.daemon);
+        (current, state.incarnation(), state.applied.revision(), assignments_of(state, heartbeat.node))
+    });
+    // Only the daemon whose reports count is granted anything: what another starts, nobody would hear of.
+    if !current {
+        return Err(status::rejection(&Rejection::StaleSession { node: heartbeat.node }));
+    }
     let held = granted.as_ref().filter(|last| heartbeat.holds == Some(last.stamp) && last.set == set);
     let content = if held.is_some() { GrantContent::Unchanged } else { GrantContent::Whole(set.clone()) };
     *granted = Some(Granted { stamp: (incarnation, revision), set });
@@ -147,7 +154,8 @@ async fn grant(
 async fn propose_report(server: &Server, hello: &Hello, report: HostReport) -> Result<ReportAnswer, Status> {
     let HostReport { sequence, vm, epoch, report } = report;
     let proposer = server.proposer();
-    let command = Command::Report { node: hello.node, daemon: hello.daemon, vm, epoch, report };
+    let (node, daemon) = (hello.node, hello.daemon);
+    let command = Command::Report { node, daemon, sequence, vm, epoch, report };
     match proposer.propose(proposer.fresh_request(), command).await {
         Ok(_) => Ok(ReportAnswer { sequence, refusal: String::new() }),
         // What an invariant forbids stays forbidden: the host need not say it again.

@@ -48,6 +48,28 @@ fn a_placement_goes_through_its_phases() {
 }
 
 #[test]
+fn a_report_that_a_newer_one_has_overtaken_undoes_nothing() {
+    let mut cluster = web_on_host_1();
+    let (late, newer) =
+        (report(1, "web", 1, starting(1)), report(1, "web", 1, running(1, HealthStatus::Healthy)));
+    cluster.ok(newer.clone());
+    let before = cluster.vm("web").clone();
+    for overtaken in [late, newer] {
+        assert_eq!(cluster.apply(overtaken), Err(Rejection::Overtaken { vm: vm("web") }));
+    }
+    assert_eq!(*cluster.vm("web"), before);
+}
+
+#[test]
+fn a_new_daemon_counts_its_reports_from_one() {
+    let mut cluster = web_on_host_1();
+    cluster.ok(report(1, "web", 1, running(1, HealthStatus::Healthy)));
+    let facts = cluster.state.nodes[&NodeId(1)].session.as_ref().unwrap().facts.clone();
+    cluster.ok(session(1, 2, facts));
+    assert_eq!(cluster.vm("web").heard, 0);
+}
+
+#[test]
 fn an_end_is_for_good_and_the_next_placement_may_be_elsewhere() {
     for end in [VmReport::Stopped, failed(1, "exit-code")] {
         let mut cluster = web_on_host_1();

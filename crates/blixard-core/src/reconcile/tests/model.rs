@@ -117,13 +117,15 @@ struct World {
     hosts: [Host; 2],
     wire: Vec<Message>,
     sent: u64,
+    /// Reports said so far, by any daemon: each daemon's own grow, which is what counts.
+    reported: u64,
     now: u64,
 }
 
 impl World {
     fn new() -> Self {
         let cluster = Cluster::with_hosts(&[(1, 10_000), (2, 10_000)]);
-        Self { cluster, hosts: [Host::new(), Host::new()], wire: Vec::new(), sent: 0, now: 0 }
+        Self { cluster, hosts: [Host::new(), Host::new()], wire: Vec::new(), sent: 0, reported: 0, now: 0 }
     }
 
     fn node(host: usize) -> u64 {
@@ -195,7 +197,9 @@ impl World {
         let daemon = self.daemon(host);
         for (vm, epoch, report) in self.hosts[host].plan(self.now) {
             let node = NodeId(Self::node(host));
-            self.send(Command::Report { node, daemon, vm, epoch, report });
+            self.reported += 1;
+            let sequence = self.reported;
+            self.send(Command::Report { node, daemon, sequence, vm, epoch, report });
         }
     }
 
@@ -209,7 +213,7 @@ impl World {
             self.wire.remove(at);
         }
         let _ = self.cluster.apply_as(request, command.clone());
-        if let Command::Report { node, daemon: of, vm, epoch, report } = command
+        if let Command::Report { node, daemon: of, vm, epoch, report, .. } = command
             && let Some(at) = (0..2).find(|at| NodeId(Self::node(*at)) == node && self.daemon(*at) == of)
             && answered
             && self.hosts[at].open.get(&vm) == Some(&(epoch, report))

@@ -75,7 +75,10 @@ fn commands() -> Vec<Command> {
         roles: roles.iter().copied().collect(),
     };
     let session = |boot: &str, facts| Command::OpenSession { node, daemon, boot: boot.to_owned(), facts };
-    let report = |report| Command::Report { node, daemon, vm: vm.clone(), epoch: Epoch(u64::MAX), report };
+    let report = |report| {
+        let (sequence, epoch) = (u64::MAX, Epoch(u64::MAX));
+        Command::Report { node, daemon, sequence, vm: vm.clone(), epoch, report }
+    };
     let mut all = vec![
         Command::InitCluster { cluster: ClusterId([0; 16]) },
         register(&[]),
