@@ -5,6 +5,7 @@
 //! proposed. A refused command changes nothing except that its outcome is remembered.
 
 mod deploy;
+mod evaluation;
 mod lifecycle;
 mod node;
 mod rejection;
@@ -60,6 +61,7 @@ impl ClusterState {
             }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::DeleteVm { vm } => self.delete_vm(vm, moment),
+            Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
         }
     }
 

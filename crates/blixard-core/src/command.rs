@@ -8,7 +8,7 @@ use blixard_types::{NodeName, RequestId, Revision, Spec, StorePath, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
-use crate::state::{Desired, NodeFacts, Roles, SourceId, VmReport};
+use crate::state::{Desired, EvaluationKey, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 
 /// Most bytes of an encoded command; a larger one is refused before it reaches the log.
 pub const COMMAND_MAX_BYTES: usize = 64 << 10;
@@ -90,6 +90,8 @@ pub enum Command {
         /// The vm.
         vm: VmId,
     },
+    /// Remembers what an evaluation gave.
+    RememberEvaluation(RememberEvaluation),
 }
 
 /// One run of `deploy`, evaluated and built.
@@ -127,6 +129,16 @@ pub struct VmDefinition {
     pub closure: ClosureRef,
     /// The spec.
     pub spec: Spec,
+}
+
+/// What an evaluation gave, once all of it was built and deployed. The specs are those of that
+/// deployment, named by their digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberEvaluation {
+    /// What was evaluated.
+    pub key: EvaluationKey,
+    /// Its vms, in the evaluator's order.
+    pub vms: Vec<RememberedVm>,
 }
 
 /// What applying a command came to.

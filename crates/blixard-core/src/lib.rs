@@ -18,6 +18,7 @@ pub mod grant;
 pub mod ports;
 pub mod reconcile;
 pub mod rollout;
+pub mod roots;
 pub mod schedule;
 pub mod state;
 pub mod unit;

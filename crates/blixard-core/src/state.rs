@@ -3,6 +3,7 @@
 //! Owns: the shape of the state and questions about it. Changes are made by [`crate::apply`] alone.
 //! Only ordered maps are used, so that iterating gives the same order everywhere.
 
+mod evaluation;
 mod event;
 mod node;
 mod request;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 use blixard_types::{ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Sha256Hash, Spec, VmId};
 use serde::{Deserialize, Serialize};
 
+pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
+pub use evaluation::{EvaluationKey, RememberedVm};
 pub use event::{EVENTS_KEPT, Event, EventKind, EventLog};
 pub use node::{
     CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
@@ -36,8 +39,11 @@ pub struct ClusterState {
     /// The highest epoch of the vms that were deleted. A vm that comes back under a name goes on after
     /// it, so that a late report on the one before can never be taken for one on it.
     pub retired_epoch: Epoch,
-    /// The specs that generations refer to, by content.
+    /// The specs that generations and evaluations refer to, by content.
     pub specs: BTreeMap<Sha256Hash, Spec>,
+    /// What the newest evaluations gave.
+    #[serde(default)]
+    pub evaluations: EvaluationCache,
     /// The outcomes of the newest calls.
     pub requests: RequestLog,
     /// The newest events.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
 use blixard_core::ports::units::{ObservedUnit, UnitError};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
+use blixard_core::roots::generation_of;
 use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
@@ -42,7 +43,7 @@ const EVENTS_QUEUED: usize = 64;
 /// When the roots that are there cannot be listed: without that the host could not keep them.
 pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> {
     let roots = host.store.roots().await?;
-    let rooted = roots.iter().filter_map(|(name, _)| execute::rooted(name)).collect();
+    let rooted = roots.iter().filter_map(|(name, _)| generation_of(name)).collect();
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
     let mut link = JoinSet::new();
     link.spawn(link::run(host.clone(), sender));

@@ -6,19 +6,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use blixard_core::assignment::RunIntent;
-use blixard_core::ports::nix::RootName;
+use blixard_core::ports::nix::{RootName, Sharing};
 use blixard_core::reconcile::{Ended, StopCause};
+use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::run_unit;
 use blixard_types::unit::RunUnitName;
-use blixard_types::{Epoch, GenerationNumber, VmId};
+use blixard_types::{Epoch, GenerationNumber, StorePath, VmId};
 
 use crate::Host;
 
 /// Pause before a stop that did not work is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The folder of the host's roots, below Blixard's.
-const ROOTS: &str = "vms";
 
 /// What an action came to.
 #[derive(Debug)]
@@ -56,16 +54,39 @@ pub(crate) async fn start(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) ->
 }
 
 async fn try_start(host: &Host, vm: &VmId, epoch: Epoch, run: &RunIntent) -> Result<(), String> {
-    let root = &run.closure.root;
-    host.store.add_root(root_name(vm, run.generation), root.clone()).await.map_err(|error| chain(&error))?;
-    let missing = host.store.missing(vec![root.clone()]).await.map_err(|error| chain(&error))?;
-    if !missing.is_empty() {
-        return Err(format!("{root} is not in this host's store"));
-    }
+    keep(host, vm, run).await?;
     let unit = run_unit(vm, epoch, run, &host.layout);
     host.units.start(unit).await.map_err(|error| chain(&error))?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
     Ok(())
+}
+
+/// Makes the root of a generation, whose path is then in the store for as long as the root is there.
+async fn keep(host: &Host, vm: &VmId, run: &RunIntent) -> Result<(), String> {
+    let (root, path) = (generation_root(vm, run.generation), &run.closure.root);
+    for holder in holders(host, vm, path).await? {
+        let shared = host.store.share_root(root.clone(), path.clone(), holder).await;
+        if shared.map_err(|error| chain(&error))? == Sharing::Shared {
+            return Ok(());
+        }
+    }
+    // Asked first, because it is the one failure that tells a person what to do.
+    let missing = host.store.missing(vec![path.clone()]).await.map_err(|error| chain(&error))?;
+    if !missing.is_empty() {
+        return Err(format!("{path} is not in this host's store"));
+    }
+    host.store.add_root(root, path.clone()).await.map_err(|error| chain(&error))
+}
+
+/// The builder's roots of this path for this vm, if it was built here. They were made before the
+/// generation was proposed, and stay for as long as it is kept.
+async fn holders(host: &Host, vm: &VmId, path: &StorePath) -> Result<Vec<RootName>, String> {
+    let roots = host.store.roots().await.map_err(|error| chain(&error))?;
+    let holds = |(root, target): (RootName, StorePath)| {
+        let own = target == *path && build_of(&root).is_some_and(|(_, of)| of == *vm);
+        own.then_some(root)
+    };
+    Ok(roots.into_iter().filter_map(holds).collect())
 }
 
 /// Stops a unit until no process is left.
@@ -107,23 +128,12 @@ pub(crate) async fn probe(host: Host, vm: VmId, run: RunIntent) -> Done {
 pub(crate) async fn clean(host: Host, vm: VmId, generations: BTreeSet<GenerationNumber>) -> Done {
     let mut dropped = Vec::new();
     for generation in generations {
-        match host.store.remove_root(root_name(&vm, generation)).await {
+        match host.store.remove_root(generation_root(&vm, generation)).await {
             Ok(()) => dropped.push(generation),
             Err(error) => tracing::warn!(%vm, %generation, error = chain(&error), "a root stays"),
         }
     }
     Done::Cleaned { vm, dropped }
-}
-
-/// The root of a generation on its host.
-fn root_name(vm: &VmId, generation: GenerationNumber) -> RootName {
-    RootName(format!("{ROOTS}/{}/{}/{generation}", vm.tenant(), vm.name()))
-}
-
-/// The vm and generation of a root of ours.
-pub(crate) fn rooted(root: &RootName) -> Option<(VmId, GenerationNumber)> {
-    let (vm, generation) = root.0.strip_prefix(ROOTS)?.strip_prefix('/')?.rsplit_once('/')?;
-    Some((vm.parse().ok()?, GenerationNumber(generation.parse().ok()?)))
 }
 
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -134,20 +144,4 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_root_leads_back_to_its_vm_and_generation() {
-        let vm: VmId = "tenant/web".parse().unwrap();
-        let root = root_name(&vm, GenerationNumber(12));
-        assert_eq!(root.0, "vms/tenant/web/12");
-        assert_eq!(rooted(&root), Some((vm, GenerationNumber(12))));
-        for other in ["builds/00/default/web", "vms/web", "vms/a/b/c/1", "vms/a/b/x", "vms"] {
-            assert_eq!(rooted(&RootName(other.to_owned())), None, "{other}");
-        }
-    }
 }

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixStore, ProgressSink, RootError, RootName, Selection,
+    NixStore, ProgressSink, RootError, RootName, Selection, Sharing,
 };
 use blixard_types::{Manifest, Sha256Hash, StorePath};
 
 use crate::evaluate::Evaluation;
 use crate::query::StoreQueries;
 use crate::roots::RootsFolder;
-use crate::{build, closure, hold, outputs};
+use crate::{build, closure, evaluate, hold, outputs};
 
 /// Where our roots are unless said otherwise: below the collector's own folder, so that links in it
 /// are roots without being registered.
@@ -76,6 +76,10 @@ impl FlakeEvaluator for NixCli {
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>> {
         Box::pin(async move { Evaluation::new(&self.nix, &source).run(selection, &progress).await })
     }
+
+    fn fingerprint(&self) -> Sha256Hash {
+        evaluate::fingerprint()
+    }
 }
 
 impl NixStore for NixCli {
@@ -99,21 +103,36 @@ impl NixStore for NixCli {
         })
     }
 
-    fn closure(&self, root: StorePath) -> BoxFuture<'_, Result<Manifest, ClosureError>> {
-        Box::pin(closure::closure(self.queries(), root))
+    fn closures(&self, roots: Vec<StorePath>) -> BoxFuture<'_, Result<Vec<Manifest>, ClosureError>> {
+        Box::pin(closure::closures(self.queries(), roots))
     }
 
     fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool> {
         Box::pin(async move { outputs::has_file(&path, below).await })
     }
 
-    fn add_root(&self, name: RootName, path: StorePath) -> BoxFuture<'_, Result<(), RootError>> {
+    fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {
         Box::pin(async move {
-            let refused = |cause| self.roots.error("add", &name.0, cause);
-            hold::check(self.queries(), &path).await.map_err(refused)?;
-            self.roots.add(name.clone(), path.clone()).await?;
-            hold::hold(&self.nix, &path).await.map_err(refused)
+            let paths: Vec<StorePath> = roots.iter().map(|(_, path)| path.clone()).collect();
+            // What fails for all of them is told of the first.
+            let first = roots.first().map(|(name, _)| name.0.clone()).unwrap_or_default();
+            let refused = |cause| self.roots.error("add", &first, cause);
+            let gone = hold::first_gone(self.queries(), paths.clone()).await.map_err(refused)?;
+            if let Some((name, path)) = roots.iter().find(|(_, path)| gone.as_ref() == Some(path)) {
+                return Err(self.roots.error("add", &name.0, hold::gone(path)));
+            }
+            self.roots.add(roots).await?;
+            hold::hold(&self.nix, &paths).await.map_err(refused)
         })
+    }
+
+    fn share_root(
+        &self,
+        name: RootName,
+        path: StorePath,
+        holder: RootName,
+    ) -> BoxFuture<'_, Result<Sharing, RootError>> {
+        Box::pin(self.roots.share(name, path, holder))
     }
 
     fn remove_root(&self, name: RootName) -> BoxFuture<'_, Result<(), RootError>> {

@@ -3,27 +3,50 @@
 //! Owns: which questions give a closure, and what a failed one means. Refuses to know: what a
 //! closure's digest is; the manifest does.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use blixard_core::ports::nix::{ClosureError, NixCommandError};
-use blixard_types::{Manifest, StorePath};
+use blixard_types::{Manifest, PathRecord, StorePath};
 
 use crate::batches::batches;
 use crate::dump_db;
 use crate::query::StoreQueries;
 
-/// The closure of `root`.
-pub(crate) async fn closure(queries: StoreQueries<'_>, root: StorePath) -> Result<Manifest, ClosureError> {
-    let records = match records(queries, &root).await {
+/// The closures of `roots`, in their order: one listing for all of them, taken apart afterwards.
+pub(crate) async fn closures(
+    queries: StoreQueries<'_>,
+    roots: Vec<StorePath>,
+) -> Result<Vec<Manifest>, ClosureError> {
+    let records = match records(queries, &roots).await {
         Ok(records) => records,
-        Err(error) => return Err(why(queries, root, error).await),
+        Err(error) => return Err(why(queries, roots, error).await),
     };
-    Manifest::new(root.clone(), records).map_err(|cause| ClosureError::Manifest { root, cause })
+    let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
+    roots.into_iter().map(|root| manifest(&records, root)).collect()
 }
 
-async fn records(
-    queries: StoreQueries<'_>,
-    root: &StorePath,
-) -> Result<Vec<blixard_types::PathRecord>, NixCommandError> {
-    let paths = queries.requisites(root).await?;
+/// The part of the records that a root needs.
+fn manifest(records: &BTreeMap<StorePath, PathRecord>, root: StorePath) -> Result<Manifest, ClosureError> {
+    let mut needed = BTreeSet::new();
+    let mut open = vec![&root];
+    while let Some(path) = open.pop() {
+        // What is referred to and not listed is missed by the manifest itself.
+        if let Some(record) = records.get(path)
+            && needed.insert(&record.path)
+        {
+            open.extend(&record.references);
+        }
+    }
+    let own = needed.into_iter().filter_map(|path| records.get(path)).cloned().collect();
+    Manifest::new(root.clone(), own).map_err(|cause| ClosureError::Manifest { root, cause })
+}
+
+async fn records(queries: StoreQueries<'_>, roots: &[StorePath]) -> Result<Vec<PathRecord>, NixCommandError> {
+    let mut paths = BTreeSet::new();
+    for batch in batches(roots, StorePath::as_str) {
+        paths.extend(queries.requisites(batch).await?);
+    }
+    let paths: Vec<StorePath> = paths.into_iter().collect();
     let mut records = Vec::with_capacity(paths.len());
     for batch in batches(&paths, StorePath::as_str) {
         let dump = queries.dump_db(batch).await?;
@@ -36,10 +59,11 @@ async fn records(
     Ok(records)
 }
 
-/// A question fails when the store does not have the root, or no longer: it may be collected meanwhile.
-async fn why(queries: StoreQueries<'_>, root: StorePath, error: NixCommandError) -> ClosureError {
-    match queries.has(&root).await {
-        Ok(false) => ClosureError::NotValid { path: root },
-        Ok(true) | Err(_) => ClosureError::Command(error),
+/// A question fails when the store does not have a root, or no longer: it may be collected meanwhile.
+async fn why(queries: StoreQueries<'_>, roots: Vec<StorePath>, error: NixCommandError) -> ClosureError {
+    let missing = queries.missing(roots).await.unwrap_or_default();
+    match missing.into_iter().next() {
+        Some(path) => ClosureError::NotValid { path },
+        None => ClosureError::Command(error),
     }
 }

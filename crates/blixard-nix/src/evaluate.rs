@@ -13,6 +13,8 @@ use blixard_core::ports::nix::{
     EvaluateError, EvaluatedVm, LockedSource, NixCommandError, NixProgress, ProgressSink, Selection,
 };
 
+use blixard_types::Sha256Hash;
+
 use crate::batches::batches;
 use crate::command::NixCommand;
 use crate::internal_json::Interpreter;
@@ -27,6 +29,27 @@ const JSON_MAX: usize = 16 * 1024 * 1024;
 
 /// How many failing vms are told of in one go. What many have in common is seen in a few.
 const CULPRITS_MAX: usize = 5;
+
+/// What a result depends on beside the source: settings that make it pure. A flake may ask for settings;
+/// as root they would be ours.
+const SETTINGS: [&str; 9] = [
+    "--option",
+    "allow-import-from-derivation",
+    "false",
+    "--option",
+    "accept-flake-config",
+    "false",
+    "--option",
+    "pure-eval",
+    "true",
+];
+
+/// A hash of what this module asks Nix, whatever the source. Nix's own version is no part of it: a pure
+/// evaluation that another version gives otherwise is as good as it was.
+pub(crate) fn fingerprint() -> Sha256Hash {
+    let settings = SETTINGS.join("\n");
+    Sha256Hash::of(format!("{settings}\n{}", apply_for(None)).as_bytes())
+}
 
 /// Evaluates the selected vms of one source.
 #[derive(Debug)]
@@ -206,10 +229,7 @@ impl<'a> Evaluation<'a> {
             .args(["--extra-experimental-features", "nix-command flakes"])
             .args(["--log-format", "internal-json"])
             .args(["--no-write-lock-file", "--no-eval-cache"])
-            .args(["--option", "allow-import-from-derivation", "false"])
-            // A flake may ask for settings; as root they would be ours.
-            .args(["--option", "accept-flake-config", "false"])
-            .args(["--option", "pure-eval", "true"])
+            .args(SETTINGS)
             .stdout_max(JSON_MAX);
         match trace {
             Trace::Short => command,

@@ -14,19 +14,32 @@ use std::path::Path;
 use blixard_core::ports::nix::NixCommandError;
 use blixard_types::StorePath;
 
+use crate::batches::batches;
 use crate::command::NixCommand;
 use crate::internal_json::Interpreter;
 use crate::query::StoreQueries;
 
-/// Refuses a path that the store does not have: there is nothing to keep.
-pub(crate) async fn check(queries: StoreQueries<'_>, path: &StorePath) -> io::Result<()> {
-    if queries.has(path).await.map_err(io::Error::other)? { Ok(()) } else { Err(gone(path)) }
+/// The first of these paths that the store does not have: there is nothing to keep.
+pub(crate) async fn first_gone(
+    queries: StoreQueries<'_>,
+    paths: Vec<StorePath>,
+) -> io::Result<Option<StorePath>> {
+    Ok(queries.missing(paths).await.map_err(io::Error::other)?.into_iter().next())
 }
 
-/// Registers the path with a running collector, and checks that it is still there.
-pub(crate) async fn hold(nix: &Path, path: &StorePath) -> io::Result<()> {
+/// Registers the paths with a running collector, and checks that they are still there. One process does
+/// for all of them.
+pub(crate) async fn hold(nix: &Path, paths: &[StorePath]) -> io::Result<()> {
+    for batch in batches(paths, StorePath::as_str) {
+        hold_batch(nix, batch).await?;
+    }
+    Ok(())
+}
+
+async fn hold_batch(nix: &Path, paths: &[StorePath]) -> io::Result<()> {
     let command = NixCommand::new(nix, "build")
-        .args(["build", "--no-link", path.as_str()])
+        .args(["build", "--no-link"])
+        .args(paths.iter().map(StorePath::as_str))
         .args(["--extra-experimental-features", "nix-command flakes"])
         .args(["--log-format", "internal-json"])
         // What is gone is not fetched again.
@@ -45,6 +58,6 @@ pub(crate) async fn hold(nix: &Path, path: &StorePath) -> io::Result<()> {
     Err(io::Error::other(failed))
 }
 
-fn gone(path: &StorePath) -> io::Error {
+pub(crate) fn gone(path: &StorePath) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{path} is not in the store"))
 }

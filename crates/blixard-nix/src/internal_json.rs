@@ -171,7 +171,12 @@ impl Interpreter {
             self.fault(fault(message, &text));
             return None;
         }
-        (message.level <= LEVEL_WARN).then_some(NixProgress::Message { text })
+        if message.level > LEVEL_WARN {
+            return None;
+        }
+        // `flake.cc`: said when the lock in memory is not the one in the file.
+        let unlocked = text.contains("not writing modified lock file of flake");
+        Some(if unlocked { NixProgress::Unlocked { text } } else { NixProgress::Message { text } })
     }
 
     fn fault(&mut self, fault: Fault) {

@@ -47,9 +47,12 @@ impl<'a> StoreQueries<'a> {
         output.trim().parse().map_err(|cause: blixard_types::HashError| command.unexpected(cause.to_string()))
     }
 
-    /// All that a path needs, itself included.
-    pub(crate) async fn requisites(self, root: &StorePath) -> Result<Vec<StorePath>, NixCommandError> {
-        let command = self.command("--query --requisites").args(["--query", "--requisites", root.as_str()]);
+    /// All that these paths need, themselves included.
+    pub(crate) async fn requisites(self, roots: &[StorePath]) -> Result<Vec<StorePath>, NixCommandError> {
+        let command = self
+            .command("--query --requisites")
+            .args(["--query", "--requisites"])
+            .args(roots.iter().map(StorePath::as_str));
         store_paths(&command, &succeed(&command).await?)
     }
 

@@ -6,13 +6,14 @@
 //! A link is made under a name that begins with `.new-` and renamed; what a crash leaves is replaced
 //! or removed with the next change of the same root, and never listed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blixard_core::ports::nix::{RootError, RootName};
+use blixard_core::ports::nix::{RootError, RootName, Sharing};
 use blixard_types::StorePath;
 
 use crate::root_name::{DEPTH_MAX, RootFile, is_component};
@@ -36,9 +37,26 @@ impl RootsFolder {
         Self { folder, changing: Arc::default() }
     }
 
-    /// Makes the link, or points it elsewhere.
-    pub(crate) async fn add(&self, name: RootName, path: StorePath) -> Result<(), RootError> {
-        self.change("add", name, move |folder, root| add(folder, root, &path)).await
+    /// Makes the links, or points them elsewhere; each folder is made durable once.
+    pub(crate) async fn add(&self, roots: Vec<(RootName, StorePath)>) -> Result<(), RootError> {
+        let Self { folder, changing } = self.clone();
+        let added = blocking(move || {
+            let _one_at_a_time = changing.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(add_all(&folder, &roots))
+        });
+        let added = added.await.unwrap_or_else(|cause| Err((String::new(), cause)));
+        added.map_err(|(name, cause)| self.error("add", &name, cause))
+    }
+
+    /// Makes the link, if the holder leads to the same path before and after.
+    pub(crate) async fn share(
+        &self,
+        name: RootName,
+        path: StorePath,
+        holder: RootName,
+    ) -> Result<Sharing, RootError> {
+        let holder = RootFile::parse(&holder).map_err(|cause| self.error("read", &holder.0, cause))?;
+        self.change("add", name, move |folder, root| share(folder, root, &path, &holder)).await
     }
 
     /// Removes the link, and the folders that are empty without it.
@@ -63,12 +81,12 @@ impl RootsFolder {
         RootError { action, root, cause }
     }
 
-    async fn change(
+    async fn change<T: Send + 'static>(
         &self,
         action: &'static str,
         name: RootName,
-        step: impl FnOnce(&Path, &RootFile) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), RootError> {
+        step: impl FnOnce(&Path, &RootFile) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, RootError> {
         let Self { folder, changing } = self.clone();
         let root = RootFile::parse(&name);
         let changed = blocking(move || {
@@ -83,7 +101,36 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn add(folder: &Path, root: &RootFile, path: &StorePath) -> io::Result<()> {
+fn add_all(folder: &Path, roots: &[(RootName, StorePath)]) -> Result<(), (String, io::Error)> {
+    let mut changed = BTreeMap::new();
+    for (name, path) in roots {
+        let added = RootFile::parse(name).and_then(|root| add(folder, &root, path));
+        changed.insert(added.map_err(|cause| (name.0.clone(), cause))?, name);
+    }
+    for (within, name) in changed {
+        sync(&within).map_err(|cause| (name.0.clone(), cause))?;
+    }
+    Ok(())
+}
+
+fn share(folder: &Path, root: &RootFile, path: &StorePath, holder: &RootFile) -> io::Result<Sharing> {
+    if !leads_to(folder, holder, path)? {
+        return Ok(Sharing::NotHeld);
+    }
+    sync(&add(folder, root, path)?)?;
+    Ok(if leads_to(folder, holder, path)? { Sharing::Shared } else { Sharing::NotHeld })
+}
+
+fn leads_to(folder: &Path, root: &RootFile, path: &StorePath) -> io::Result<bool> {
+    let Reached::Folder(within) = reach(folder, &root.folders)? else {
+        return Ok(false);
+    };
+    let link = within.join(&root.file);
+    Ok(is_link(&link)? && target(&link)?.as_ref() == Some(path))
+}
+
+/// Makes the link; gives the folder it is in, which is not durable yet.
+fn add(folder: &Path, root: &RootFile, path: &StorePath) -> io::Result<PathBuf> {
     make_base(folder)?;
     let mut within = folder.to_owned();
     for part in &root.folders {
@@ -96,7 +143,7 @@ fn add(folder: &Path, root: &RootFile, path: &StorePath) -> io::Result<()> {
         remove_file(&unfinished)?;
         return Err(error);
     }
-    sync(&within)
+    Ok(within)
 }
 
 fn remove(folder: &Path, root: &RootFile) -> io::Result<()> {

@@ -1,15 +1,17 @@
 //! One run of `deploy`: from a locked flake to vms that are healthy.
 //!
 //! ```text
-//! prepare: check source → evaluate → admit → build → list closures → root
+//! prepare: recall, or check source → evaluate; admit → build → root → list closures
 //! propose: one command with references and specs
 //! follow:  placing → starting → checking → healthy, told until each vm is final
 //! ```
 //! Up to `propose` nothing has changed and the caller's going away ends it; from there on the
 //! deployment is in the state and goes on by itself.
 
+mod define;
 mod follow;
 mod prepare;
+mod recall;
 
 use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
@@ -19,6 +21,8 @@ use blixard_types::{DeploymentId, RequestId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use self::define::Defined;
+use self::prepare::{Prepared, prepare};
 use crate::Server;
 use crate::roots::BuildsInFlight;
 use crate::status;
@@ -46,17 +50,24 @@ pub(crate) async fn run(
     // The request's id is the deployment's, so that the same call again is the same deployment.
     let deployment = DeploymentId(order.request.0);
     let guard = builds.begin(deployment);
-    let vms = prepare::prepare(server, deployment, &order, events).await?;
+    let Prepared { defined, memory } = prepare(server, deployment, &order, events).await?;
+    let (vms, unrooted) = defined.into_parts();
     let command = Command::Deploy(Deploy { deployment, source: order.id, take_over: order.take_over, vms });
     let outcome = server.proposer().propose(order.request, command).await;
-    drop(guard);
     let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
         Outcome::Deployed { vms, .. } => vms,
         Outcome::Changed { .. } | Outcome::Unchanged => {
             return Err(Status::already_exists("the request id belongs to another call"));
         }
     };
+    if let Some(builder) = &server.builder {
+        Defined::settle(unrooted, builder, deployment, &deployed).await?;
+    }
+    drop(guard);
     send(events, blixard_proto::accepted(deployment, &deployed)).await;
+    if let Some(memory) = memory {
+        recall::remember(server, memory).await;
+    }
     follow::follow(server, &deployed, events).await
 }
 
@@ -78,7 +89,9 @@ fn sink(events: &Events) -> ProgressSink {
             NixProgress::Builds { done, expected } => Event::Building(Building { done, expected }),
             NixProgress::BuildStarted { .. } => return,
             NixProgress::BuildLog { drv, line } => Event::BuildLog(BuildLog { drv, line }),
-            NixProgress::Message { text } => Event::Message(Message { text }),
+            NixProgress::Message { text } | NixProgress::Unlocked { text } => {
+                Event::Message(Message { text })
+            }
         };
         let _ = events.try_send(DeployEvent { event: Some(event) });
     })

@@ -6,14 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blixard_core::ports::nix::{NixStore, RootName};
+use blixard_core::ports::nix::NixStore;
+use blixard_core::roots::build_of;
 use blixard_core::state::Vm;
 use blixard_types::{DeploymentId, VmId};
 
 use crate::{Replica, Server};
-
-/// The folder of the builder's roots.
-const FOLDER: &str = "builds";
 
 /// Deployments that are being built here: they have roots, and are not in the state yet.
 #[derive(Debug, Clone, Default)]
@@ -41,11 +39,6 @@ impl Drop for BuildGuard {
     fn drop(&mut self) {
         self.builds.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.deployment);
     }
-}
-
-/// The root of what a deployment built for a vm.
-pub(crate) fn build_root(deployment: DeploymentId, vm: &VmId) -> RootName {
-    RootName(format!("{FOLDER}/{deployment}/{}/{}", vm.tenant(), vm.name()))
 }
 
 /// Removes the roots that nothing needs any more, whenever the state may have made some so.
@@ -96,9 +89,4 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &BTree
             tracing::warn!(error = crate::status::chain(&error), "a root that nothing needs stays");
         }
     }
-}
-
-fn build_of(root: &RootName) -> Option<Build> {
-    let (deployment, vm) = root.0.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
-    Some((deployment.parse().ok()?, vm.parse().ok()?))
 }

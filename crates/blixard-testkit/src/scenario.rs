@@ -4,6 +4,7 @@
 //! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
 
 mod runner;
+mod second_deploy_is_free;
 mod single_host_deploy;
 mod testhost_boots;
 
@@ -39,7 +40,8 @@ pub enum Needs {
 }
 
 /// Every scenario, cheapest first.
-pub const ALL: &[Scenario] = &[testhost_boots::SCENARIO, single_host_deploy::SCENARIO];
+pub const ALL: &[Scenario] =
+    &[testhost_boots::SCENARIO, single_host_deploy::SCENARIO, second_deploy_is_free::SCENARIO];
 
 /// The scenarios of these names; all of them if there are no names.
 ///

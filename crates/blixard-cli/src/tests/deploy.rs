@@ -109,7 +109,7 @@ async fn every_change_is_a_line() {
     building 3/3
     vm default/hello: generation 1 (added)
     vm shop/web: generation 7 (changed)
-    vm shop/idle: generation 2 (unchanged)
+    vm shop/idle: unchanged (generation 2)
     default/hello: placing
     shop/web: placing: waits for room: no host has 8192 MiB
     shop/idle: stopped

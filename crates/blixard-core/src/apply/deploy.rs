@@ -108,10 +108,11 @@ impl ClusterState {
         DeployedVm { vm: id, generation: number, change }
     }
 
-    /// Forgets the specs that no kept generation refers to.
+    /// Forgets the specs that no kept generation and no evaluation refers to.
     pub(super) fn drop_unused_specs(&mut self) {
         let generations = self.vms.values().flat_map(|vm| vm.generations.values());
-        let used: BTreeSet<Sha256Hash> = generations.map(|generation| generation.spec).collect();
+        let specs = generations.map(|generation| generation.spec);
+        let used: BTreeSet<Sha256Hash> = specs.chain(self.evaluations.specs()).collect();
         self.specs.retain(|digest, _| used.contains(digest));
     }
 }

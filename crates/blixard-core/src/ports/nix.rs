@@ -70,6 +70,11 @@ pub enum NixProgress {
         /// The line, without colours.
         line: String,
     },
+    /// The flake's lock file lacks inputs: what it gives depends on more than its source.
+    Unlocked {
+        /// The text, without colours.
+        text: String,
+    },
     /// A warning or trace of the evaluation.
     Message {
         /// The text, without colours.
@@ -170,6 +175,9 @@ pub trait FlakeEvaluator: Send + Sync + 'static {
         selection: Selection,
         progress: ProgressSink,
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>>;
+
+    /// A hash of everything in the evaluator that a result depends on: the expression, the settings.
+    fn fingerprint(&self) -> Sha256Hash;
 }
 
 /// Why a derivation was not built.
@@ -230,6 +238,15 @@ pub struct RootError {
     pub cause: std::io::Error,
 }
 
+/// Whether a root could be made beside another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The path cannot be collected.
+    Shared,
+    /// The holder does not keep that path: only [`NixStore::add_roots`] makes sure of it.
+    NotHeld,
+}
+
 /// The local store.
 pub trait NixStore: Send + Sync + 'static {
     /// Builds these derivations (all their outputs) and what they need.
@@ -241,14 +258,37 @@ pub trait NixStore: Send + Sync + 'static {
     /// The NAR hash that the store has recorded for a path, `None` if it does not have the path.
     fn nar_hash(&self, path: StorePath) -> BoxFuture<'_, Result<Option<Sha256Hash>, NixCommandError>>;
 
-    /// The closure of a root.
-    fn closure(&self, root: StorePath) -> BoxFuture<'_, Result<Manifest, ClosureError>>;
+    /// The closures of these roots, in their order.
+    fn closures(&self, roots: Vec<StorePath>) -> BoxFuture<'_, Result<Vec<Manifest>, ClosureError>>;
 
     /// Whether a file is there, by its path below a store path.
     fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool>;
 
+    /// The closure of a root.
+    fn closure(&self, root: StorePath) -> BoxFuture<'_, Result<Manifest, ClosureError>> {
+        Box::pin(async move {
+            let listed = self.closures(vec![root.clone()]).await?;
+            listed.into_iter().next().ok_or(ClosureError::NotValid { path: root })
+        })
+    }
+
     /// Makes a root or points it elsewhere, durably: when this returns the path cannot be collected.
-    fn add_root(&self, name: RootName, path: StorePath) -> BoxFuture<'_, Result<(), RootError>>;
+    fn add_root(&self, name: RootName, path: StorePath) -> BoxFuture<'_, Result<(), RootError>> {
+        self.add_roots(vec![(name, path)])
+    }
+
+    /// Makes roots or points them elsewhere, durably: when this returns their paths cannot be collected.
+    /// After a failure some of them may be there.
+    fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>>;
+
+    /// Makes a root of a path that another root of ours, the holder, keeps already; costs no process.
+    /// The holder may go as soon as this has returned, if it was made before the new root was asked for.
+    fn share_root(
+        &self,
+        name: RootName,
+        path: StorePath,
+        holder: RootName,
+    ) -> BoxFuture<'_, Result<Sharing, RootError>>;
 
     /// Removes a root; one that is not there is no error.
     fn remove_root(&self, name: RootName) -> BoxFuture<'_, Result<(), RootError>>;

@@ -27,7 +27,7 @@ impl Trial {
 
     async fn add(&self, name: &str, path: &str) -> Result<(), String> {
         let path: StorePath = path.parse().unwrap();
-        let added = self.roots.add(RootName(name.to_owned()), path).await;
+        let added = self.roots.add(vec![(RootName(name.to_owned()), path)]).await;
         added.map_err(|error| error.cause.kind().to_string())
     }
 
@@ -122,7 +122,7 @@ async fn adding_and_removing_side_by_side_never_fails() {
             let name = RootName(format!("acme/web/{}", n % 4));
             let path: StorePath = ONE.parse().unwrap();
             match n % 2 {
-                0 => roots.add(name, path).await,
+                0 => roots.add(vec![(name, path)]).await,
                 _ => roots.remove(name).await,
             }
         });

@@ -1,13 +1,15 @@
 //! The encoding of what is in the log.
 
-use blixard_core::command::{Command, Deploy, Envelope, TakeOver, VmDefinition};
+use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
+use blixard_core::state::{EvaluationKey, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId};
 use prost::Message;
 
 use super::vm::{desired, desired_to};
 use super::{
-    ConvertError, closure_from, closure_to, facts_from, facts_to, random_id, report_from, report_to,
+    ConvertError, closure_from, closure_to, facts_from, facts_to, hash, hash_bytes, random_id, report_from,
+    report_to,
 };
 use super::{role_to, roles_from, spec_from, spec_to, store_path, vm_id};
 use crate::v1::{self, envelope};
@@ -85,6 +87,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
             To::SetDesired(envelope::SetDesired { vm: vm.to_string(), desired: desired_to(*desired).into() })
         }
         Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
+        Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
     })
 }
 
@@ -119,6 +122,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         },
         From::SetDesired(set) => Command::SetDesired { vm: vm_id(&set.vm)?, desired: desired(set.desired)? },
         From::DeleteVm(delete) => Command::DeleteVm { vm: vm_id(&delete.vm)? },
+        From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
     })
 }
 
@@ -155,6 +159,34 @@ fn deploy_from(deploy: envelope::Deploy) -> Result<Deploy, ConvertError> {
         source: deploy.source.parse().map_err(|error| ConvertError::of("source", &error))?,
         take_over: if deploy.take_over { TakeOver::Allow } else { TakeOver::Refuse },
         vms: deploy.vms.into_iter().map(definition).collect::<Result<_, ConvertError>>()?,
+    })
+}
+
+fn remember_to(remember: &RememberEvaluation) -> envelope::RememberEvaluation {
+    let vm = |vm: &RememberedVm| envelope::RememberedVm {
+        attribute: vm.attribute.clone(),
+        drv: vm.drv.to_string(),
+        out: vm.out.to_string(),
+        system: vm.system.clone(),
+        spec_digest: hash_bytes(vm.spec),
+    };
+    let key = hash_bytes(remember.key.0);
+    envelope::RememberEvaluation { key, vms: remember.vms.iter().map(vm).collect() }
+}
+
+fn remember_from(remember: envelope::RememberEvaluation) -> Result<RememberEvaluation, ConvertError> {
+    let vm = |vm: envelope::RememberedVm| {
+        Ok(RememberedVm {
+            attribute: vm.attribute,
+            drv: store_path("drv", &vm.drv)?,
+            out: store_path("out", &vm.out)?,
+            system: vm.system,
+            spec: hash("spec_digest", &vm.spec_digest)?,
+        })
+    };
+    Ok(RememberEvaluation {
+        key: EvaluationKey(hash("key", &remember.key)?),
+        vms: remember.vms.into_iter().map(vm).collect::<Result<_, ConvertError>>()?,
     })
 }
 

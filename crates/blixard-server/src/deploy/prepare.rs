@@ -1,34 +1,50 @@
 //! From a locked flake to vms that can be proposed: evaluated, admitted, built, listed, rooted.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use blixard_core::admission::{AdmissionError, AdmittedVm, admit};
-use blixard_core::command::VmDefinition;
-use blixard_core::unit::RUN_PROGRAM;
+use blixard_core::command::RememberEvaluation;
+use blixard_core::ports::nix::{NixProgress, ProgressSink};
+use blixard_core::state::EvaluationKey;
 use blixard_proto::hint::with_hint;
-use blixard_proto::v1::deploy_event::{Building, Evaluating, Event};
-use blixard_types::DeploymentId;
+use blixard_proto::v1::deploy_event::{self, Building, Evaluating, Event};
+use blixard_types::{DeploymentId, StorePath};
 use tonic::Status;
 
+use super::define::{Defined, define};
+use super::recall::{self, Recalled, recall};
 use super::{DeployOrder, Events, sink, tell};
-use crate::roots::build_root;
 use crate::{Builder, Server, status};
+
+/// Vms that can be proposed, and what is worth remembering of how they came to be.
+pub(super) struct Prepared {
+    pub(super) defined: Defined,
+    pub(super) memory: Option<RememberEvaluation>,
+}
 
 pub(super) async fn prepare(
     server: &Server,
     deployment: DeploymentId,
     order: &DeployOrder,
     events: &Events,
-) -> Result<Vec<VmDefinition>, Status> {
+) -> Result<Prepared, Status> {
     let builder = server.builder.as_ref().ok_or_else(|| {
         with_hint(Status::failed_precondition("this node is no builder"), "ask a node with the role builder")
     })?;
-    check_source(builder, order).await?;
-    let vms = evaluate(builder, order, events).await?;
-    build(builder, &vms, events).await?;
-    let mut definitions = Vec::with_capacity(vms.len());
-    for vm in vms {
-        definitions.push(define(builder, deployment, vm).await?);
-    }
-    Ok(definitions)
+    let key = recall::key(builder, order);
+    let recalled = recall(server, builder, key).await.map_err(|error| status::nix_command(&error))?;
+    let (Recalled { vms, missing }, memory) = match recalled {
+        Some(recalled) => {
+            tell(events, Event::Recalled(deploy_event::Recalled {})).await;
+            (recalled, None)
+        }
+        None => evaluate(builder, order, key, events).await?,
+    };
+    build(builder, &vms, &missing, events).await?;
+    let defined = define(server, builder, deployment, vms, &missing).await?;
+    Ok(Prepared { defined, memory })
 }
 
 /// The source must be in the store as the caller has locked it: what is evaluated is that and nothing
@@ -53,17 +69,34 @@ async fn check_source(builder: &Builder, order: &DeployOrder) -> Result<(), Stat
 async fn evaluate(
     builder: &Builder,
     order: &DeployOrder,
+    key: EvaluationKey,
     events: &Events,
-) -> Result<Vec<AdmittedVm>, Status> {
+) -> Result<(Recalled, Option<RememberEvaluation>), Status> {
+    check_source(builder, order).await?;
     tell(events, Event::Evaluating(Evaluating {})).await;
     let (source, selection) = (order.source.clone(), order.selection.clone());
-    let evaluated = builder.evaluator.evaluate(source, selection, sink(events)).await;
+    // With inputs that are locked nowhere, the next evaluation may give something else.
+    let unlocked = Arc::new(AtomicBool::new(false));
+    let (heard, passed_on) = (Arc::clone(&unlocked), sink(events));
+    let listening: ProgressSink = Arc::new(move |progress| {
+        if matches!(progress, NixProgress::Unlocked { .. }) {
+            heard.store(true, Ordering::Relaxed);
+        }
+        passed_on(progress);
+    });
+    let evaluated = builder.evaluator.evaluate(source, selection, listening).await;
     let evaluated = evaluated.map_err(|error| status::evaluate(&error))?;
     if evaluated.is_empty() {
         let hint = "a flake for Blixard has outputs `microvms.<name>`; the README shows a first one";
         return Err(with_hint(Status::invalid_argument("the flake's `microvms` is empty"), hint));
     }
-    admit(evaluated).map_err(|problems| refused(&problems))
+    let attributes = evaluated.iter().map(|vm| vm.attribute.clone()).collect();
+    let vms = admit(evaluated).map_err(|problems| refused(&problems))?;
+    let locked = !unlocked.load(Ordering::Relaxed);
+    let memory = if locked { recall::memory(key, attributes, &vms) } else { None };
+    let outs = vms.iter().map(|vm| vm.out.clone()).collect();
+    let missing = builder.store.missing(outs).await.map_err(|error| status::nix_command(&error))?;
+    Ok((Recalled { vms, missing: missing.into_iter().collect() }, memory))
 }
 
 fn refused(problems: &[AdmissionError]) -> Status {
@@ -72,28 +105,16 @@ fn refused(problems: &[AdmissionError]) -> Status {
     with_hint(Status::invalid_argument(lines.join("\n")), hint)
 }
 
-async fn build(builder: &Builder, vms: &[AdmittedVm], events: &Events) -> Result<(), Status> {
-    let outs = vms.iter().map(|vm| vm.out.clone()).collect();
-    let missing = builder.store.missing(outs).await.map_err(|error| status::nix_command(&error))?;
+async fn build(
+    builder: &Builder,
+    vms: &[AdmittedVm],
+    missing: &BTreeSet<StorePath>,
+    events: &Events,
+) -> Result<(), Status> {
     if missing.is_empty() {
         return Ok(());
     }
     tell(events, Event::Building(Building { done: 0, expected: missing.len() as u64 })).await;
     let drvs = vms.iter().filter(|vm| missing.contains(&vm.out)).map(|vm| vm.drv.clone()).collect();
     builder.store.build(drvs, sink(events)).await.map_err(|error| status::build(&error))
-}
-
-/// Roots what was built, and pins it by content.
-async fn define(builder: &Builder, deployment: DeploymentId, vm: AdmittedVm) -> Result<VmDefinition, Status> {
-    let AdmittedVm { vm, drv, out, system, spec } = vm;
-    let root = build_root(deployment, &vm);
-    builder.store.add_root(root, out.clone()).await.map_err(|error| status::root(&error))?;
-    if !builder.store.has_file(out.clone(), RUN_PROGRAM).await {
-        let text = format!("vm {vm}: {out} has no {RUN_PROGRAM}");
-        let hint = "a runner is a derivation whose output holds bin/microvm-run, as microvm.nix makes it";
-        return Err(with_hint(Status::invalid_argument(text), hint));
-    }
-    let manifest = builder.store.closure(out).await.map_err(|error| status::closure(&error))?;
-    let closure = manifest.closure_ref().map_err(|error| Status::internal(status::chain(&error)))?;
-    Ok(VmDefinition { vm, drv, system, closure, spec })
 }

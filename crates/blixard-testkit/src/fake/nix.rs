@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixProgress, NixStore, ProgressSink, RootError, RootName, Selection, SourcePosition,
+    NixProgress, NixStore, ProgressSink, RootError, RootName, Selection, Sharing, SourcePosition,
 };
 use blixard_types::{Manifest, PathRecord, Sha256Hash, StorePath};
 
@@ -217,6 +217,10 @@ impl FlakeEvaluator for FakeNix {
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>> {
         ready(self.state().evaluate(&source.path, selection))
     }
+
+    fn fingerprint(&self) -> Sha256Hash {
+        fake_hash("the fake evaluator")
+    }
 }
 
 impl NixStore for FakeNix {
@@ -234,16 +238,27 @@ impl NixStore for FakeNix {
         ready(Ok(self.state().store.nar_hash(&path)))
     }
 
-    fn closure(&self, root: StorePath) -> BoxFuture<'_, Result<Manifest, ClosureError>> {
-        ready(self.state().store.closure(root))
+    fn closures(&self, roots: Vec<StorePath>) -> BoxFuture<'_, Result<Vec<Manifest>, ClosureError>> {
+        let state = self.state();
+        ready(roots.into_iter().map(|root| state.store.closure(root)).collect())
     }
 
     fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool> {
         ready(self.state().store.has_file(&path, below))
     }
 
-    fn add_root(&self, name: RootName, path: StorePath) -> BoxFuture<'_, Result<(), RootError>> {
-        ready(self.state().store.add_root(name, path))
+    fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {
+        let store = &mut self.state().store;
+        ready(roots.into_iter().try_for_each(|(name, path)| store.add_root(name, path)))
+    }
+
+    fn share_root(
+        &self,
+        name: RootName,
+        path: StorePath,
+        holder: RootName,
+    ) -> BoxFuture<'_, Result<Sharing, RootError>> {
+        ready(self.state().store.share_root(name, path, &holder))
     }
 
     fn remove_root(&self, name: RootName) -> BoxFuture<'_, Result<(), RootError>> {

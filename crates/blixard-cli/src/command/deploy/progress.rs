@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, StageReached};
-use blixard_proto::v1::{DeployedVm, Stage};
+use blixard_proto::v1::{DeployedVm, Stage, VmChange};
 
 use super::super::Notes;
 use crate::output::{change, json, lines, one_line, stage};
@@ -48,6 +48,7 @@ impl Progress {
     pub(super) fn tell(&mut self, notes: &mut Notes<'_>, event: Event) {
         match event {
             Event::Evaluating(_) => self.line(notes, format!("evaluating {}", self.source)),
+            Event::Recalled(_) => self.line(notes, format!("evaluated before: {}", self.source)),
             Event::Building(building) => {
                 self.line(notes, format!("building {}/{}", building.done, building.expected));
             }
@@ -55,8 +56,7 @@ impl Progress {
             Event::Message(message) => lines(&message.text).for_each(|line| notes.line(line)),
             Event::Accepted(accepted) => {
                 for vm in &accepted.vms {
-                    let what = change(vm.change);
-                    self.line(notes, format!("vm {}: generation {} ({what})", vm.vm, vm.generation));
+                    self.line(notes, accepted_line(vm));
                 }
                 self.accepted = Some(accepted);
             }
@@ -108,6 +108,13 @@ fn build_log(notes: &mut Notes<'_>, log: &BuildLog) {
     let name = log.drv.rsplit('/').next().and_then(|base| base.split_once('-'));
     let name = name.map_or(log.drv.as_str(), |(_, name)| name.trim_end_matches(".drv"));
     lines(&log.line).for_each(|line| notes.line(format_args!("{name}> {line}")));
+}
+
+fn accepted_line(DeployedVm { vm, generation, change: made }: &DeployedVm) -> String {
+    match VmChange::try_from(*made) {
+        Ok(VmChange::Unchanged) => format!("vm {vm}: unchanged (generation {generation})"),
+        _ => format!("vm {vm}: generation {generation} ({})", change(*made)),
+    }
 }
 
 fn stage_line(reached: &StageReached) -> String {

@@ -147,6 +147,7 @@ impl Witness {
                 }
             }
             Command::InitCluster { .. }
+            | Command::RememberEvaluation(_)
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
             | Command::DeleteVm { .. } => {}

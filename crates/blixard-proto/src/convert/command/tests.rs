@@ -43,6 +43,18 @@ fn deploy(take_over: TakeOver, vms: Vec<VmDefinition>) -> Command {
     Command::Deploy(Deploy { deployment: DeploymentId([3; 16]), source, take_over, vms })
 }
 
+fn remember(attributes: Vec<&str>) -> Command {
+    let vm = |attribute: &str| RememberedVm {
+        attribute: attribute.to_owned(),
+        drv: store_path("runner.drv"),
+        out: store_path("runner"),
+        system: "x86_64-linux".to_owned(),
+        spec: Sha256Hash::of(attribute.as_bytes()),
+    };
+    let key = EvaluationKey(Sha256Hash::of(b"key"));
+    Command::RememberEvaluation(RememberEvaluation { key, vms: attributes.into_iter().map(vm).collect() })
+}
+
 fn reports() -> Vec<VmReport> {
     let generation = GenerationNumber(3);
     let health = |health| VmReport::Running { generation, health };
@@ -100,6 +112,8 @@ fn commands() -> Vec<Command> {
         Command::SetDesired { vm: vm.clone(), desired: Desired::Running },
         Command::SetDesired { vm: vm.clone(), desired: Desired::Stopped },
         Command::DeleteVm { vm: vm.clone() },
+        remember(vec![]),
+        remember(vec!["web", "ä b"]),
     ];
     all.extend(reports().into_iter().map(report));
     all
@@ -120,6 +134,7 @@ fn kind(command: &Command) -> usize {
         Command::Report { .. } => 5,
         Command::SetDesired { .. } => 6,
         Command::DeleteVm { .. } => 7,
+        Command::RememberEvaluation(_) => 8,
     }
 }
 
@@ -127,7 +142,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 8);
+    assert_eq!(kinds.len(), 9);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();
@@ -265,5 +280,26 @@ fn a_deployment_of_one_vm_costs_less_than_a_kibibyte_beyond_its_spec() {
     let one = definition(&vm, &long(211), rich_spec());
     let spec = one.spec.to_canonical_json().unwrap().len();
     let whole = encode_envelope(&envelope(deploy(TakeOver::Allow, vec![one]))).unwrap().len();
+    assert!(whole - spec < 1024, "{} bytes beyond the spec", whole - spec);
+}
+
+#[test]
+fn with_its_remembered_evaluation_it_does_so_for_names_of_forty_letters() {
+    let name = "n".repeat(40);
+    let one = definition(&format!("{name}/{name}"), &name, rich_spec());
+    let spec = one.spec.to_canonical_json().unwrap().len();
+    let remember = Command::RememberEvaluation(RememberEvaluation {
+        key: EvaluationKey(Sha256Hash::of(b"key")),
+        vms: vec![RememberedVm {
+            attribute: name,
+            drv: one.drv.clone(),
+            out: one.closure.root.clone(),
+            system: one.system.clone(),
+            spec: one.spec.digest().unwrap(),
+        }],
+    });
+    let commands = [deploy(TakeOver::Allow, vec![one]), remember];
+    let whole: usize =
+        commands.into_iter().map(|command| encode_envelope(&envelope(command)).unwrap().len()).sum();
     assert!(whole - spec < 1024, "{} bytes beyond the spec", whole - spec);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, FlakeEvaluator, LockedSource, NixProgress, NixStore,
-    ProgressSink, RootName, Selection,
+    ProgressSink, RootName, Selection, Sharing,
 };
 use blixard_types::StorePath;
 
@@ -86,7 +86,9 @@ pub async fn nix_store_contract(
     validity(store, known, absent).await.context("validity")?;
     closures(store, known, absent).await.context("closures")?;
     files(store, known, absent).await.context("files")?;
-    roots(store, known, absent).await.context("roots")
+    roots(store, known, absent).await.context("roots")?;
+    many_roots(store, known, absent).await.context("many roots")?;
+    shared_roots(store, known).await.context("shared roots")
 }
 
 async fn validity(store: &dyn NixStore, [one, two]: [&StorePath; 2], absent: &StorePath) -> Result<()> {
@@ -110,6 +112,16 @@ async fn closures(store: &dyn NixStore, known: [&StorePath; 2], absent: &StorePa
         let paths = manifest.records().iter().map(|record| record.path.clone()).collect();
         ensure!(store.missing(paths).await?.is_empty(), "a closure is complete");
     }
+    let [one, two] = known;
+    let together = store.closures(vec![two.clone(), one.clone(), two.clone()]).await?;
+    let apart = [store.closure(two.clone()).await?, store.closure(one.clone()).await?];
+    ensure!(together.iter().eq(apart.iter().chain(apart.first())), "together as apart, in order");
+    ensure!(store.closures(Vec::new()).await?.is_empty());
+    let one_unknown = store.closures(vec![one.clone(), absent.clone()]).await;
+    ensure!(
+        matches!(&one_unknown, Err(ClosureError::NotValid { path }) if path == absent),
+        "an unknown path among known ones: {one_unknown:?}"
+    );
     let unknown = store.closure(absent.clone()).await;
     ensure!(
         matches!(&unknown, Err(ClosureError::NotValid { path }) if path == absent),
@@ -155,6 +167,41 @@ async fn roots(store: &dyn NixStore, [one, two]: [&StorePath; 2], absent: &Store
     store.remove_root(name("acme/web/2")).await?;
     store.remove_root(name("acme/web/2")).await.context("again")?;
     ensure!(store.roots().await?.is_empty(), "none at last");
+    Ok(())
+}
+
+async fn many_roots(store: &dyn NixStore, [one, two]: [&StorePath; 2], absent: &StorePath) -> Result<()> {
+    let name = |text: &str| RootName(text.to_owned());
+    let both = [(name("acme/a"), one.clone()), (name("acme/b/c"), two.clone())];
+    store.add_roots(both.to_vec()).await?;
+    store.add_roots(Vec::new()).await.context("none")?;
+    ensure!(store.roots().await? == both, "all are there");
+    let refused = store.add_roots(vec![(name("x"), one.clone()), (name("y"), absent.clone())]).await;
+    ensure!(
+        matches!(&refused, Err(error) if error.root.ends_with('y')),
+        "a path that is not there, by its root: {refused:?}"
+    );
+    for text in ["acme/a", "acme/b/c", "x"] {
+        store.remove_root(name(text)).await?;
+    }
+    ensure!(store.roots().await?.is_empty());
+    Ok(())
+}
+
+async fn shared_roots(store: &dyn NixStore, [one, two]: [&StorePath; 2]) -> Result<()> {
+    let name = |text: &str| RootName(text.to_owned());
+    let share = |path: &StorePath, holder: &str| store.share_root(name("guest"), path.clone(), name(holder));
+    store.add_root(name("holder/1"), one.clone()).await?;
+    let before = store.roots().await?;
+    for (path, holder) in [(one, "holder"), (one, "holder/2"), (one, "other/1"), (two, "holder/1")] {
+        ensure!(share(path, holder).await? == Sharing::NotHeld, "{holder} does not hold {path}");
+    }
+    ensure!(share(one, "../holder").await.is_err(), "a name that is none");
+    ensure!(store.roots().await? == before, "what is not held is not rooted");
+    ensure!(share(one, "holder/1").await? == Sharing::Shared);
+    store.remove_root(name("holder/1")).await?;
+    ensure!(store.roots().await? == [(name("guest"), one.clone())], "it stays when the holder goes");
+    store.remove_root(name("guest")).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use blixard_core::ports::nix::{BuildError, ClosureError, RootError, RootName};
+use blixard_core::ports::nix::{BuildError, ClosureError, RootError, RootName, Sharing};
 use blixard_types::{Manifest, PathRecord, STORE_DIR, Sha256Hash, StorePath};
 
 use super::{FakeVm, record};
@@ -130,6 +130,20 @@ impl Store {
         }
         self.roots.insert(name, path);
         Ok(())
+    }
+
+    pub(super) fn share_root(
+        &mut self,
+        name: RootName,
+        path: StorePath,
+        holder: &RootName,
+    ) -> Result<Sharing, RootError> {
+        check_name(holder).map_err(|kind| root_error("read", holder, kind))?;
+        if self.roots.get(holder) != Some(&path) {
+            return Ok(Sharing::NotHeld);
+        }
+        self.add_root(name, path)?;
+        Ok(Sharing::Shared)
     }
 
     pub(super) fn remove_root(&mut self, name: &RootName) -> Result<(), RootError> {
