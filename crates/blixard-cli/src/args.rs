@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// healthy or has failed. Once the cluster has accepted the deployment it goes on by itself, also when
     /// this command is interrupted.
     Deploy(DeployArgs),
-    /// Look at microVMs; start, stop and delete them.
+    /// Look at microVMs; start, stop, restart and delete them.
     #[command(subcommand)]
     Vm(VmCommand),
     /// Look at the machines of the cluster.
@@ -111,12 +111,27 @@ pub(crate) enum VmCommand {
     /// Stop a microVM, and keep it stopped also when its flake is deployed again.
     #[command(after_help = "Example:\n  blixard vm stop hello --no-wait")]
     Stop(ChangeArgs),
+    /// Stop a microVM in good order and start it again, and wait until it is healthy.
+    #[command(after_help = "Example:\n  blixard vm restart shop/web")]
+    Restart(ChangeArgs),
+    /// Show the generations of a microVM, the newest first; ten are kept.
+    #[command(after_help = "Example:\n  blixard vm history hello")]
+    History {
+        #[command(flatten)]
+        vm: VmArg,
+    },
     /// Stop a microVM and forget it; its volumes stay on the host.
     #[command(after_help = "Example:\n  blixard vm delete hello")]
     Delete(ChangeArgs),
     /// Print a guest's console.
     #[command(after_help = "Example:\n  blixard vm logs -n 50 -f hello")]
     Logs(LogsArgs),
+    /// Watch a guest's console, until interrupted. What is typed does not reach the guest.
+    #[command(after_help = "Example:\n  blixard vm console hello")]
+    Console {
+        #[command(flatten)]
+        vm: VmArg,
+    },
 }
 
 #[derive(Debug, Args)]

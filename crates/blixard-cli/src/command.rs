@@ -56,8 +56,11 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Show { vm }) => vm::show(&mut session, &vm.vm).await,
         Command::Vm(VmCommand::Start(args)) => vm::start(&mut session, &args).await,
         Command::Vm(VmCommand::Stop(args)) => vm::stop(&mut session, &args).await,
+        Command::Vm(VmCommand::Restart(args)) => vm::restart(&mut session, &args).await,
+        Command::Vm(VmCommand::History { vm }) => vm::history(&mut session, &vm.vm).await,
         Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args).await,
         Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
+        Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
         Command::Node(NodeCommand::List) => node::list(&mut session).await,
         Command::Status => status::run(&mut session).await,
     }

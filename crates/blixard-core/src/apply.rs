@@ -60,6 +60,7 @@ impl ClusterState {
                 self.report(speaker, vm, *epoch, report, moment)
             }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
+            Command::RestartVm { vm } => self.restart_vm(vm, moment),
             Command::DeleteVm { vm } => self.delete_vm(vm, moment),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
         }

@@ -58,7 +58,7 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
         if node != host {
             continue;
         }
-        let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted());
+        let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
         let intent = run.map_or(Intent::Stop, |(generation, spec)| {
             let (generation, closure) = (vm.target, generation.closure.clone());
             Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone() }))

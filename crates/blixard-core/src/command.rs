@@ -85,6 +85,11 @@ pub enum Command {
         /// What it should do.
         desired: Desired,
     },
+    /// Stops a vm that should run, and places it anew.
+    RestartVm {
+        /// The vm.
+        vm: VmId,
+    },
     /// Forgets a vm, once it does not run.
     DeleteVm {
         /// The vm.

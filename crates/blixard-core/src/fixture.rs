@@ -124,6 +124,10 @@ pub(crate) fn delete(name: &str) -> Command {
     Command::DeleteVm { vm: vm(name) }
 }
 
+pub(crate) fn restart(name: &str) -> Command {
+    Command::RestartVm { vm: vm(name) }
+}
+
 pub(crate) fn register(node: u64, roles: &[Role]) -> Command {
     Command::RegisterNode {
         node: NodeId(node),

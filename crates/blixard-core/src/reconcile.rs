@@ -12,8 +12,9 @@ use blixard_types::{Epoch, GenerationNumber, VmId};
 
 use crate::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
 use crate::ports::BootMillis;
-use crate::ports::units::{ObservedUnit, UnitState};
+use crate::ports::units::{GracefulStop, ObservedUnit, UnitState};
 use crate::state::{HealthStatus, VmReport};
+use crate::unit::graceful_stop;
 
 /// Pause between two rounds of the checks of a vm that is not healthy yet.
 const PROBE_EVERY_MS: u64 = 1000;
@@ -123,6 +124,13 @@ pub enum Action {
     },
     /// Stop the unit until no process is left.
     Stop(StopCause),
+    /// Ask the guest to shut down, give it its time, then stop the unit.
+    Shutdown {
+        /// How it is asked.
+        ask: Box<GracefulStop>,
+        /// Why it is stopped.
+        cause: StopCause,
+    },
     /// Run the checks.
     Probe(Box<RunIntent>),
     /// Tell the servers.
@@ -203,15 +211,24 @@ fn step(
     match (&assignment.intent, unit, ended) {
         (_, Some(_), Some(_)) => Step::Do(Action::Stop(StopCause::Withdrawn)),
         (Intent::Stop, None, Some(_)) => report(memory, epoch, VmReport::Stopped, None),
-        (Intent::Stop, _, None) => Step::Do(Action::Stop(StopCause::Ended(Ended::as_told(epoch)))),
+        (Intent::Stop, _, None) => Step::Do(stop(epoch, unit, StopCause::Ended(Ended::as_told(epoch)))),
         (Intent::Run(_), None, Some(ended)) => report(memory, epoch, ended.last_word(), None),
         (Intent::Run(run), None, None) => absent(epoch, run, memory),
         (Intent::Run(run), Some(unit), None) => {
             if unit.epoch != Some(epoch) || unit.generation != Some(run.generation) {
-                return Step::Do(Action::Stop(StopCause::Replaced));
+                return Step::Do(stop(epoch, Some(unit), StopCause::Replaced));
             }
             present(epoch, run, unit, memory, now)
         }
+    }
+}
+
+/// Stops a vm: gracefully where the run is one of the epoch in force. A run of another epoch may go on
+/// elsewhere by now, so it gets no time.
+fn stop(epoch: Epoch, unit: Option<&ObservedUnit>, cause: StopCause) -> Action {
+    match unit.filter(|unit| unit.epoch == Some(epoch)).and_then(graceful_stop) {
+        Some(ask) => Action::Shutdown { ask: Box::new(ask), cause },
+        None => Action::Stop(cause),
     }
 }
 
@@ -311,6 +328,22 @@ pub fn stale_generations(
         retained || runs
     };
     rooted.iter().filter(|root| !kept(root)).cloned().collect()
+}
+
+/// The vms that have left the host for good, of those that have a directory of their own there.
+#[must_use]
+pub fn forsaken(
+    homes: &BTreeSet<VmId>,
+    granted: &AssignmentSet,
+    units: &BTreeMap<VmId, ObservedUnit>,
+    memory: &BTreeMap<VmId, VmMemory>,
+) -> BTreeSet<VmId> {
+    let belongs = |vm: &&VmId| {
+        let granted = granted.retained.contains_key(*vm) || granted.assignments.contains_key(*vm);
+        let busy = memory.get(*vm).is_some_and(|memory| memory.work == Work::Busy);
+        granted || units.contains_key(*vm) || busy
+    };
+    homes.iter().filter(|vm| !belongs(vm)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub use node::{
     CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
 };
 pub use request::{REQUESTS_KEPT, RequestLog};
-pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Run, SourceId};
-pub use vm::{REASON_MAX_BYTES, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
+pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Restart, Run};
+pub use vm::{REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
 
 /// Everything that is replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

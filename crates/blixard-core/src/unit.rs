@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use blixard_types::spec::{InterfaceKind, KvmUse, OnPartition, VmKind};
-use blixard_types::unit::{RunUnitName, tenant_keep_slice, tenant_slice};
+use blixard_types::unit::{RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice};
 use blixard_types::{Epoch, Spec, VmId};
 
 use crate::assignment::RunIntent;
-use crate::ports::units::{Readiness, RestartPolicy, TransientUnit};
+use crate::ports::units::{GracefulStop, ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitState};
 
 /// The environment variable that names the vm, `tenant/name`.
 pub const ENV_VM: &str = "BLIXARD_VM";
@@ -20,6 +20,17 @@ pub const ENV_RUNTIME_DIR: &str = "BLIXARD_RUNTIME_DIR";
 /// The environment variable with the directory for what outlives a start.
 pub const ENV_STATE_DIR: &str = "BLIXARD_STATE_DIR";
 
+/// The environment variable with the program that asks the guest to shut down; absent if none does.
+pub const ENV_SHUTDOWN: &str = "BLIXARD_SHUTDOWN";
+/// The environment variable that says how long that may take, in milliseconds.
+pub const ENV_STOP_TIMEOUT: &str = "BLIXARD_STOP_TIMEOUT_MS";
+/// The environment variable that tells the shutdown program the hypervisor's process.
+pub const ENV_MAIN_PID: &str = "MAINPID";
+/// What the names of all of our variables begin with.
+pub const ENV_PREFIX: &str = "BLIXARD_";
+
+/// The runner's program that asks the guest to shut down, below its store path.
+pub const SHUTDOWN_PROGRAM: &str = "bin/microvm-shutdown";
 /// The runner's program, below its store path.
 pub const RUN_PROGRAM: &str = "bin/microvm-run";
 
@@ -48,9 +59,14 @@ impl Default for HostLayout {
 }
 
 impl HostLayout {
+    /// The directory of the directories that vms' runners are started in: a folder each tenant.
+    pub fn vms_dir(&self) -> String {
+        format!("{}/vms", self.state_dir)
+    }
+
     /// The directory a vm's runner is started in.
     pub fn vm_state_dir(&self, vm: &VmId) -> String {
-        format!("{}/vms/{}/{}", self.state_dir, vm.tenant(), vm.name())
+        format!("{}/{}/{}", self.vms_dir(), vm.tenant(), vm.name())
     }
 
     /// The directory for a vm's sockets.
@@ -72,13 +88,7 @@ pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -
             OnPartition::Keep => tenant_keep_slice(vm.tenant()),
         },
         argv: vec![format!("{}/{RUN_PROGRAM}", run.closure.root)],
-        environment: BTreeMap::from([
-            (ENV_VM.to_owned(), vm.to_string()),
-            (ENV_GENERATION.to_owned(), run.generation.to_string()),
-            (ENV_EPOCH.to_owned(), epoch.to_string()),
-            (ENV_RUNTIME_DIR.to_owned(), runtime_directory.clone()),
-            (ENV_STATE_DIR.to_owned(), working_directory.clone()),
-        ]),
+        environment: environment(vm, epoch, run, layout),
         working_directory,
         runtime_directory,
         readiness: if spec.notify { Readiness::Notified } else { Readiness::Executed },
@@ -90,6 +100,46 @@ pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -
         devices: devices(spec),
         writable: Vec::new(),
     }
+}
+
+/// What a unit records of itself: enough to adopt it, and to stop it as its own generation wants to be
+/// stopped, whatever is known of the vm by then.
+fn environment(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -> BTreeMap<String, String> {
+    let mut variables = vec![
+        (ENV_VM, vm.to_string()),
+        (ENV_GENERATION, run.generation.to_string()),
+        (ENV_EPOCH, epoch.to_string()),
+        (ENV_RUNTIME_DIR, layout.vm_runtime_dir(vm)),
+        (ENV_STATE_DIR, layout.vm_state_dir(vm)),
+    ];
+    if run.spec.can_shutdown {
+        variables.push((ENV_SHUTDOWN, format!("{}/{SHUTDOWN_PROGRAM}", run.closure.root)));
+        variables.push((ENV_STOP_TIMEOUT, run.spec.stop_timeout_ms.to_string()));
+    }
+    variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// How the guest of a unit is asked to shut down; `None` where nothing runs or nothing can ask it.
+#[must_use]
+pub fn graceful_stop(unit: &ObservedUnit) -> Option<GracefulStop> {
+    if !matches!(unit.state, UnitState::Active | UnitState::Activating) {
+        return None;
+    }
+    let told = |name: &str| unit.environment.get(name).cloned();
+    let main_pid = unit.main_pid?;
+    let mut environment = unit.environment.clone();
+    environment.insert(ENV_MAIN_PID.to_owned(), main_pid.to_string());
+    Some(GracefulStop {
+        run: RunUnitName::of(&unit.vm),
+        name: StopUnitName::of(&unit.vm),
+        slice: tenant_slice(unit.vm.tenant()),
+        program: told(ENV_SHUTDOWN)?,
+        working_directory: told(ENV_STATE_DIR)?,
+        runtime_directory: told(ENV_RUNTIME_DIR)?,
+        environment,
+        main_pid,
+        timeout_ms: told(ENV_STOP_TIMEOUT)?.parse().ok()?,
+    })
 }
 
 fn restart(spec: &Spec) -> RestartPolicy {
@@ -172,6 +222,34 @@ mod tests {
             writable: [],
         }
         "#);
+    }
+
+    #[test]
+    fn a_unit_says_by_itself_how_its_guest_is_asked_to_shut_down() {
+        let mut spec = Spec::minimal(1, 128);
+        (spec.can_shutdown, spec.stop_timeout_ms) = (true, 7000);
+        let (vm, layout): (VmId, _) = ("a-b/web".parse().unwrap(), HostLayout::default());
+        let unit = run_unit(&vm, Epoch(2), &intent(spec.clone()), &layout);
+        let observed = |unit: TransientUnit| ObservedUnit {
+            vm: vm.clone(),
+            epoch: Some(Epoch(2)),
+            generation: Some(GenerationNumber(3)),
+            state: UnitState::Active,
+            restarts: 0,
+            main_pid: Some(41),
+            environment: unit.environment,
+        };
+        let ask = graceful_stop(&observed(unit.clone())).unwrap();
+        assert_eq!(ask.program, "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-shutdown");
+        assert_eq!((ask.run, ask.name.as_str()), (unit.name, r"blixard-vm-a\x2db-web-stop.service"));
+        assert_eq!((ask.slice, ask.timeout_ms, ask.main_pid), (unit.slice, 7000, 41));
+        assert_eq!(ask.working_directory, unit.working_directory);
+        assert_eq!(ask.runtime_directory, unit.runtime_directory);
+        let mut expected = unit.environment;
+        expected.insert("MAINPID".to_owned(), "41".to_owned());
+        assert_eq!(ask.environment, expected);
+        spec.can_shutdown = false;
+        assert_eq!(graceful_stop(&observed(run_unit(&vm, Epoch(2), &intent(spec), &layout))), None);
     }
 
     #[test]

@@ -25,10 +25,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::Host;
-use crate::execute::{self, Done, chain};
+use crate::execute::{self, Done, Litter, chain};
 use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune, take_in};
+use crate::{Host, home};
 
 /// Pause between heartbeats (the default profile of the fencing protocol).
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -45,9 +45,10 @@ pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> 
     let roots = host.store.roots().await?;
     let rooted = roots.iter().filter_map(|(name, _)| generation_of(name)).collect();
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
+    let homes = home::all(&host.layout).await;
     let mut link = JoinSet::new();
     link.spawn(link::run(host.clone(), sender));
-    Agent::new(host, rooted).run(events).await;
+    Agent::new(host, rooted, homes).run(events).await;
     Ok(())
 }
 
@@ -57,6 +58,8 @@ struct Agent {
     units: BTreeMap<VmId, ObservedUnit>,
     memories: Memories,
     rooted: BTreeSet<(VmId, GenerationNumber)>,
+    /// The vms that have a directory here.
+    homes: BTreeSet<VmId>,
     server: Option<mpsc::Sender<HostMessage>>,
     reports: Reports,
     /// Vms whose last report was refused: they wait for the next grant.
@@ -88,13 +91,14 @@ struct Observation {
 }
 
 impl Agent {
-    fn new(host: Host, rooted: BTreeSet<(VmId, GenerationNumber)>) -> Self {
+    fn new(host: Host, rooted: BTreeSet<(VmId, GenerationNumber)>, homes: BTreeSet<VmId>) -> Self {
         Self {
             host,
             gate: GrantGate::default(),
             units: BTreeMap::new(),
             memories: Memories::new(),
             rooted,
+            homes,
             server: None,
             reports: Reports::default(),
             refused: BTreeSet::new(),
@@ -182,17 +186,22 @@ impl Agent {
         let plan = reconcile::plan(granted, &self.units, &self.memories, now);
         self.again_at = plan.again_at.map(|at| Instant::now() + Duration::from_millis(at.since(now)));
         let stale = reconcile::stale_generations(&self.rooted, granted, &self.units, &self.memories);
+        let forsaken = reconcile::forsaken(&self.homes, granted, &self.units, &self.memories);
         prune(&mut self.memories, granted, &self.units);
-        let mut cleaning: BTreeMap<VmId, BTreeSet<GenerationNumber>> = BTreeMap::new();
-        for (vm, generation) in stale.into_iter().filter(|(vm, _)| !plan.actions.contains_key(vm)) {
-            cleaning.entry(vm).or_default().insert(generation);
+        let mut cleaning: BTreeMap<VmId, Litter> = BTreeMap::new();
+        for (vm, generation) in stale {
+            cleaning.entry(vm).or_default().generations.insert(generation);
         }
+        for vm in forsaken {
+            cleaning.entry(vm).or_default().home = true;
+        }
+        cleaning.retain(|vm, _| !plan.actions.contains_key(vm));
         for (vm, action) in plan.actions {
             self.begin(vm, action);
         }
-        for (vm, generations) in cleaning {
+        for (vm, litter) in cleaning {
             self.set_work(&vm, Work::Busy);
-            self.work.spawn(execute::clean(self.host.clone(), vm, generations));
+            self.work.spawn(execute::clean(self.host.clone(), vm, litter));
         }
     }
 
@@ -202,11 +211,16 @@ impl Agent {
             Action::Start { epoch, run } => {
                 self.set_work(&vm, Work::Busy);
                 self.rooted.insert((vm.clone(), run.generation));
+                self.homes.insert(vm.clone());
                 self.work.spawn(execute::start(host, vm, epoch, *run));
             }
             Action::Stop(cause) => {
                 self.set_work(&vm, Work::Busy);
                 self.work.spawn(execute::stop(host, vm, cause));
+            }
+            Action::Shutdown { ask, cause } => {
+                self.set_work(&vm, Work::Busy);
+                self.work.spawn(execute::shutdown(host, vm, *ask, cause));
             }
             Action::Probe(run) => {
                 self.set_work(&vm, Work::Busy);
@@ -249,7 +263,10 @@ impl Agent {
                     Err(reason) => Checks::Failed { reason: cut_reason(&reason).to_owned(), at: now },
                 };
             }
-            Done::Cleaned { vm, dropped } => {
+            Done::Cleaned { vm, dropped, home } => {
+                if home {
+                    self.homes.remove(&vm);
+                }
                 for generation in dropped {
                     self.rooted.remove(&(vm.clone(), generation));
                 }

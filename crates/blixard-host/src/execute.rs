@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use blixard_core::assignment::RunIntent;
 use blixard_core::ports::nix::{RootName, Sharing};
+use blixard_core::ports::units::{Asked, GracefulStop};
 use blixard_core::reconcile::{Ended, StopCause};
 use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::run_unit;
 use blixard_types::unit::RunUnitName;
 use blixard_types::{Epoch, GenerationNumber, StorePath, VmId};
 
-use crate::Host;
+use crate::{Host, home};
 
 /// Pause before a stop that did not work is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,8 +32,8 @@ pub(crate) enum Done {
     Unknown { vm: VmId },
     /// Checks: all passed, or why one did not.
     Probed { vm: VmId, outcome: Result<(), String> },
-    /// Roots were dropped.
-    Cleaned { vm: VmId, dropped: Vec<GenerationNumber> },
+    /// Roots were dropped, and the directory if it was to go.
+    Cleaned { vm: VmId, dropped: Vec<GenerationNumber>, home: bool },
 }
 
 /// Fetches, roots and starts one generation.
@@ -89,6 +90,18 @@ async fn holders(host: &Host, vm: &VmId, path: &StorePath) -> Result<Vec<RootNam
     Ok(roots.into_iter().filter_map(holds).collect())
 }
 
+/// Asks a guest to shut down, gives it its time, and stops its unit. Should the daemon end meanwhile, the
+/// asking goes on in its own unit, and the next daemon begins here again.
+pub(crate) async fn shutdown(host: Host, vm: VmId, ask: GracefulStop, cause: StopCause) -> Done {
+    tracing::info!(%vm, limit_ms = ask.timeout_ms, cause = describe(&cause), "asking the guest to shut down");
+    match host.units.shutdown(ask).await {
+        Ok(Asked::Ended) => tracing::info!(%vm, "the guest has shut down"),
+        Ok(Asked::Runs { reason }) => tracing::warn!(%vm, reason, "the guest is killed"),
+        Err(error) => tracing::warn!(%vm, error = chain(&error), "the guest cannot be asked and is killed"),
+    }
+    stop(host, vm, cause).await
+}
+
 /// Stops a unit until no process is left.
 pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
     if let Err(error) = host.units.stop(RunUnitName::of(&vm)).await {
@@ -124,8 +137,13 @@ pub(crate) async fn probe(host: Host, vm: VmId, run: RunIntent) -> Done {
     Done::Probed { vm, outcome }
 }
 
-/// Drops roots; one that cannot be dropped is tried again later.
-pub(crate) async fn clean(host: Host, vm: VmId, generations: BTreeSet<GenerationNumber>) -> Done {
+/// Drops roots, one that cannot be dropped is tried again later; and the directory of a vm that is gone,
+/// unless its guest has left files there.
+pub(crate) async fn clean(host: Host, vm: VmId, litter: Litter) -> Done {
+    if litter.home {
+        home::remove_empty(&host.layout, &vm).await;
+    }
+    let Litter { generations, home } = litter;
     let mut dropped = Vec::new();
     for generation in generations {
         match host.store.remove_root(generation_root(&vm, generation)).await {
@@ -133,7 +151,16 @@ pub(crate) async fn clean(host: Host, vm: VmId, generations: BTreeSet<Generation
             Err(error) => tracing::warn!(%vm, %generation, error = chain(&error), "a root stays"),
         }
     }
-    Done::Cleaned { vm, dropped }
+    Done::Cleaned { vm, dropped, home }
+}
+
+/// What a vm leaves behind on its host.
+#[derive(Debug, Default)]
+pub(crate) struct Litter {
+    /// Generations that nothing needs.
+    pub(crate) generations: BTreeSet<GenerationNumber>,
+    /// Whether its directory goes, too.
+    pub(crate) home: bool,
 }
 
 pub(crate) fn chain(error: &dyn Error) -> String {

@@ -7,6 +7,7 @@
 mod agent;
 pub mod console;
 mod execute;
+mod home;
 mod link;
 mod memory;
 pub mod probe;

@@ -70,6 +70,7 @@ mod tests {
             state,
             restarts,
             main_pid: Some(100 + restarts),
+            environment: BTreeMap::new(),
         }
     }
 

@@ -39,6 +39,9 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::BeingDeleted { .. } => {
             with_hint(Status::failed_precondition(text), "wait until `blixard vm list` no longer shows it")
         }
+        Rejection::IsStopped { .. } => {
+            with_hint(Status::failed_precondition(text), "`blixard vm start` starts it")
+        }
         Rejection::StaleSession { .. }
         | Rejection::Overtaken { .. }
         | Rejection::OtherEpoch { .. }

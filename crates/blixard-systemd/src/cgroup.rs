@@ -13,6 +13,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// A graceful stop takes a second or more, so nobody notices this.
+const LEFT_PAUSE: Duration = Duration::from_millis(25);
+
 /// `ENODEV`: the cgroup went away while its file was open.
 const NO_DEVICE: i32 = 19;
 
@@ -30,11 +33,30 @@ pub(crate) async fn emptied(directory: &Path) {
     }
 }
 
+/// Waits until a process has left a cgroup, which it does by ending. Has no deadline of its own. Asks often
+/// enough to see it although another process of the same unit follows a second later.
+pub(crate) async fn left(directory: &Path, process: u32) {
+    while has_process(directory, process).await {
+        tokio::time::sleep(LEFT_PAUSE).await;
+    }
+}
+
+async fn has_process(directory: &Path, process: u32) -> bool {
+    match tokio::fs::read_to_string(directory.join("cgroup.procs")).await {
+        Ok(processes) => processes.lines().any(|line| line.parse() == Ok(process)),
+        Err(error) => !is_gone(&error),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_DEVICE)
+}
+
 /// A file that cannot be read for another reason than its absence counts as populated.
 async fn is_populated(directory: &Path) -> bool {
     match tokio::fs::read_to_string(directory.join("cgroup.events")).await {
         Ok(events) => !events.lines().any(|line| line == "populated 0"),
-        Err(error) => !(error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_DEVICE)),
+        Err(error) => !is_gone(&error),
     }
 }
 
@@ -66,6 +88,16 @@ mod tests {
         let group = tempfile::tempdir().unwrap();
         std::fs::create_dir(group.path().join("cgroup.events")).unwrap();
         assert!(is_populated(group.path()).await);
+    }
+
+    #[tokio::test]
+    async fn a_process_has_left_a_group_when_the_kernel_no_longer_lists_it() {
+        let group = tempfile::tempdir().unwrap();
+        std::fs::write(group.path().join("cgroup.procs"), "12\n345\n").unwrap();
+        assert!(has_process(group.path(), 345).await);
+        assert!(!has_process(group.path(), 34).await);
+        left(group.path(), 34).await;
+        left(&group.path().join("gone"), 345).await;
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod journal;
 mod manager;
 mod observed;
 mod settings;
+mod shutdown;
 mod start;
 mod stop;
 mod unit_path;

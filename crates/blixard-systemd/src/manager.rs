@@ -3,7 +3,9 @@
 //! Owns: the handle that others hold, and observation. Refuses to know: the connection's troubles,
 //! which come up as `Unreachable`.
 
-use blixard_core::ports::units::{ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager};
+use blixard_core::ports::units::{
+    Asked, GracefulStop, ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager,
+};
 use blixard_core::ports::{BoxFuture, BoxStream};
 use blixard_types::unit::RunUnitName;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -11,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::bus::Bus;
 use crate::error::CallError;
-use crate::{start, stop};
+use crate::{shutdown, start, stop};
 
 const OBSERVE: &str = "observe";
 
@@ -66,6 +68,10 @@ impl UnitManager for Systemd {
 
     fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>> {
         Box::pin(async move { stop::stop(&self.bus.link()?, unit.as_str()).await })
+    }
+
+    fn shutdown(&self, order: GracefulStop) -> BoxFuture<'_, Result<Asked, UnitError>> {
+        Box::pin(async move { shutdown::shutdown(&self.bus.link()?, &order).await })
     }
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {

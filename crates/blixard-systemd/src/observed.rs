@@ -11,10 +11,10 @@
 //! inactive, failed                       Ended { Result }
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use blixard_core::ports::units::{ObservedUnit, UnitState};
-use blixard_core::unit::{ENV_EPOCH, ENV_GENERATION};
+use blixard_core::unit::{ENV_EPOCH, ENV_GENERATION, ENV_PREFIX};
 use blixard_types::{Epoch, GenerationNumber, VmId};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
@@ -57,8 +57,23 @@ impl UnitProperties {
             generation: self.variable(ENV_GENERATION).map(GenerationNumber),
             state: self.state(),
             restarts: self.get("NRestarts").unwrap_or(0),
-            main_pid: self.get("MainPID").filter(|&pid: &u32| pid != 0),
+            main_pid: self.main_pid(),
+            environment: self.environment(),
         }
+    }
+
+    /// The process id of its main process, if it has one.
+    pub(crate) fn main_pid(&self) -> Option<u32> {
+        self.get("MainPID").filter(|&pid: &u32| pid != 0)
+    }
+
+    /// The variables that are ours.
+    fn environment(&self) -> BTreeMap<String, String> {
+        let all: Vec<String> = self.get("Environment").unwrap_or_default();
+        let ours = all.iter().filter(|entry| entry.starts_with(ENV_PREFIX));
+        ours.filter_map(|entry| entry.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// What the unit does.
@@ -93,8 +108,7 @@ impl UnitProperties {
     }
 
     fn variable(&self, name: &str) -> Option<u64> {
-        let environment: Vec<String> = self.get("Environment")?;
-        environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))?.parse().ok()
+        self.environment().get(name)?.parse().ok()
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -151,7 +165,7 @@ mod tests {
 
     #[test]
     fn epoch_and_generation_come_from_the_environment() {
-        let environment = vec!["BLIXARD_EPOCHS=9", "BLIXARD_EPOCH=3", "BLIXARD_GENERATION=7"];
+        let environment = vec!["BLIXARD_EPOCHS=9", "BLIXARD_EPOCH=3", "BLIXARD_GENERATION=7", "PATH=/bin"];
         let unit = properties(&[
             ("ActiveState", "active".into()),
             ("Environment", environment.into()),
@@ -168,6 +182,9 @@ mod tests {
                 state: UnitState::Active,
                 restarts: 2,
                 main_pid: Some(41),
+                environment: [("BLIXARD_EPOCHS", "9"), ("BLIXARD_EPOCH", "3"), ("BLIXARD_GENERATION", "7")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
             }
         );
     }

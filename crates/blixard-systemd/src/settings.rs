@@ -4,7 +4,9 @@
 //! unit gets. Pure. Refuses to know: the bus. Settings are described in systemd.exec(5),
 //! systemd.service(5), systemd.kill(5) and systemd.resource-control(5).
 
-use blixard_core::ports::units::{Readiness, RestartPolicy, TransientUnit};
+use std::collections::BTreeMap;
+
+use blixard_core::ports::units::{GracefulStop, Readiness, RestartPolicy, TransientUnit};
 use zbus::zvariant::Value;
 
 /// One property: its name and its value.
@@ -12,6 +14,12 @@ pub(crate) type Setting = (&'static str, Value<'static>);
 
 /// `SIGKILL`: a hypervisor that is to stop has been asked before; this is the fence.
 const SIGKILL: i32 = 9;
+
+/// Memory of a program that sends an order over a socket: a shell, socat, curl.
+const STOP_MEMORY_MAX: u64 = 256 << 20;
+
+/// Its threads and processes.
+const STOP_TASKS_MAX: u64 = 64;
 
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
@@ -38,21 +46,58 @@ pub(crate) fn settings(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     Ok(all)
 }
 
+/// All properties of the unit that asks a guest to shut down: a program that runs once, as confined as
+/// the hypervisor that it speaks to. It has the run unit's directories, and leaves them alone when it ends.
+pub(crate) fn stop_settings(ask: &GracefulStop) -> Vec<Setting> {
+    let description = format!("asks the guest of {} to shut down", ask.run);
+    let (slice, argv) = (ask.slice.clone(), vec![ask.program.clone()]);
+    let mut all = execution(description, slice, &ask.program, argv, &ask.environment);
+    let writable = vec![ask.working_directory.clone(), ask.runtime_directory.clone()];
+    all.extend([
+        ("SyslogIdentifier", ask.name.to_string().into()),
+        ("WorkingDirectory", ask.working_directory.clone().into()),
+        ("ReadWritePaths", writable.into()),
+        ("Type", "oneshot".into()),
+        ("CollectMode", "inactive-or-failed".into()),
+        ("KillMode", "control-group".into()),
+        ("KillSignal", SIGKILL.into()),
+        ("SendSIGKILL", true.into()),
+        ("TimeoutStartUSec", microseconds(ask.timeout_ms).into()),
+        ("MemoryMax", STOP_MEMORY_MAX.into()),
+        ("TasksMax", STOP_TASKS_MAX.into()),
+        ("DevicePolicy", "closed".into()),
+    ]);
+    all.extend(sandbox());
+    all
+}
+
 fn program(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     let path = unit.argv.first().ok_or(BadUnit::NoProgram)?;
+    let (description, slice) = (unit.description.clone(), unit.slice.clone());
+    let mut all = execution(description, slice, path, unit.argv.clone(), &unit.environment);
+    all.push(("SyslogIdentifier", unit.name.to_string().into()));
+    Ok(all)
+}
+
+fn execution(
+    description: String,
+    slice: String,
+    path: &str,
+    argv: Vec<String>,
+    environment: &BTreeMap<String, String>,
+) -> Vec<Setting> {
     // `ExecStart` would have systemd replace `$NAME` in the arguments.
     let flags = vec!["no-env-expand".to_owned()];
     let environment: Vec<String> =
-        unit.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(vec![
-        ("Description", unit.description.clone().into()),
-        ("Slice", unit.slice.clone().into()),
-        ("ExecStartEx", vec![(path.clone(), unit.argv.clone(), flags)].into()),
+        environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    vec![
+        ("Description", description.into()),
+        ("Slice", slice.into()),
+        ("ExecStartEx", vec![(path.to_owned(), argv, flags)].into()),
         ("Environment", environment.into()),
         ("StandardOutput", "journal".into()),
         ("StandardError", "journal".into()),
-        ("SyslogIdentifier", unit.name.to_string().into()),
-    ])
+    ]
 }
 
 fn directories(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {

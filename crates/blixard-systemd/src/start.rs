@@ -68,7 +68,7 @@ async fn run_job(link: &Link, name: &str, settings: &[Setting]) -> Result<String
 }
 
 /// Makes the start job; what is left of an ended unit of that name does not keep it from doing so.
-async fn make_job(link: &Link, name: &str, settings: &[Setting]) -> Result<JobPath, CallError> {
+pub(crate) async fn make_job(link: &Link, name: &str, settings: &[Setting]) -> Result<JobPath, CallError> {
     match link.start_transient(name, settings).await {
         Err(CallError::UnitExists { reason }) => {
             let unit = link.unit(name).await?;

@@ -16,6 +16,9 @@ use crate::host::Host;
 pub enum Fixture {
     /// Two real guests under QEMU, `hello` and `world`; each says one line on its console.
     Guests,
+    /// Guests to stop, restart and replace: `steady` obeys, `stubborn` does not, `crasher` only exits.
+    /// What `steady` greets with is in `greeting.nix`.
+    Lifecycle,
     /// This many runners (`sleeper-1` …) that only sleep: placing and starting without guests.
     Sleepers(u32),
     /// One vm, `broken`, whose build fails after it has said `the fixture fails on purpose`.
@@ -30,6 +33,7 @@ impl Fixture {
     const fn folder(self) -> &'static str {
         match self {
             Self::Guests => "guests",
+            Self::Lifecycle => "lifecycle",
             Self::Sleepers(_) => "sleepers",
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
@@ -49,6 +53,11 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
     copy(host, &here, &there)?;
     match fixture {
         Fixture::Guests => {
+            host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
+        }
+        Fixture::Lifecycle => {
+            let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
+            host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
             host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
         }
         Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,

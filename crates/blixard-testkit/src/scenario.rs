@@ -3,10 +3,13 @@
 //! One file each under `scenario/`, named in [`ALL`]. A scenario gets its hosts from its [`Context`],
 //! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
 
+mod daemon_restart_adopts;
+mod guest;
 mod runner;
 mod second_deploy_is_free;
 mod single_host_deploy;
 mod testhost_boots;
+mod vm_lifecycle;
 
 use anyhow::Context as _;
 
@@ -40,8 +43,13 @@ pub enum Needs {
 }
 
 /// Every scenario, cheapest first.
-pub const ALL: &[Scenario] =
-    &[testhost_boots::SCENARIO, single_host_deploy::SCENARIO, second_deploy_is_free::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    testhost_boots::SCENARIO,
+    single_host_deploy::SCENARIO,
+    second_deploy_is_free::SCENARIO,
+    daemon_restart_adopts::SCENARIO,
+    vm_lifecycle::SCENARIO,
+];
 
 /// The scenarios of these names; all of them if there are no names.
 ///

@@ -15,6 +15,7 @@ pub const UNIT_NAME_MAX: usize = 255;
 pub const VM_UNIT_PREFIX: &str = "blixard-vm-";
 
 const RUN_SUFFIX: &str = "-run.service";
+const STOP_SUFFIX: &str = "-stop.service";
 
 /// The unit that runs a vm's hypervisor: `blixard-vm-<tenant>-<name>-run.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +39,30 @@ impl RunUnitName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The unit that asks a vm's guest to shut down: `blixard-vm-<tenant>-<name>-stop.service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StopUnitName(String);
+
+impl StopUnitName {
+    /// The unit of this vm.
+    #[must_use]
+    pub fn of(vm: &VmId) -> Self {
+        let (tenant, name) = (escape(vm.tenant().as_str()), escape(vm.name().as_str()));
+        Self(format!("{VM_UNIT_PREFIX}{tenant}-{name}{STOP_SUFFIX}"))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StopUnitName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
     }
 }
 

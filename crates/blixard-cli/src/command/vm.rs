@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use blixard_proto::v1::vm_service_client::VmServiceClient;
 use blixard_proto::v1::{
-    DeleteVmRequest, Desired, GetVmRequest, ListVmsRequest, SetDesiredRequest, VmStatus,
+    DeleteVmRequest, Desired, GetVmRequest, ListVmsRequest, RestartVmRequest, SetDesiredRequest, VmStatus,
 };
 use blixard_types::{TenantName, VmId};
 use tonic::transport::Channel;
@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use super::{ANSWER_MAX, Session, call, request_id, waiting_call};
 use crate::args::ChangeArgs;
 use crate::error::{ErrorKind, Failure};
-use crate::output::json::{self, Deleted, Vm, Vms};
+use crate::output::json::{self, Deleted, History, Vm, Vms};
 use crate::output::{Format, one_line, text};
 
 /// How long `vm start` waits: placing, fetching and booting a small guest takes seconds.
@@ -78,6 +78,14 @@ pub(super) async fn show(session: &mut Session<'_>, vm: &VmId) -> Result<(), Fai
     }
 }
 
+pub(super) async fn history(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
+    let history = History::from(Vm::from(get(session, vm).await?));
+    match session.format {
+        Format::Json => json::write(session.out, &history),
+        Format::Table => Ok(text::history(session.out, &history)?),
+    }
+}
+
 async fn get(session: &Session<'_>, vm: &VmId) -> Result<blixard_proto::v1::Vm, Failure> {
     Ok(client(session).get(call(GetVmRequest { vm: vm.to_string() })).await?.into_inner())
 }
@@ -116,6 +124,30 @@ async fn set_desired(
     };
     announce(session, args, wait);
     let answer = client(session).set_desired(waiting_call(request, wait)).await?.into_inner();
+    changed(session, args, answer, desired)
+}
+
+/// The old run may take its time to end, and the new one to begin.
+pub(super) async fn restart(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
+    let stop = stop_wait(session, args).await?;
+    let wait = if args.no_wait { stop } else { stop.saturating_add(START_WAIT) };
+    let request = RestartVmRequest {
+        request_id: request_id()?.to_vec().into(),
+        vm: args.vm.vm.to_string(),
+        wait_ms: millis(wait),
+    };
+    announce(session, args, wait);
+    let answer = client(session).restart(waiting_call(request, wait)).await?.into_inner();
+    changed(session, args, answer, Desired::Running)
+}
+
+/// Tells what has become of a vm.
+fn changed(
+    session: &mut Session<'_>,
+    args: &ChangeArgs,
+    answer: blixard_proto::v1::Vm,
+    desired: Desired,
+) -> Result<(), Failure> {
     let there = match desired {
         Desired::Stopped => answer.status == i32::from(VmStatus::Stopped),
         _ => answer.status == i32::from(VmStatus::Healthy),

@@ -77,6 +77,38 @@ pub(crate) struct Generation {
     pub(crate) closure: Option<Closure>,
 }
 
+/// The generations of a vm, newest first.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct History {
+    pub(crate) vm: String,
+    pub(crate) generations: Vec<PastGeneration>,
+}
+
+/// A generation, and what it is to its vm now.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PastGeneration {
+    /// Whether it is the one that runs.
+    pub(crate) runs: bool,
+    /// Whether it is the one that should run.
+    pub(crate) target: bool,
+    #[serde(flatten)]
+    pub(crate) generation: Generation,
+}
+
+impl From<Vm> for History {
+    fn from(vm: Vm) -> Self {
+        let (running, target) = (vm.running_generation, vm.generation);
+        let past = |generation: Generation| PastGeneration {
+            runs: running == Some(generation.number),
+            target: target == generation.number,
+            generation,
+        };
+        Self { vm: vm.vm, generations: vm.generations.into_iter().rev().map(past).collect() }
+    }
+}
+
 /// The closure that a generation is.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

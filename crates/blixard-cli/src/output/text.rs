@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use super::json::{Generation, Node, Status, Vm};
+use super::json::{Generation, History, Node, Status, Vm};
 use super::one_line;
 use super::table::Table;
 use super::time::utc;
@@ -71,6 +71,28 @@ fn generations(out: &mut dyn Write, generations: &[Generation]) -> io::Result<()
             or_nothing(closure.map(|closure| format!("{} MiB", closure.nar_size.div_ceil(1 << 20)))),
             or_nothing(closure.map(|closure| closure.path_count)),
             or_nothing(closure.map(|closure| &closure.root)),
+        ]);
+    }
+    table.write(out)
+}
+
+/// `vm history`.
+pub(crate) fn history(out: &mut dyn Write, history: &History) -> io::Result<()> {
+    let mut table = Table::new(["GENERATION", "STATE", "DEPLOYED", "DEPLOYMENT", "RUNNER"]);
+    for past in &history.generations {
+        let state = match (past.runs, past.target) {
+            (true, true) => "runs",
+            (true, false) => "runs, to be replaced",
+            (false, true) => "wanted",
+            (false, false) => NOTHING,
+        };
+        let generation = &past.generation;
+        table.row([
+            generation.number.to_string(),
+            state.to_owned(),
+            utc(generation.at_ms),
+            generation.deployment.clone(),
+            or_nothing(generation.closure.as_ref().map(|closure| &closure.root)),
         ]);
     }
     table.write(out)

@@ -9,8 +9,8 @@ use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServe
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::{
     DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest, GetVmRequest, ListNodesRequest,
-    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, SetDesiredRequest,
-    StatusRequest, StatusResponse, Vm,
+    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, RestartVmRequest,
+    SetDesiredRequest, StatusRequest, StatusResponse, Vm,
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use tempfile::TempDir;
@@ -113,6 +113,16 @@ impl VmService for Services {
         let desired = request.desired();
         let id = request.request_id.len();
         self.note(format!("set {} {desired:?} wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
+        match &self.script.changed {
+            Some(answer) => answer.clone().map(Response::new),
+            None => self.vm(&request.vm).map(Response::new),
+        }
+    }
+
+    async fn restart(&self, request: Request<RestartVmRequest>) -> Result<Response<Vm>, Status> {
+        let request = request.into_inner();
+        let id = request.request_id.len();
+        self.note(format!("restart {} wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
         match &self.script.changed {
             Some(answer) => answer.clone().map(Response::new),
             None => self.vm(&request.vm).map(Response::new),

@@ -16,7 +16,7 @@ async fn help_lists_commands_and_exit_codes() {
 
     Commands:
       deploy  Evaluate a flake, build its microVMs, and run them
-      vm      Look at microVMs; start, stop and delete them
+      vm      Look at microVMs; start, stop, restart and delete them
       node    Look at the machines of the cluster
       status  Show how the cluster is
       help    Print this message or the help of the given subcommand(s)
@@ -109,9 +109,9 @@ async fn help_of_a_command_has_examples() {
       blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds
     --- exit 0
     ");
-    for command in
-        ["vm list", "vm show", "vm start", "vm stop", "vm delete", "vm logs", "node list", "status"]
-    {
+    let vm = ["list", "show", "start", "stop", "restart", "history", "delete", "logs", "console"];
+    let vm = vm.map(|verb| format!("vm {verb}"));
+    for command in vm.into_iter().chain(["node list", "status"].map(str::to_owned)) {
         let help = says(&format!("{command} --help")).await;
         assert!(help.contains(&format!("Example:\n  blixard {command}")), "{help}");
         assert!(help.ends_with("--- exit 0"), "{help}");

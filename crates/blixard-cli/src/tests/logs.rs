@@ -39,6 +39,15 @@ async fn as_json_each_line_is_a_value() {
 }
 
 #[tokio::test]
+async fn a_console_follows_from_a_screen_ago_and_says_that_it_is_read_only() {
+    let daemon = Daemon::start(Script { log: lines(), ..Script::default() });
+    let ran = daemon.blixard("vm console hello").await;
+    assert!(ran.out.ends_with("hello login: \n"), "{ran}");
+    assert_eq!(ran.err, "console of default/hello, read-only; Ctrl-C ends\n");
+    assert_eq!(daemon.asked(), "logs default/hello tail Some(24) follow true");
+}
+
+#[tokio::test]
 async fn lines_before_a_failure_are_printed() {
     let mut log = lines();
     log.push(Err(Status::unavailable("the host has gone away")));

@@ -393,3 +393,53 @@ async fn what_the_cluster_refuses_is_told_with_its_hint() {
     --- exit 6
     ");
 }
+
+#[tokio::test]
+async fn a_restarted_vm_is_given_time_to_stop_and_to_start() {
+    let daemon = Daemon::start(shop());
+    insta::assert_snapshot!(daemon.blixard("vm restart hello").await, @"
+    default/hello: healthy on a
+    --- stderr
+    waiting up to 210 s for default/hello
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("vm restart hello --no-wait").await, @"
+    default/hello: healthy on a
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.asked(), @"
+    get default/hello
+    restart default/hello wait 210000 ms, id of 16 bytes
+    restart default/hello wait 0 ms, id of 16 bytes
+    ");
+}
+
+#[tokio::test]
+async fn the_history_of_a_vm_begins_with_its_newest_generation() {
+    let generation = |number: u64| Generation {
+        number,
+        deployment_id: format!("{number:032x}"),
+        at_ms: number * 86_400_000,
+        ..Generation::default()
+    };
+    let hello = Vm {
+        generation: 3,
+        running_generation: Some(2),
+        generations: (1..=3).map(generation).collect(),
+        ..vm("default/hello", VmStatus::Starting)
+    };
+    let daemon = Daemon::start(Script { vms: vec![hello], ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("vm history hello").await, @"
+    GENERATION   STATE                  DEPLOYED               DEPLOYMENT                         RUNNER
+    3            wanted                 1970-01-04T00:00:00Z   00000000000000000000000000000003   -
+    2            runs, to be replaced   1970-01-03T00:00:00Z   00000000000000000000000000000002   -
+    1            -                      1970-01-02T00:00:00Z   00000000000000000000000000000001   -
+    --- exit 0
+    ");
+    let json = daemon.blixard("vm history hello -o json").await.out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["generations"][1]["number"], &json["generations"][1]["runs"]),
+        (&2.into(), &true.into())
+    );
+}

@@ -7,7 +7,8 @@ use blixard_types::{Epoch, GenerationNumber, Sha256Hash, Spec};
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, Run, Unplaced, Usage, Vm,
+    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, Restart, Run, Unplaced, Usage,
+    Vm,
 };
 
 impl ClusterState {
@@ -126,6 +127,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         source: deploy.source.clone(),
         desired: Desired::Running,
         deletion: Deletion::Keep,
+        restart: Restart::No,
         generations: BTreeMap::new(),
         target: GenerationNumber(0),
         run: Run::Unplaced { why: Unplaced::New },

@@ -6,7 +6,7 @@ use blixard_types::{Epoch, NodeId, VmId};
 use super::{Moment, Rejection, Speaker};
 use crate::command::Outcome;
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Role, Run, Unplaced, Vm,
+    ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Restart, Role, Run, Unplaced, Vm,
 };
 use crate::state::{VmReport, cut_reason};
 
@@ -123,6 +123,10 @@ impl ClusterState {
             return Outcome::Unchanged;
         };
         vm.run = Run::Unplaced { why };
+        if vm.restart == Restart::Requested {
+            // It was to end: however it did, the next try is a first one.
+            (vm.restart, vm.failures) = (Restart::No, 0);
+        }
         if vm.deletion == Deletion::Requested {
             self.forget(id, moment);
         }
@@ -139,18 +143,36 @@ impl ClusterState {
         if vm.deletion == Deletion::Requested {
             return Err(Rejection::BeingDeleted { vm: id.clone() });
         }
-        // Asking for a vm that has failed to run is asking for another try, at once.
-        let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
-        let again = failed && desired == Desired::Running;
-        if again {
-            vm.failures = 0;
-            vm.run = Run::Unplaced { why: Unplaced::Stopped };
+        let again = desired == Desired::Running && try_again(vm);
+        if desired == Desired::Stopped {
+            vm.restart = Restart::No;
         }
         if vm.desired == desired && !again {
             return Ok(Outcome::Unchanged);
         }
         vm.desired = desired;
         self.note(moment, EventKind::DesiredSet { vm: id.clone(), desired });
+        Ok(moment.changed())
+    }
+
+    /// A restart is a new placement: the epoch ends when its host says so, and the next one follows.
+    pub(super) fn restart_vm(&mut self, id: &VmId, moment: Moment) -> Result<Outcome, Rejection> {
+        let vm = self.known_vm(id)?;
+        if vm.deletion == Deletion::Requested {
+            return Err(Rejection::BeingDeleted { vm: id.clone() });
+        }
+        if vm.desired == Desired::Stopped {
+            return Err(Rejection::IsStopped { vm: id.clone() });
+        }
+        let placed = vm.run.host().is_some();
+        let asked = placed && vm.restart == Restart::No;
+        if asked {
+            vm.restart = Restart::Requested;
+        }
+        if !asked && !try_again(vm) {
+            return Ok(Outcome::Unchanged);
+        }
+        self.note(moment, EventKind::RestartRequested { vm: id.clone() });
         Ok(moment.changed())
     }
 
@@ -175,6 +197,16 @@ impl ClusterState {
         self.drop_unused_specs();
         self.note(moment, EventKind::Deleted { vm: id.clone() });
     }
+}
+
+/// Asking for a vm that has failed to run is asking for another try, at once.
+fn try_again(vm: &mut Vm) -> bool {
+    let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
+    if failed {
+        vm.failures = 0;
+        vm.run = Run::Unplaced { why: Unplaced::Stopped };
+    }
+    failed
 }
 
 fn bounded(health: &HealthStatus) -> HealthStatus {

@@ -40,6 +40,9 @@ pub enum Rejection {
     /// A placement of a vm that should not run.
     #[error("vm {vm} should not run")]
     NotWanted { vm: VmId },
+    /// A restart of a vm that is stopped.
+    #[error("vm {vm} is stopped, so there is nothing to restart")]
+    IsStopped { vm: VmId },
     /// A node that does not run vms, or whose daemon has not spoken.
     #[error("node {node} does not run vms")]
     NotAHost { node: NodeId },

@@ -3,6 +3,7 @@
 mod deploy;
 mod evaluation;
 mod lifecycle;
+mod restart;
 mod safety;
 
 use blixard_types::{ClusterId, Epoch, NodeId, RequestId, Revision};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::unit::RunUnitName;
+use blixard_types::unit::{RunUnitName, StopUnitName};
 use blixard_types::{Epoch, GenerationNumber, VmId};
 
 use super::{BoxFuture, BoxStream};
@@ -100,6 +100,44 @@ pub struct ObservedUnit {
     pub restarts: u32,
     /// The process id of the hypervisor, if it runs.
     pub main_pid: Option<u32>,
+    /// What it was told when it was started: the variables of its environment that are ours.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How the guest of a run unit is asked to shut down. The program runs as a unit of its own, as
+/// confined as the hypervisor that it speaks to, and outlives the daemon that started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GracefulStop {
+    /// The unit whose guest is asked.
+    pub run: RunUnitName,
+    /// The unit that asks.
+    pub name: StopUnitName,
+    /// The slice it is in.
+    pub slice: String,
+    /// The program, absolute.
+    pub program: String,
+    /// Its environment: that of the run unit, and `MAINPID`.
+    pub environment: BTreeMap<String, String>,
+    /// The directory it is started in: the run unit's.
+    pub working_directory: String,
+    /// The run unit's directory for sockets.
+    pub runtime_directory: String,
+    /// The process that should end.
+    pub main_pid: u32,
+    /// How long all of it may take, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What asking a guest to shut down has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Its hypervisor has ended.
+    Ended,
+    /// Its hypervisor still runs.
+    Runs {
+        /// Why nobody waits for it any longer.
+        reason: String,
+    },
 }
 
 /// Something about a run unit may have changed: observe again.
@@ -159,6 +197,12 @@ pub trait UnitManager: Send + Sync + 'static {
     /// Stops a unit and waits for its job; one that is not loaded is no error. Returns only when the
     /// unit's cgroup is unpopulated, so that "stopped" is true of every process.
     fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>>;
+
+    /// Asks the guest of a run unit to shut down, and waits until its main process has ended, the
+    /// asking has failed, or the time is over. Where a daemon before this one is asking already, its
+    /// order counts. Nothing of the asking is left afterwards; the run unit is, and may be about to
+    /// start again: stop it.
+    fn shutdown(&self, order: GracefulStop) -> BoxFuture<'_, Result<Asked, UnitError>>;
 
     /// All run units of ours that are loaded.
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>>;

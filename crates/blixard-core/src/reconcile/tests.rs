@@ -3,6 +3,7 @@
 mod health;
 mod model;
 mod roots;
+mod stops;
 
 use super::*;
 use crate::fixture::{closure, failed, running, spec, starting, vm};
@@ -25,6 +26,7 @@ fn unit(epoch: u64, generation: u64, state: UnitState) -> ObservedUnit {
         state,
         restarts: 0,
         main_pid: Some(100),
+        environment: BTreeMap::new(),
     }
 }
 
@@ -69,14 +71,23 @@ fn shown_report(report: &VmReport) -> String {
     }
 }
 
+fn shown_cause(cause: &StopCause) -> String {
+    match cause {
+        StopCause::Orphan => "stop the orphan".to_owned(),
+        StopCause::Withdrawn => "stop what is withdrawn".to_owned(),
+        StopCause::Replaced => "stop what is replaced".to_owned(),
+        StopCause::Ended(Ended { epoch, generation, reason }) => {
+            format!("make sure that {generation} at {epoch} has ended: {reason}")
+        }
+    }
+}
+
 fn shown(plan: &HostPlan) -> String {
     let actions = plan.actions.values().map(|action| match action {
         Action::Start { epoch, run } => format!("start {} at {epoch}", run.generation),
-        Action::Stop(StopCause::Orphan) => "stop the orphan".to_owned(),
-        Action::Stop(StopCause::Withdrawn) => "stop what is withdrawn".to_owned(),
-        Action::Stop(StopCause::Replaced) => "stop what is replaced".to_owned(),
-        Action::Stop(StopCause::Ended(Ended { epoch, generation, reason })) => {
-            format!("make sure that {generation} at {epoch} has ended: {reason}")
+        Action::Stop(cause) => shown_cause(cause),
+        Action::Shutdown { ask, cause } => {
+            format!("ask {} for {} ms, {}", ask.main_pid, ask.timeout_ms, shown_cause(cause))
         }
         Action::Probe(run) => format!("probe {}", run.generation),
         Action::Report { epoch, report } => format!("report at {epoch}: {}", shown_report(report)),

@@ -36,6 +36,8 @@ pub enum EventKind {
     GenerationAdded { vm: VmId, generation: GenerationNumber },
     /// A vm was started or stopped by someone.
     DesiredSet { vm: VmId, desired: Desired },
+    /// A vm is to be stopped and placed anew.
+    RestartRequested { vm: VmId },
     /// A vm was placed.
     Placed { vm: VmId, node: NodeId, epoch: Epoch },
     /// A placement has come further.

@@ -32,6 +32,9 @@ pub struct Vm {
     pub desired: Desired,
     /// Whether it goes away once it has stopped.
     pub deletion: Deletion,
+    /// Whether its placement is to end, for a new one to follow.
+    #[serde(default)]
+    pub restart: Restart,
     /// The newest generations.
     pub generations: BTreeMap<GenerationNumber, Generation>,
     /// The generation it should run.
@@ -52,6 +55,11 @@ impl Vm {
     /// The generation it should run.
     pub fn target_generation(&self) -> Option<&Generation> {
         self.generations.get(&self.target)
+    }
+
+    /// Whether the host that it is placed on should run it.
+    pub fn wanted_there(&self) -> bool {
+        self.wanted() && self.restart == Restart::No
     }
 
     /// Whether it should run somewhere.
@@ -77,6 +85,17 @@ pub enum Deletion {
     /// It stays.
     Keep,
     /// It goes.
+    Requested,
+}
+
+/// Whether a placement is to end, for a new one to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// It goes on.
+    #[default]
+    No,
+    /// Its host stops it; then it is placed again.
     Requested,
 }
 

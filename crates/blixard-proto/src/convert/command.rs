@@ -86,6 +86,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::SetDesired { vm, desired } => {
             To::SetDesired(envelope::SetDesired { vm: vm.to_string(), desired: desired_to(*desired).into() })
         }
+        Command::RestartVm { vm } => To::RestartVm(envelope::RestartVm { vm: vm.to_string() }),
         Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
     })
@@ -121,6 +122,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             report: report_from(report.report)?,
         },
         From::SetDesired(set) => Command::SetDesired { vm: vm_id(&set.vm)?, desired: desired(set.desired)? },
+        From::RestartVm(restart) => Command::RestartVm { vm: vm_id(&restart.vm)? },
         From::DeleteVm(delete) => Command::DeleteVm { vm: vm_id(&delete.vm)? },
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
     })

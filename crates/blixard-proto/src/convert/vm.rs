@@ -82,7 +82,7 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     }
     let wanted = vm.desired == Desired::Running;
     match &vm.run {
-        Run::Placed { .. } if !wanted => (VmStatus::Stopping, nothing),
+        Run::Placed { .. } if !vm.wanted_there() => (VmStatus::Stopping, nothing),
         Run::Placed { phase: Phase::Assigned | Phase::Starting { .. }, .. } => (VmStatus::Starting, nothing),
         Run::Placed { phase: Phase::Running { generation, health }, .. } => match health {
             // The old generation runs still: it is about to be replaced.

@@ -1,14 +1,15 @@
-//! `VmService`: list, start, stop, delete, consoles.
+//! `VmService`: list, start, stop, restart, delete, consoles.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use blixard_core::command::Command;
 use blixard_core::schedule;
-use blixard_core::state::{ClusterState, Desired, HealthStatus, Phase, Run, Unplaced, Vm as VmState};
+use blixard_core::state::Vm as VmState;
+use blixard_core::state::{ClusterState, Desired, HealthStatus, Phase, Restart, Run, Unplaced};
 use blixard_proto::v1::vm_service_server::VmService;
 use blixard_proto::v1::{DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse};
-use blixard_proto::v1::{LogLine, LogsRequest, SetDesiredRequest, Vm};
+use blixard_proto::v1::{LogLine, LogsRequest, RestartVmRequest, SetDesiredRequest, Vm};
 use blixard_proto::{random_id, vm_id, vm_view};
 use blixard_types::{RequestId, TenantName, VmId};
 use tonic::{Request, Response, Status};
@@ -101,6 +102,21 @@ impl VmService for VmApi {
         let command = Command::SetDesired { vm: vm.clone(), desired };
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
         self.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(|vm| settled(vm, desired))).await;
+        self.view(&vm).map(Response::new)
+    }
+
+    async fn restart(&self, request: Request<RestartVmRequest>) -> Result<Response<Vm>, Status> {
+        let request = request.into_inner();
+        let vm = vm_id(&request.vm)?;
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        let epoch = |state: &ClusterState| state.vms.get(&vm).map(|vm| vm.last_epoch);
+        let before = self.server.replica.read(epoch);
+        let command = Command::RestartVm { vm: vm.clone() };
+        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        // The run that was there ends with its epoch; what counts is the one that comes after it.
+        let runs_anew = |vm: &VmState| Some(vm.last_epoch) > before && vm.restart == Restart::No;
+        let arrived = |vm: &VmState| !vm.wanted() || runs_anew(vm) && settled(vm, Desired::Running);
+        self.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(arrived)).await;
         self.view(&vm).map(Response::new)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use blixard_types::VmId;
-use blixard_types::unit::RunUnitName;
+use blixard_types::unit::{RunUnitName, StopUnitName};
 
 use super::*;
 
@@ -39,6 +39,50 @@ fn text(settings: &[Setting]) -> String {
 #[test]
 fn a_unit_is_written_as_these_properties() {
     insta::assert_snapshot!(text(&settings(&unit()).unwrap()));
+}
+
+#[test]
+fn the_unit_that_asks_a_guest_is_as_confined_as_the_hypervisor() {
+    let vm: VmId = "acme/web-1".parse().unwrap();
+    let ask = GracefulStop {
+        run: RunUnitName::of(&vm),
+        name: StopUnitName::of(&vm),
+        slice: "blixard-acme.slice".to_owned(),
+        program: "/nix/store/x/bin/microvm-shutdown".to_owned(),
+        environment: BTreeMap::from([("MAINPID".to_owned(), "41".to_owned())]),
+        working_directory: "/var/lib/blixard/vms/acme/web-1".to_owned(),
+        runtime_directory: "/run/blixard-vms/acme/web-1".to_owned(),
+        main_pid: 41,
+        timeout_ms: 30_000,
+    };
+    insta::assert_snapshot!(text(&stop_settings(&ask)), @r#"
+    Description = "asks the guest of blixard-vm-acme-web\\x2d1-run.service to shut down"
+    Slice = "blixard-acme.slice"
+    ExecStartEx = [("/nix/store/x/bin/microvm-shutdown", ["/nix/store/x/bin/microvm-shutdown"], ["no-env-expand"])]
+    Environment = ["MAINPID=41"]
+    StandardOutput = "journal"
+    StandardError = "journal"
+    SyslogIdentifier = "blixard-vm-acme-web\\x2d1-stop.service"
+    WorkingDirectory = "/var/lib/blixard/vms/acme/web-1"
+    ReadWritePaths = ["/var/lib/blixard/vms/acme/web-1", "/run/blixard-vms/acme/web-1"]
+    Type = "oneshot"
+    CollectMode = "inactive-or-failed"
+    KillMode = "control-group"
+    KillSignal = 9
+    SendSIGKILL = true
+    TimeoutStartUSec = uint64 30000000
+    MemoryMax = uint64 268435456
+    TasksMax = uint64 64
+    DevicePolicy = "closed"
+    NoNewPrivileges = true
+    PrivateTmp = true
+    ProtectHome = "yes"
+    ProtectSystem = "strict"
+    ProtectKernelTunables = true
+    ProtectKernelModules = true
+    ProtectControlGroups = true
+    RestrictSUIDSGID = true
+    "#);
 }
 
 #[test]

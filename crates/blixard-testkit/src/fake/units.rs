@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blixard_core::ports::units::{
-    ObservedUnit, RestartPolicy, TransientUnit, UnitChange, UnitError, UnitManager, UnitState,
+    Asked, GracefulStop, ObservedUnit, RestartPolicy, TransientUnit, UnitChange, UnitError, UnitManager,
+    UnitState,
 };
 use blixard_core::ports::{BoxFuture, BoxStream};
 use blixard_core::unit::{ENV_EPOCH, ENV_GENERATION};
@@ -47,6 +48,8 @@ pub enum Operation {
     Start,
     /// [`UnitManager::stop`].
     Stop,
+    /// [`UnitManager::shutdown`].
+    Shutdown,
     /// [`UnitManager::observe`].
     Observe,
 }
@@ -58,6 +61,8 @@ pub enum UnitCall {
     Start(Box<TransientUnit>),
     /// A stop was asked for.
     Stop(RunUnitName),
+    /// A guest was asked to shut down.
+    Shutdown(Box<GracefulStop>),
 }
 
 /// Units in memory. Clones are handles to the same units.
@@ -71,6 +76,7 @@ pub struct FakeUnits {
 struct State {
     units: BTreeMap<VmId, Unit>,
     programs: BTreeMap<String, FakeProgram>,
+    stubborn: BTreeMap<VmId, String>,
     failures: VecDeque<(Operation, UnitError)>,
     calls: Vec<UnitCall>,
     pids: u32,
@@ -98,6 +104,11 @@ impl FakeUnits {
     /// What this program does from now on.
     pub fn program(&self, path: &str, does: FakeProgram) {
         self.state().programs.insert(path.to_owned(), does);
+    }
+
+    /// The guest of this vm does not shut down when it is asked; all others do.
+    pub fn never_shuts_down(&self, vm: &VmId, reason: &str) {
+        self.state().stubborn.insert(vm.clone(), reason.to_owned());
     }
 
     /// A unit that is there already, as a restarted daemon finds it. It is not restarted.
@@ -168,6 +179,27 @@ impl FakeUnits {
             self.emit(UnitChange::Unit(vm));
         }
         Ok(())
+    }
+
+    /// As systemd does it, the program of a guest that has shut down is started again by its policy.
+    fn ask(&self, order: GracefulStop) -> Result<Asked, UnitError> {
+        let vm = vm_of(&order.run, "shutdown")?;
+        let asked = {
+            let mut state = self.state();
+            let runs = state.units.get(&vm).is_some_and(|unit| unit.seen.main_pid == Some(order.main_pid));
+            state.calls.push(UnitCall::Shutdown(Box::new(order)));
+            state.injected(Operation::Shutdown)?;
+            if let Some(reason) = state.stubborn.get(&vm).cloned().filter(|_| runs) {
+                Asked::Runs { reason }
+            } else {
+                if runs {
+                    state.exit(&vm);
+                }
+                Asked::Ended
+            }
+        };
+        self.emit(UnitChange::Unit(vm));
+        Ok(asked)
     }
 
     fn observe_units(&self) -> Result<Vec<ObservedUnit>, UnitError> {
@@ -245,6 +277,10 @@ impl UnitManager for FakeUnits {
         Box::pin(async move { self.stop_unit(unit) })
     }
 
+    fn shutdown(&self, order: GracefulStop) -> BoxFuture<'_, Result<Asked, UnitError>> {
+        Box::pin(async move { self.ask(order) })
+    }
+
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
         Box::pin(async move { self.observe_units() })
     }
@@ -277,6 +313,7 @@ fn observed(vm: &VmId, unit: &TransientUnit, pid: u32) -> ObservedUnit {
         state: UnitState::Active,
         restarts: 0,
         main_pid: Some(pid),
+        environment: unit.environment.clone(),
     }
 }
 

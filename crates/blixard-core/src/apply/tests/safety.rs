@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use crate::apply::Rejection;
 use crate::command::{Command, Outcome, TakeOver, VmChange};
 use crate::fixture::{
-    Cluster, daemon, definition, delete, deploy, desired, facts, failed, place, report_of, running, session,
-    spec, starting, vm,
+    Cluster, daemon, definition, delete, deploy, desired, facts, failed, place, report_of, restart, running,
+    session, spec, starting, vm,
 };
 use crate::state::{ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Run, VmReport};
 
@@ -79,6 +79,7 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (1..4_u64, 1..4_u64).prop_map(|(node, start)| session(node, start, facts(MEMORY_MIB))),
         4 => (name(), wanted).prop_map(|(vm, wanted)| desired(vm, wanted)),
         1 => name().prop_map(delete),
+        1 => name().prop_map(restart),
     ];
     prop_oneof![
         8 => raw.prop_map(Op::Raw),
@@ -150,6 +151,7 @@ impl Witness {
             | Command::RememberEvaluation(_)
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
+            | Command::RestartVm { .. }
             | Command::DeleteVm { .. } => {}
         }
     }

@@ -114,6 +114,7 @@ fn commands() -> Vec<Command> {
         Command::DeleteVm { vm: vm.clone() },
         remember(vec![]),
         remember(vec!["web", "ä b"]),
+        Command::RestartVm { vm: vm.clone() },
     ];
     all.extend(reports().into_iter().map(report));
     all
@@ -135,6 +136,7 @@ fn kind(command: &Command) -> usize {
         Command::SetDesired { .. } => 6,
         Command::DeleteVm { .. } => 7,
         Command::RememberEvaluation(_) => 8,
+        Command::RestartVm { .. } => 9,
     }
 }
 
@@ -142,7 +144,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 9);
+    assert_eq!(kinds.len(), 10);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

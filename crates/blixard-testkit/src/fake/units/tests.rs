@@ -1,5 +1,6 @@
 //! The fake keeps the port's contract, and does what tests tell it to do.
 
+use blixard_types::unit::StopUnitName;
 use futures_util::StreamExt;
 
 use super::contract::{Ground, unit_manager_contract};
@@ -78,6 +79,7 @@ async fn a_unit_from_before_is_seen_as_it_was_left() {
         state: UnitState::Deactivating,
         restarts: 4,
         main_pid: None,
+        environment: BTreeMap::new(),
     };
     units.adopt(left.clone());
     units.lose_signals();
@@ -94,4 +96,30 @@ async fn a_slow_reader_learns_that_it_has_missed_something() {
         units.exit(&vm());
     }
     assert_eq!(changes.next().await, Some(UnitChange::Any));
+}
+
+#[tokio::test]
+async fn a_guest_that_is_asked_ends_its_program_unless_it_is_stubborn() {
+    let units = units();
+    units.start(restarted(3)).await.unwrap();
+    let before = units.unit(&vm()).unwrap();
+    let ask = || GracefulStop {
+        run: RunUnitName::of(&vm()),
+        name: StopUnitName::of(&vm()),
+        slice: "blixard-default.slice".to_owned(),
+        program: "/shutdown".to_owned(),
+        environment: BTreeMap::new(),
+        working_directory: "/state".to_owned(),
+        runtime_directory: "/run/vm".to_owned(),
+        main_pid: before.main_pid.unwrap(),
+        timeout_ms: 1000,
+    };
+    units.never_shuts_down(&vm(), "no answer");
+    let stubborn = Asked::Runs { reason: "no answer".to_owned() };
+    assert_eq!(units.shutdown(ask()).await.unwrap(), stubborn);
+    assert_eq!(units.unit(&vm()).unwrap(), before);
+    let obedient = self::units();
+    obedient.start(restarted(3)).await.unwrap();
+    assert_eq!(obedient.shutdown(ask()).await.unwrap(), Asked::Ended);
+    assert_eq!(obedient.unit(&vm()).unwrap().restarts, 1, "its policy starts it again");
 }

@@ -75,6 +75,8 @@ impl Host {
                     assert!(!self.over.contains(&(vm.clone(), epoch)), "{vm} at {epoch} is over");
                     self.work.insert(vm, action);
                 }
+                // A guest that is asked and one that is not are gone alike.
+                Action::Shutdown { cause, .. } => drop(self.work.insert(vm, Action::Stop(cause))),
                 Action::Stop(_) | Action::Probe(_) => drop(self.work.insert(vm, action)),
             }
         }
@@ -104,7 +106,7 @@ impl Host {
                 let reason = "refused".to_owned();
                 memory.checks = if good { Checks::Passed } else { Checks::Failed { reason, at } };
             }
-            Action::Stop(_) | Action::Report { .. } => {}
+            Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } => {}
         }
         self.finished.insert(vm.clone());
     }
@@ -121,6 +123,7 @@ impl Host {
                     state: UnitState::Active,
                     restarts: 0,
                     main_pid: Some(self.pid),
+                    environment: BTreeMap::new(),
                 };
                 assert_eq!(self.units.insert(vm.clone(), unit), None, "{vm} runs already");
             }
