@@ -73,6 +73,7 @@ const DEPLOY_HELP: &str = "\
 Examples:
   blixard deploy                         every microVM of the flake in this directory
   blixard deploy .#hello                 only the microVM `hello`
+  blixard deploy --dry-run               what that would do, without doing it
   blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds";
 
 #[derive(Debug, Args)]
@@ -85,6 +86,9 @@ pub(crate) struct DeployArgs {
     /// Take over microVMs that another flake has defined.
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// Only show what would happen: evaluate, and build and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Print what the builds print.
     #[arg(short = 'L', long)]
     pub(crate) print_build_logs: bool,
@@ -121,8 +125,8 @@ pub(crate) enum VmCommand {
         vm: VmArg,
     },
     /// Stop a microVM and forget it; its volumes stay on the host.
-    #[command(after_help = "Example:\n  blixard vm delete hello")]
-    Delete(ChangeArgs),
+    #[command(after_help = "Example:\n  blixard vm delete hello --dry-run")]
+    Delete(DeleteArgs),
     /// Print a guest's console.
     #[command(after_help = "Example:\n  blixard vm logs -n 50 -f hello")]
     Logs(LogsArgs),
@@ -148,6 +152,15 @@ pub(crate) struct ChangeArgs {
     /// Only order it; do not wait until it has happened.
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// Only show what would go.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

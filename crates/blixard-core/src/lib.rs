@@ -16,6 +16,7 @@ pub mod command;
 mod fixture;
 pub mod grant;
 pub mod ports;
+pub mod preview;
 pub mod reconcile;
 pub mod rollout;
 pub mod roots;

@@ -23,7 +23,7 @@ pub mod v1 {
 pub use convert::ConvertError;
 pub use convert::cluster::{node_view, role_name};
 pub use convert::command::{ENVELOPE_VERSION, decode_envelope, encode_envelope};
-pub use convert::deploy::{accepted, locked_source, stage_reached};
+pub use convert::deploy::{accepted, locked_source, planned, stage_reached};
 pub use convert::host::{Hello, HostReport};
 pub use convert::host::{decode_grant, decode_heartbeat, decode_host_report, encode_grant, encode_heartbeat};
 pub use convert::host::{decode_hello, encode_hello, encode_host_report};

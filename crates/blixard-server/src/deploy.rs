@@ -9,6 +9,7 @@
 //! deployment is in the state and goes on by itself.
 
 mod define;
+mod dry;
 mod follow;
 mod prepare;
 mod recall;
@@ -35,6 +36,14 @@ pub(crate) struct DeployOrder {
     pub(crate) source: LockedSource,
     pub(crate) selection: Selection,
     pub(crate) take_over: TakeOver,
+    pub(crate) effect: Effect,
+}
+
+/// Whether a deployment is made or only foreseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Real,
+    DryRun,
 }
 
 /// Where events go. Closed when the caller has gone away.
@@ -47,6 +56,9 @@ pub(crate) async fn run(
     order: DeployOrder,
     events: &Events,
 ) -> Result<(), Status> {
+    if order.effect == Effect::DryRun {
+        return dry::run(server, order, events).await;
+    }
     // The request's id is the deployment's, so that the same call again is the same deployment.
     let deployment = DeploymentId(order.request.0);
     let guard = builds.begin(deployment);

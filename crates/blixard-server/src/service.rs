@@ -53,7 +53,7 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
 
 impl Server {
     /// Makes a read of the local state that follows linearizable.
-    async fn linearize(&self) -> Result<(), Status> {
+    pub(crate) async fn linearize(&self) -> Result<(), Status> {
         self.consensus.linearize().await.map(|_| ()).map_err(|error| status::linearize(&error))
     }
 }

@@ -7,6 +7,7 @@
 //! and placement, which are the daemon's. Up to `accepted` an interruption ends the deployment; from
 //! there on it goes on by itself.
 
+mod plan;
 mod progress;
 
 use std::pin::Pin;
@@ -55,6 +56,7 @@ pub(super) async fn run(
             Selection::One(name) => vec![name.to_string()],
         },
         take_over: args.take_over,
+        dry_run: args.dry_run,
     };
     let mut client = DeployServiceClient::new(session.channel.clone());
     let answer = client.deploy(request).await;
@@ -65,6 +67,9 @@ pub(super) async fn run(
         good = follow(&mut session.notes, &mut events, &mut progress) => Some(good?),
         () = interrupt => None,
     };
+    if let Some(planned) = progress.planned() {
+        return plan::write(session, planned);
+    }
     match good {
         Some(good) => finish(session, progress.end(good)),
         None => Err(interrupted(&progress)),

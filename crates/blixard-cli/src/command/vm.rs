@@ -196,6 +196,15 @@ pub(super) async fn delete(session: &mut Session<'_>, args: &ChangeArgs) -> Resu
     if done { written } else { Err(NotThere::Deleting { vm }.into()) }
 }
 
+/// Shows what deleting a vm takes away.
+pub(super) async fn would_delete(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
+    let vm = Vm::from(get(session, vm).await?);
+    match session.format {
+        Format::Json => json::write(session.out, &json::WouldDelete::from(&vm)),
+        Format::Table => Ok(text::would_delete(session.out, &vm)?),
+    }
+}
+
 fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }

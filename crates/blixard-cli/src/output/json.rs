@@ -132,6 +132,25 @@ pub(crate) struct Deleted {
     pub(crate) gone: bool,
 }
 
+/// `vm delete --dry-run`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WouldDelete<'a> {
+    vm: &'a str,
+    /// The host on which it would be stopped; null if it does not run.
+    stops_on: Option<&'a str>,
+    /// The generations that would be forgotten, and their roots removed.
+    generations: Vec<u64>,
+}
+
+impl<'a> From<&'a Vm> for WouldDelete<'a> {
+    fn from(vm: &'a Vm) -> Self {
+        let stops_on = vm.node.as_deref().filter(|_| vm.running_generation.is_some());
+        let generations = vm.generations.iter().map(|generation| generation.number).collect();
+        Self { vm: &vm.vm, stops_on, generations }
+    }
+}
+
 /// Each line of `vm logs`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

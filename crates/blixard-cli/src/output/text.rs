@@ -140,3 +140,18 @@ pub(crate) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
 fn field(out: &mut dyn Write, name: &str, value: impl Display) -> io::Result<()> {
     writeln!(out, "{:<13}{value}", format!("{name}:"))
 }
+/// What deleting a vm would take away.
+pub(crate) fn would_delete(out: &mut dyn Write, vm: &Vm) -> io::Result<()> {
+    let name = &vm.vm;
+    match (vm.running_generation, &vm.node) {
+        (Some(generation), Some(node)) => {
+            writeln!(out, "{name}: would be stopped on {node} (generation {generation} runs)")?;
+        }
+        _ => writeln!(out, "{name}: does not run")?,
+    }
+    let numbers: Vec<String> =
+        vm.generations.iter().map(|generation| generation.number.to_string()).collect();
+    let numbers = if numbers.is_empty() { NOTHING.to_owned() } else { numbers.join(", ") };
+    writeln!(out, "{name}: would be forgotten, with its roots (generations {numbers})")?;
+    writeln!(out, "{name}: its volumes would stay")
+}

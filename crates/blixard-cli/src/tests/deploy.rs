@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use blixard_proto::hint::with_hint;
 use blixard_proto::v1::deploy_event::{
-    Accepted, BuildLog, Building, Evaluating, Event, Finished, Message, StageReached,
+    Accepted, BuildLog, Building, Evaluating, Event, Finished, Message, Planned, StageReached,
 };
-use blixard_proto::v1::{DeployEvent, DeployedVm, Stage, VmChange};
+use blixard_proto::v1::{DeployEvent, DeployedVm, Fate, PlannedVm, Stage, VmChange};
 use tokio::sync::Notify;
 use tonic::Status;
 
@@ -118,6 +118,43 @@ async fn every_change_is_a_line() {
     default/hello: healthy on a
     shop/web: healthy on b
     deployed 3 vms (0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)
+    --- exit 0
+    ");
+}
+
+fn planned() -> Events {
+    let vm = |vm: &str, change: VmChange, before, generation, fate: Fate| PlannedVm {
+        vm: vm.to_owned(),
+        change: change.into(),
+        generation_before: before,
+        generation,
+        fate: fate.into(),
+        ..PlannedVm::default()
+    };
+    let on = |node: &str, vm: PlannedVm| PlannedVm { node: node.to_owned(), ..vm };
+    let vms = vec![
+        on("a", PlannedVm { builds: true, ..vm("default/new", VmChange::Added, None, 1, Fate::Placed) }),
+        on("a", vm("shop/web", VmChange::Changed, Some(7), 8, Fate::Restarts)),
+        on("b", vm("shop/same", VmChange::Unchanged, Some(2), 2, Fate::Stays)),
+        vm("shop/idle", VmChange::Changed, Some(2), 3, Fate::Stopped),
+        PlannedVm {
+            detail: "no host will do:\na: needs 8192 MiB of memory, 100 free".to_owned(),
+            ..vm("shop/huge", VmChange::Added, None, 1, Fate::Waits)
+        },
+    ];
+    vec![event(Event::Planned(Planned { vms })), event(Event::Finished(Finished { good: true }))]
+}
+
+#[tokio::test]
+async fn a_dry_run_gives_a_line_for_each_vm_and_claims_nothing() {
+    insta::assert_snapshot!(deploy(planned(), &FakeNix::new(), "--dry-run").await, @"
+    default/new: added, generation 1, to be built, starts on a
+    shop/web: changed, generation 7 -> 8, restarts on a
+    shop/same: unchanged, generation 2, stays on b
+    shop/idle: changed, generation 2 -> 3, stopped
+    shop/huge: added, generation 1, waits: no host will do: a: needs 8192 MiB of memory, 100 free
+    --- stderr
+    locking .
     --- exit 0
     ");
 }

@@ -88,8 +88,8 @@ async fn help_of_a_command_has_examples() {
           --take-over
               Take over microVMs that another flake has defined
 
-      -L, --print-build-logs
-              Print what the builds print
+          --dry-run
+              Only show what would happen: evaluate, and build and change nothing
 
       -o, --output <FORMAT>
               How results are written to standard output
@@ -100,12 +100,16 @@ async fn help_of_a_command_has_examples() {
               
               [default: table]
 
+      -L, --print-build-logs
+              Print what the builds print
+
       -h, --help
               Print help (see a summary with '-h')
 
     Examples:
       blixard deploy                         every microVM of the flake in this directory
       blixard deploy .#hello                 only the microVM `hello`
+      blixard deploy --dry-run               what that would do, without doing it
       blixard deploy github:owner/infra -L   a flake elsewhere, with the logs of its builds
     --- exit 0
     ");

@@ -381,6 +381,29 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
 }
 
 #[tokio::test]
+async fn a_dry_run_of_a_deletion_says_what_would_go_and_orders_nothing() {
+    let daemon = Daemon::start(shop());
+    insta::assert_snapshot!(daemon.blixard("vm delete hello --dry-run").await, @"
+    default/hello: would be stopped on a (generation 2 runs)
+    default/hello: would be forgotten, with its roots (generations -)
+    default/hello: its volumes would stay
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("vm delete hello --dry-run -o json").await, @r#"
+    {
+      "vm": "default/hello",
+      "stopsOn": "a",
+      "generations": []
+    }
+    --- exit 0
+    "#);
+    insta::assert_snapshot!(daemon.asked(), @"
+    get default/hello
+    get default/hello
+    ");
+}
+
+#[tokio::test]
 async fn what_the_cluster_refuses_is_told_with_its_hint() {
     let refused = Status::failed_precondition("vm default/hello is being deleted");
     let refused = blixard_proto::hint::with_hint(refused, "wait until `blixard vm list` no longer shows it");

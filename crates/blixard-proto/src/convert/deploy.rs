@@ -1,7 +1,10 @@
 //! Deployments as clients see them.
 
+use std::collections::BTreeSet;
+
 use blixard_core::command::{DeployedVm, VmChange};
 use blixard_core::ports::nix::LockedSource;
+use blixard_core::preview::{Fate, VmPreview};
 use blixard_core::rollout::Stage;
 use blixard_core::state::ClusterState;
 use blixard_types::{DeploymentId, NodeId, VmId};
@@ -33,14 +36,48 @@ pub fn locked_source(source: &v1::FlakeSource) -> Result<LockedSource, ConvertEr
     })
 }
 
-/// Says that a deployment is in the state.
+/// Says what a deployment would do. `builds` says which vms' runners the store lacks.
 #[must_use]
-pub fn accepted(deployment: DeploymentId, vms: &[DeployedVm]) -> v1::DeployEvent {
-    let change = |change| match change {
+pub fn planned(state: &ClusterState, vms: &[VmPreview], builds: &BTreeSet<VmId>) -> v1::DeployEvent {
+    let name = |id: &NodeId| state.nodes.get(id).map(|node| node.name.to_string()).unwrap_or_default();
+    let vm = |vm: &VmPreview| {
+        let (fate, node, detail) = match &vm.fate {
+            Fate::Stays(node) => (v1::Fate::Stays, name(node), String::new()),
+            Fate::Restarts(node) => (v1::Fate::Restarts, name(node), String::new()),
+            Fate::Placed(node) => (v1::Fate::Placed, name(node), String::new()),
+            Fate::Waits(waiting) => (
+                v1::Fate::Waits,
+                String::new(),
+                waiting.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ),
+            Fate::Stopped => (v1::Fate::Stopped, String::new(), String::new()),
+        };
+        v1::PlannedVm {
+            vm: vm.vm.to_string(),
+            change: change(vm.change).into(),
+            generation_before: vm.before.map(|number| number.0),
+            generation: vm.after.0,
+            builds: builds.contains(&vm.vm),
+            fate: fate.into(),
+            node,
+            detail,
+        }
+    };
+    let planned = deploy_event::Planned { vms: vms.iter().map(vm).collect() };
+    v1::DeployEvent { event: Some(deploy_event::Event::Planned(planned)) }
+}
+
+fn change(change: VmChange) -> v1::VmChange {
+    match change {
         VmChange::Added => v1::VmChange::Added,
         VmChange::Changed => v1::VmChange::Changed,
         VmChange::Unchanged => v1::VmChange::Unchanged,
-    };
+    }
+}
+
+/// Says that a deployment is in the state.
+#[must_use]
+pub fn accepted(deployment: DeploymentId, vms: &[DeployedVm]) -> v1::DeployEvent {
     let vm = |vm: &DeployedVm| v1::DeployedVm {
         vm: vm.vm.to_string(),
         generation: vm.generation.0,

@@ -30,21 +30,34 @@ pub(super) async fn prepare(
     order: &DeployOrder,
     events: &Events,
 ) -> Result<Prepared, Status> {
-    let builder = server.builder.as_ref().ok_or_else(|| {
-        with_hint(Status::failed_precondition("this node is no builder"), "ask a node with the role builder")
-    })?;
-    let key = recall::key(builder, order);
-    let recalled = recall(server, builder, key).await.map_err(|error| status::nix_command(&error))?;
-    let (Recalled { vms, missing }, memory) = match recalled {
-        Some(recalled) => {
-            tell(events, Event::Recalled(deploy_event::Recalled {})).await;
-            (recalled, None)
-        }
-        None => evaluate(builder, order, key, events).await?,
-    };
+    let builder = builder(server)?;
+    let (Recalled { vms, missing }, memory) = admitted(server, builder, order, events).await?;
     build(builder, &vms, &missing, events).await?;
     let defined = define(server, builder, deployment, vms, &missing).await?;
     Ok(Prepared { defined, memory })
+}
+
+pub(super) fn builder(server: &Server) -> Result<&Builder, Status> {
+    server.builder.as_ref().ok_or_else(|| {
+        with_hint(Status::failed_precondition("this node is no builder"), "ask a node with the role builder")
+    })
+}
+
+/// The vms that are asked for, recalled or evaluated; nothing is built.
+pub(super) async fn admitted(
+    server: &Server,
+    builder: &Builder,
+    order: &DeployOrder,
+    events: &Events,
+) -> Result<(Recalled, Option<RememberEvaluation>), Status> {
+    let key = recall::key(builder, order);
+    match recall(server, builder, key).await.map_err(|error| status::nix_command(&error))? {
+        Some(recalled) => {
+            tell(events, Event::Recalled(deploy_event::Recalled {})).await;
+            Ok((recalled, None))
+        }
+        None => evaluate(builder, order, key, events).await,
+    }
 }
 
 /// The source must be in the store as the caller has locked it: what is evaluated is that and nothing

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Answers, answers};
 use crate::Server;
-use crate::deploy::{DeployOrder, run};
+use crate::deploy::{DeployOrder, Effect, run};
 use crate::roots::BuildsInFlight;
 
 /// Events that may wait for a slow caller; build logs beyond that are dropped, nothing else is.
@@ -45,5 +45,6 @@ fn order(request: DeployRequest) -> Result<DeployOrder, Status> {
         source: locked_source(&source)?,
         selection,
         take_over: if request.take_over { TakeOver::Allow } else { TakeOver::Refuse },
+        effect: if request.dry_run { Effect::DryRun } else { Effect::Real },
     })
 }

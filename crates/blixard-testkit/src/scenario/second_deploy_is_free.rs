@@ -106,6 +106,7 @@ fn unchanged(host: &Host, flake: &str, vms: &Vms) -> anyhow::Result<()> {
 
 fn one_guest_changes(host: &Host, flake: &str, before: &Vms) -> anyhow::Result<Vms> {
     host.write(&format!("{flake}/changed.nix"), "[ 2 ]\n", 0o644)?;
+    a_dry_run_tells_and_changes_nothing(host, flake, before)?;
     let changed = deploy(host, flake)?;
     ensure!(changed.asked("nix eval") == 1, "{:#?}", changed.calls);
     let after = running(host)?;
@@ -119,6 +120,28 @@ fn one_guest_changes(host: &Host, flake: &str, before: &Vms) -> anyhow::Result<V
     ensure!(Some(&vm.invocation) != before.get(name).map(|vm| &vm.invocation), "it was not restarted");
     unchanged(host, flake, &after).context("after a change")?;
     Ok(after)
+}
+
+fn a_dry_run_tells_and_changes_nothing(host: &Host, flake: &str, vms: &Vms) -> anyhow::Result<()> {
+    let revision = |host: &Host| {
+        let list: Value = serde_json::from_str(&host.run_ok(&["blixard", "vm", "list", "-o", "json"])?)?;
+        anyhow::Ok(list.get("revision").cloned())
+    };
+    let before = revision(host)?;
+    host.run_ok(&["truncate", "--size=0", CALLS])?;
+    let plan = host.run_ok(&["blixard", "deploy", "--dry-run", flake])?;
+    for line in [
+        "default/sleeper-1: unchanged, generation 1, stays on ",
+        "default/sleeper-2: changed, generation 1 -> 2, to be built, restarts on ",
+    ] {
+        ensure!(plan.contains(line), "{line:?} is not planned:\n{plan}");
+    }
+    let calls = host.run_ok(&["cat", CALLS])?;
+    ensure!(!calls.contains("nix build"), "a dry run has built: {calls}");
+    let gone = host.run_ok(&["blixard", "vm", "delete", "--dry-run", "sleeper-2"])?;
+    ensure!(gone.contains("would be stopped on ") && gone.contains("generations 1"), "{gone}");
+    ensure!(revision(host)? == before, "a dry run has gone through the log");
+    same(vms, &running(host)?).context("after dry runs")
 }
 
 /// Another source has to be evaluated; that it gives the same is seen then.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, StageReached};
+use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, Planned, StageReached};
 use blixard_proto::v1::{DeployedVm, Stage, VmChange};
 
 use super::super::Notes;
@@ -17,6 +17,7 @@ pub(super) struct Progress {
     build_logs: bool,
     accepted: Option<Accepted>,
     reached: BTreeMap<String, StageReached>,
+    planned: Option<Planned>,
     last_line: String,
 }
 
@@ -35,6 +36,7 @@ impl Progress {
             build_logs,
             accepted: None,
             reached: BTreeMap::new(),
+            planned: None,
             last_line: String::new(),
         }
     }
@@ -42,6 +44,11 @@ impl Progress {
     /// Whether the cluster carries it on by itself.
     pub(super) const fn is_accepted(&self) -> bool {
         self.accepted.is_some()
+    }
+
+    /// What it would do, if only that was asked.
+    pub(super) const fn planned(&mut self) -> Option<Planned> {
+        self.planned.take()
     }
 
     /// Tells what an event changes.
@@ -60,6 +67,7 @@ impl Progress {
                 }
                 self.accepted = Some(accepted);
             }
+            Event::Planned(planned) => self.planned = Some(planned),
             Event::Stage(reached) => {
                 self.line(notes, stage_line(&reached));
                 self.reached.insert(reached.vm.clone(), reached);
