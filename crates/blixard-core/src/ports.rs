@@ -4,6 +4,7 @@
 //! tests; `blixardd` hands them in. No implementation decides anything.
 
 pub mod clock;
+pub mod confined;
 pub mod consensus;
 pub mod health;
 pub mod journal;

@@ -4,14 +4,18 @@
 //! one call of the module that does it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use blixard_core::ports::BoxFuture;
+use blixard_core::ports::confined::{Confinement, Limits};
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
     NixStore, ProgressSink, RootError, RootName, Selection, Sharing,
 };
 use blixard_types::{Manifest, Sha256Hash, StorePath};
 
+use crate::build::Client;
+use crate::command::{Cell, STDOUT_MAX};
 use crate::evaluate::Evaluation;
 use crate::query::StoreQueries;
 use crate::roots::RootsFolder;
@@ -30,7 +34,55 @@ pub struct NixCliOptions {
     pub nix_store: PathBuf,
     /// The folder of our garbage collector roots, below `gcroots` of Nix's state.
     pub roots: PathBuf,
+    /// What an evaluation may take.
+    pub evaluation: EvaluationLimits,
+    /// What builds may take.
+    pub builds: BuildLimits,
 }
+
+/// What one evaluation may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationLimits {
+    /// Time, in seconds.
+    pub time_s: u64,
+    /// Memory, in bytes.
+    pub memory_max: u64,
+    /// What it prints, in bytes: its result, and its messages.
+    pub output_max: u64,
+}
+
+/// What the builds of one deployment may take. Memory is a matter of nix-daemon's own unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildLimits {
+    /// Time of one derivation, in seconds; 0 for ever.
+    pub timeout_s: u64,
+    /// Silence of one derivation, in seconds; 0 for ever.
+    pub max_silent_s: u64,
+    /// The logs of all derivations together, in bytes.
+    pub log_max: u64,
+    /// Derivations at once; as nix-daemon is configured if absent.
+    pub max_jobs: Option<u64>,
+    /// Cores that a derivation is told of; likewise.
+    pub cores: Option<u64>,
+}
+
+impl Default for EvaluationLimits {
+    fn default() -> Self {
+        Self { time_s: 300, memory_max: 4096 << 20, output_max: 16 << 20 }
+    }
+}
+
+impl Default for BuildLimits {
+    fn default() -> Self {
+        Self { timeout_s: 14_400, max_silent_s: 3_600, log_max: 128 << 20, max_jobs: None, cores: None }
+    }
+}
+
+/// A client that waits for builds holds the graph of their derivations.
+const CLIENT_MEMORY_MAX: u64 = 2 << 30;
+
+/// Threads of a Nix process and of what it may start to fetch (`git`).
+const CLIENT_TASKS_MAX: u64 = 128;
 
 impl Default for NixCliOptions {
     fn default() -> Self {
@@ -38,6 +90,8 @@ impl Default for NixCliOptions {
             nix: PathBuf::from("nix"),
             nix_store: PathBuf::from("nix-store"),
             roots: PathBuf::from(DEFAULT_ROOTS),
+            evaluation: EvaluationLimits::default(),
+            builds: BuildLimits::default(),
         }
     }
 }
@@ -48,22 +102,46 @@ pub struct NixCli {
     nix: PathBuf,
     nix_store: PathBuf,
     roots: RootsFolder,
+    evaluation: Cell,
+    client: Cell,
+    builds: BuildLimits,
 }
 
 impl NixCli {
-    /// Does nothing yet: programs and folder are looked for when they are used.
-    pub fn new(options: NixCliOptions) -> Self {
-        Self { nix: options.nix, nix_store: options.nix_store, roots: RootsFolder::new(options.roots) }
+    /// Does nothing yet: programs and folder are looked for when they are used. What flakes say is
+    /// evaluated, and builds are asked for, in this confinement.
+    pub fn new(options: NixCliOptions, confinement: Arc<dyn Confinement>) -> Self {
+        let evaluation = Limits {
+            time_ms: options.evaluation.time_s.saturating_mul(1000),
+            memory_max: options.evaluation.memory_max,
+            tasks_max: CLIENT_TASKS_MAX,
+            stdout_max: options.evaluation.output_max,
+            stderr_max: options.evaluation.output_max,
+        };
+        let client = Limits {
+            // Nix keeps the time of each derivation; how many there are is not known.
+            time_ms: u64::MAX,
+            memory_max: CLIENT_MEMORY_MAX,
+            tasks_max: CLIENT_TASKS_MAX,
+            stdout_max: STDOUT_MAX as u64,
+            stderr_max: options.builds.log_max,
+        };
+        Self {
+            nix: options.nix,
+            nix_store: options.nix_store,
+            roots: RootsFolder::new(options.roots),
+            evaluation: Cell {
+                confinement: Arc::clone(&confinement),
+                purpose: "evaluate",
+                limits: evaluation,
+            },
+            client: Cell { confinement, purpose: "build", limits: client },
+            builds: options.builds,
+        }
     }
 
     fn queries(&self) -> StoreQueries<'_> {
         StoreQueries::new(&self.nix_store)
-    }
-}
-
-impl Default for NixCli {
-    fn default() -> Self {
-        Self::new(NixCliOptions::default())
     }
 }
 
@@ -74,7 +152,9 @@ impl FlakeEvaluator for NixCli {
         selection: Selection,
         progress: ProgressSink,
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>> {
-        Box::pin(async move { Evaluation::new(&self.nix, &source).run(selection, &progress).await })
+        Box::pin(async move {
+            Evaluation::new(&self.nix, &self.evaluation, &source).run(selection, &progress).await
+        })
     }
 
     fn fingerprint(&self) -> Sha256Hash {
@@ -84,7 +164,8 @@ impl FlakeEvaluator for NixCli {
 
 impl NixStore for NixCli {
     fn build(&self, drvs: Vec<StorePath>, progress: ProgressSink) -> BoxFuture<'_, Result<(), BuildError>> {
-        Box::pin(async move { build::build(&self.nix, self.queries(), drvs, &progress).await })
+        let client = Client { nix: &self.nix, cell: &self.client, limits: &self.builds };
+        Box::pin(async move { build::build(client, self.queries(), drvs, &progress).await })
     }
 
     fn missing(&self, paths: Vec<StorePath>) -> BoxFuture<'_, Result<Vec<StorePath>, NixCommandError>> {

@@ -1,8 +1,9 @@
-//! The one place that starts a Nix process.
+//! The one place that starts a Nix process: as a child, or in confinement.
 //!
 //! Owns: the process, its three streams, and the bounds on what is kept of them. Refuses to know:
 //! what the output means. A process ends with the future that runs it.
 
+mod confined;
 mod lines;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use blixard_core::ports::nix::NixCommandError;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 
+pub(crate) use confined::Cell;
 pub(crate) use lines::{Line, LineSplitter};
 
 /// The most that is read from a process's standard output. A closure of 100,000 paths takes 30 MB.
@@ -51,6 +53,7 @@ impl NixCommand {
     }
 
     /// Reads no more than this from standard output.
+    #[cfg(test)]
     pub(crate) fn stdout_max(mut self, bytes: usize) -> Self {
         self.stdout_max = bytes;
         self

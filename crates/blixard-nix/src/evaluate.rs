@@ -9,23 +9,20 @@ mod printed;
 
 use std::path::Path;
 
+use blixard_core::ports::confined::LimitReached;
 use blixard_core::ports::nix::{
     EvaluateError, EvaluatedVm, LockedSource, NixCommandError, NixProgress, ProgressSink, Selection,
 };
-
 use blixard_types::Sha256Hash;
 
 use crate::batches::batches;
-use crate::command::NixCommand;
+use crate::command::{Cell, NixCommand};
 use crate::internal_json::Interpreter;
 use crate::outputs;
 use crate::reference::flake_reference;
 use expression::{ATTRIBUTE_NAMES, apply_for, nix_attribute, nix_string};
 use outcome::{Culprit, NOTHING_SAID};
 use printed::Printed;
-
-/// The most JSON that is read of an evaluation: 50 vms have some hundred kilobytes.
-const JSON_MAX: usize = 16 * 1024 * 1024;
 
 /// How many failing vms are told of in one go. What many have in common is seen in a few.
 const CULPRITS_MAX: usize = 5;
@@ -55,6 +52,7 @@ pub(crate) fn fingerprint() -> Sha256Hash {
 #[derive(Debug)]
 pub(crate) struct Evaluation<'a> {
     nix: &'a Path,
+    cell: &'a Cell,
     source: &'a LockedSource,
     reference: String,
 }
@@ -78,13 +76,26 @@ enum Failure {
 }
 
 impl<'a> Evaluation<'a> {
-    pub(crate) fn new(nix: &'a Path, source: &'a LockedSource) -> Self {
+    pub(crate) fn new(nix: &'a Path, cell: &'a Cell, source: &'a LockedSource) -> Self {
         let reference = format!("{}#.microvms", flake_reference(source));
-        Self { nix, source, reference }
+        Self { nix, cell, source, reference }
     }
 
-    /// The vms, sorted by attribute.
+    /// The vms, sorted by attribute. The limit on time is one for all that this takes.
     pub(crate) async fn run(
+        &self,
+        selection: Selection,
+        progress: &ProgressSink,
+    ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
+        let time_ms = self.cell.limits.time_ms;
+        let limit = std::time::Duration::from_millis(time_ms);
+        match tokio::time::timeout(limit, self.vms(selection, progress)).await {
+            Ok(result) => result,
+            Err(_) => Err(EvaluateError::TimeLimit { seconds: time_ms / 1000 }),
+        }
+    }
+
+    async fn vms(
         &self,
         selection: Selection,
         progress: &ProgressSink,
@@ -137,7 +148,7 @@ impl<'a> Evaluation<'a> {
                 }
             }
             Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
-            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Command(error)) => Err(command_error(error)),
             Err(Failure::Flake(said)) => Err(self.blame(names, &said).await),
         }
     }
@@ -174,12 +185,30 @@ impl<'a> Evaluation<'a> {
         match self.print(&apply, Trace::Full, &silent()).await {
             Ok(_) => Ok(None),
             Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
-            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Command(error)) => Err(command_error(error)),
             Err(Failure::Flake(said)) => {
                 let culprit = Culprit::new(Some(nix_attribute(name)), &said, self.source);
-                // With an error too long to be read, its name is all that is known.
-                Ok(Some(culprit.unwrap_or_else(|| Culprit::unexplained(nix_attribute(name)))))
+                match culprit {
+                    Some(culprit) => Ok(Some(culprit)),
+                    None => self.alone_without_trace(name).await.map(Some),
+                }
             }
+        }
+    }
+
+    /// Why a vm cannot be evaluated whose error with all its frames is too long to be read: a stack that
+    /// overflows has ten thousand.
+    async fn alone_without_trace(&self, name: &str) -> Result<Culprit, EvaluateError> {
+        let apply = apply_for(Some(&[name.to_owned()]));
+        let attribute = nix_attribute(name);
+        match self.print(&apply, Trace::Short, &silent()).await {
+            Err(Failure::Flake(said)) => Ok(Culprit::new(Some(attribute.clone()), &said, self.source)
+                .unwrap_or_else(|| Culprit::unexplained(attribute))),
+            // What it says without its frames has no word of the flake: its name is all that is known.
+            Err(Failure::Command(NixCommandError::Failed { .. }) | Failure::NoMicrovms) | Ok(_) => {
+                Ok(Culprit::unexplained(attribute))
+            }
+            Err(Failure::Command(error)) => Err(command_error(error)),
         }
     }
 
@@ -188,7 +217,7 @@ impl<'a> Evaluation<'a> {
         match self.print(ATTRIBUTE_NAMES, Trace::Full, &silent()).await {
             Ok(json) => printed::names(&json),
             Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
-            Err(Failure::Command(error)) => Err(EvaluateError::Command(error)),
+            Err(Failure::Command(error)) => Err(command_error(error)),
             Err(Failure::Flake(said)) => {
                 let culprit = Culprit::new(None, &said, self.source);
                 Err(outcome::failed(culprit.into_iter().collect(), &said))
@@ -201,7 +230,7 @@ impl<'a> Evaluation<'a> {
         let command = self.command(apply, trace);
         let mut said = Interpreter::default();
         let finished = command
-            .run(|line| {
+            .run_confined(self.cell, |line| {
                 if let Some(told) = said.line(line) {
                     progress(told);
                 }
@@ -230,11 +259,28 @@ impl<'a> Evaluation<'a> {
             .args(["--log-format", "internal-json"])
             .args(["--no-write-lock-file", "--no-eval-cache"])
             .args(SETTINGS)
-            .stdout_max(JSON_MAX);
+            // There is no network where it runs.
+            .args(["--offline"]);
         match trace {
             Trace::Short => command,
             Trace::Full => command.args(["--show-trace"]),
         }
+    }
+}
+
+/// A limit that was reached is the flake's fault.
+fn command_error(error: NixCommandError) -> EvaluateError {
+    match error {
+        NixCommandError::Limit { limit: LimitReached::Time(limit), .. } => {
+            EvaluateError::TimeLimit { seconds: limit / 1000 }
+        }
+        NixCommandError::Limit { limit: LimitReached::Memory(limit), .. } => {
+            EvaluateError::MemoryLimit { mib: limit >> 20 }
+        }
+        NixCommandError::Limit { limit: LimitReached::Output(limit), .. } => {
+            EvaluateError::OutputLimit { mib: limit >> 20 }
+        }
+        other => EvaluateError::Command(other),
     }
 }
 

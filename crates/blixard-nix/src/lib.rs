@@ -18,4 +18,4 @@ mod reference;
 mod root_name;
 mod roots;
 
-pub use cli::{DEFAULT_ROOTS, NixCli, NixCliOptions};
+pub use cli::{BuildLimits, DEFAULT_ROOTS, EvaluationLimits, NixCli, NixCliOptions};

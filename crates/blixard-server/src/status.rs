@@ -101,6 +101,18 @@ pub(crate) fn evaluate(error: &EvaluateError) -> Status {
                 None => status(text),
             }
         }
+        EvaluateError::TimeLimit { .. } => with_hint(
+            Status::resource_exhausted(text),
+            "does the flake loop? if it needs longer, raise `evaluation.time_limit_s` in the builder's blixardd.toml",
+        ),
+        EvaluateError::MemoryLimit { .. } => with_hint(
+            Status::resource_exhausted(text),
+            "if the flake needs more, raise `evaluation.memory_max_mib` in the builder's blixardd.toml",
+        ),
+        EvaluateError::OutputLimit { .. } => with_hint(
+            Status::resource_exhausted(text),
+            "if its vms need more words, raise `evaluation.output_max_mib` in the builder's blixardd.toml",
+        ),
         EvaluateError::Malformed { .. } => Status::invalid_argument(text),
         EvaluateError::Command(error) => nix_command(error),
     }
@@ -112,6 +124,11 @@ pub(crate) fn nix_command(error: &NixCommandError) -> Status {
         NixCommandError::Start { .. } => {
             with_hint(Status::unavailable(text), "is Nix installed on the builder, and in the daemon's PATH?")
         }
+        NixCommandError::Limit { .. } => Status::resource_exhausted(text),
+        NixCommandError::Confinement { .. } => with_hint(
+            Status::unavailable(text),
+            "`systemctl status nix-daemon.socket` and the journal of the builder may tell more",
+        ),
         NixCommandError::Io { .. } | NixCommandError::Failed { .. } | NixCommandError::Unexpected { .. } => {
             with_hint(
                 Status::unavailable(text),
@@ -130,6 +147,14 @@ pub(crate) fn build(error: &BuildError) -> Status {
             }
             with_hint(Status::aborted(text), &format!("the whole log: `nix log {drv}`"))
         }
+        BuildError::TimeLimit { .. } => with_hint(
+            Status::resource_exhausted(chain(error)),
+            "if it needs longer, raise `builder.timeout_s` or `builder.max_silent_s` in the builder's blixardd.toml",
+        ),
+        BuildError::OutputLimit { .. } => with_hint(
+            Status::resource_exhausted(chain(error)),
+            "if the logs are as they should be, raise `builder.log_max_mib` in the builder's blixardd.toml",
+        ),
         BuildError::Command(error) => nix_command(error),
     }
 }

@@ -40,14 +40,20 @@ pub(crate) enum CallError {
 impl CallError {
     /// The error of the operation that the call was part of.
     pub(crate) fn during(self, action: &'static str, unit: &str) -> UnitError {
-        let reason = match self {
-            Self::Unreachable { reason } => return UnitError::Unreachable { reason },
+        match self {
+            Self::Unreachable { reason } => UnitError::Unreachable { reason },
+            other => UnitError::Refused { action, unit: unit.to_owned(), reason: other.words() },
+        }
+    }
+
+    /// What went wrong, without what for.
+    pub(crate) fn words(self) -> String {
+        match self {
             Self::NoSuchUnit => "it is not loaded".to_owned(),
             Self::NoSuchJob => "its job has ended".to_owned(),
             Self::AlreadySubscribed => "this connection is subscribed already".to_owned(),
-            Self::UnitExists { reason } | Self::Refused { reason } => reason,
-        };
-        UnitError::Refused { action, unit: unit.to_owned(), reason }
+            Self::Unreachable { reason } | Self::UnitExists { reason } | Self::Refused { reason } => reason,
+        }
     }
 
     fn named(name: &str, reason: String) -> Self {

@@ -1,4 +1,5 @@
-//! systemd behind the ports of core: run units over D-Bus, their consoles from the journal.
+//! systemd behind the ports of core: run units and confined programs over D-Bus, consoles from the
+//! journal.
 //!
 //! Owns: the connection to the system bus, the settings of a transient unit, the meaning of a
 //! unit's properties, one `journalctl` child per open log. Refuses to know: which vm should run,
@@ -6,6 +7,7 @@
 
 mod bus;
 mod cgroup;
+mod confined;
 mod error;
 mod journal;
 mod manager;
@@ -16,5 +18,6 @@ mod start;
 mod stop;
 mod unit_path;
 
+pub use confined::{ConfinementOptions, SystemdConfinement};
 pub use journal::Journalctl;
 pub use manager::Systemd;

@@ -3,6 +3,8 @@
 //! Owns: the handle that others hold, and observation. Refuses to know: the connection's troubles,
 //! which come up as `Unreachable`.
 
+use std::sync::Arc;
+
 use blixard_core::ports::units::{
     Asked, GracefulStop, ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager,
 };
@@ -26,7 +28,7 @@ const READS_AT_ONCE: usize = 8;
 /// systemd, over the system bus.
 #[derive(Debug)]
 pub struct Systemd {
-    bus: Bus,
+    bus: Arc<Bus>,
 }
 
 impl Systemd {
@@ -34,7 +36,12 @@ impl Systemd {
     /// the background; until then operations fail with [`UnitError::Unreachable`].
     pub async fn connect() -> Result<Self, UnitError> {
         let bus = Bus::connect().await.map_err(|error| error.during("connect to", "the system bus"))?;
-        Ok(Self { bus })
+        Ok(Self { bus: Arc::new(bus) })
+    }
+
+    /// The connection, for who shares it.
+    pub(crate) fn bus(&self) -> Arc<Bus> {
+        Arc::clone(&self.bus)
     }
 
     async fn observe_units(&self) -> Result<Vec<ObservedUnit>, UnitError> {

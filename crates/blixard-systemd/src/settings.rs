@@ -177,7 +177,7 @@ fn sandbox() -> Vec<Setting> {
     ]
 }
 
-const fn microseconds(milliseconds: u64) -> u64 {
+pub(crate) const fn microseconds(milliseconds: u64) -> u64 {
     milliseconds.saturating_mul(1000)
 }
 

@@ -3,6 +3,7 @@
 //! Owns: fakes that pass the same contract tests as what they stand for. Refuses to know: who uses
 //! them.
 
+pub mod confined;
 pub mod journal;
 pub mod nix;
 pub mod units;

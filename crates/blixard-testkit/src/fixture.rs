@@ -25,6 +25,8 @@ pub enum Fixture {
     FailingBuild,
     /// One vm, `broken`, whose evaluation throws `the fixture throws on purpose`.
     EvaluationError,
+    /// Vms that try more than they may, by name, and one called `good`.
+    Hostile,
     /// A flake without microVMs.
     Empty,
 }
@@ -37,6 +39,7 @@ impl Fixture {
             Self::Sleepers(_) => "sleepers",
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
+            Self::Hostile => "hostile",
             Self::Empty => "empty",
         }
     }
@@ -61,7 +64,7 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
             host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
         }
         Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,
-        Fixture::FailingBuild | Fixture::EvaluationError | Fixture::Empty => {}
+        Fixture::FailingBuild | Fixture::EvaluationError | Fixture::Hostile | Fixture::Empty => {}
     }
     Ok(there)
 }

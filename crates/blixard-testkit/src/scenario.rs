@@ -5,6 +5,7 @@
 
 mod daemon_restart_adopts;
 mod guest;
+mod hostile_evaluation;
 mod runner;
 mod second_deploy_is_free;
 mod single_host_deploy;
@@ -49,6 +50,7 @@ pub const ALL: &[Scenario] = &[
     second_deploy_is_free::SCENARIO,
     daemon_restart_adopts::SCENARIO,
     vm_lifecycle::SCENARIO,
+    hostile_evaluation::SCENARIO,
 ];
 
 /// The scenarios of these names; all of them if there are no names.

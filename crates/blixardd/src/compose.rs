@@ -1,5 +1,6 @@
 //! The composition root: every adapter is made here and handed to those who need it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::Consensus;
@@ -16,7 +17,7 @@ use blixard_proto::v1::host_service_server::HostServiceServer;
 use blixard_raft::{NodeStopped, OpenError, RaftNode, RaftOptions};
 use blixard_server::roots::BuildsInFlight;
 use blixard_server::{Builder, ProposeFailure, Replica, Server, bootstrap, leader, roots, services};
-use blixard_systemd::{Journalctl, Systemd};
+use blixard_systemd::{ConfinementOptions, Journalctl, Systemd, SystemdConfinement};
 use blixard_types::DaemonId;
 use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,11 +106,8 @@ async fn open_log(config: &Config, replica: &Arc<Replica>) -> Result<RaftNode, R
 async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Result<(), RunError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(KernelEntropy);
-    let nix = Arc::new(NixCli::new(NixCliOptions {
-        nix: config.nix.command.clone(),
-        nix_store: config.nix.store_command.clone(),
-        roots: config.nix.gc_roots.clone(),
-    }));
+    let systemd = Arc::new(Systemd::connect().await?);
+    let nix = Arc::new(NixCli::new(nix_options(config), Arc::new(confinement(config, &systemd))));
     let builder = Builder { evaluator: nix.clone(), store: nix.clone() };
     let server = Server {
         node: FIRST_NODE,
@@ -140,7 +138,7 @@ async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Resul
                 runtime_dir: config.host.runtime_dir.display().to_string(),
             },
             servers: Arc::new(local),
-            units: Arc::new(Systemd::connect().await?),
+            units: systemd,
             store: nix,
             probe: Arc::new(NetworkProbe),
             clock,
@@ -159,6 +157,28 @@ async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Resul
         Some(ended) => ended?,
         None => Ok(()),
     }
+}
+
+fn nix_options(config: &Config) -> NixCliOptions {
+    NixCliOptions {
+        nix: config.nix.command.clone(),
+        nix_store: config.nix.store_command.clone(),
+        roots: config.nix.gc_roots.clone(),
+        evaluation: config.evaluation.limits(),
+        builds: config.builder.limits(),
+    }
+}
+
+/// Where flakes are evaluated: out of reach of everything that is the daemon's or the vms'.
+fn confinement(config: &Config, systemd: &Systemd) -> SystemdConfinement {
+    let socket_folder = config.api.socket.parent().map(ToOwned::to_owned);
+    let mut hidden =
+        vec![config.storage.data_dir.clone(), config.host.state_dir.clone(), config.host.runtime_dir.clone()];
+    // A socket right below /run is hidden by itself.
+    hidden.push(
+        socket_folder.filter(|folder| folder != Path::new("/run")).unwrap_or(config.api.socket.clone()),
+    );
+    SystemdConfinement::new(systemd, ConfinementOptions { user: config.evaluation.user.clone(), hidden })
 }
 
 /// The leader's duties end only with the consensus node.

@@ -1,10 +1,14 @@
 //! The daemon's configuration: every key, its default, and what is wrong with a value.
 
+mod limits;
+
 use std::path::{Path, PathBuf};
 
 use blixard_core::state::{Role, Roles};
 use blixard_types::NodeName;
 use serde::Deserialize;
+
+pub(crate) use limits::{Builder, Evaluation};
 
 /// The configuration. A key that is not here is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -15,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     pub(crate) host: Host,
     pub(crate) nix: Nix,
+    pub(crate) evaluation: Evaluation,
+    pub(crate) builder: Builder,
     pub(crate) log: Log,
 }
 
@@ -189,6 +195,9 @@ impl Config {
         if self.api.socket.parent() == Some(self.host.runtime_dir.as_path()) {
             let reason = "the daemon's socket is in it, and systemd empties that directory with the daemon";
             return Some(("host.runtime_dir", reason.to_owned()));
+        }
+        if let Some(problem) = self.evaluation.problem().or_else(|| self.builder.problem()) {
+            return Some(problem);
         }
         if !self.node.roles.contains(&Role::Server) {
             let reason = "a cluster of one needs the role `server` here; joining others is not there yet";

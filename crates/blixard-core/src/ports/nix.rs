@@ -6,6 +6,7 @@ use blixard_types::{Manifest, ManifestError, Sha256Hash, StorePath};
 use serde_json::Value;
 
 use super::BoxFuture;
+use super::confined::LimitReached;
 
 /// A flake source that is in the local store, locked by content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +117,24 @@ pub enum EvaluateError {
         /// Where.
         position: Option<SourcePosition>,
     },
+    /// It took too long.
+    #[error("the evaluation was stopped: it took longer than {seconds} s")]
+    TimeLimit {
+        /// The limit.
+        seconds: u64,
+    },
+    /// It needed too much memory.
+    #[error("the evaluation was stopped: it needed more than {mib} MiB of memory")]
+    MemoryLimit {
+        /// The limit.
+        mib: u64,
+    },
+    /// Its result or its messages are too long.
+    #[error("the evaluation was stopped: it printed more than {mib} MiB")]
+    OutputLimit {
+        /// The limit.
+        mib: u64,
+    },
     /// The result has another shape than asked for.
     #[error("the evaluation's result cannot be read: {reason}")]
     Malformed {
@@ -156,6 +175,22 @@ pub enum NixCommandError {
         /// Its last words.
         message: String,
     },
+    /// It was stopped at a limit.
+    #[error("{command} was stopped: {limit}")]
+    Limit {
+        /// The program and its verb.
+        command: String,
+        /// Which one.
+        limit: LimitReached,
+    },
+    /// It could not be started in confinement, or its end is not known.
+    #[error("cannot run {command} in confinement: {reason}")]
+    Confinement {
+        /// The program and its verb.
+        command: String,
+        /// Why.
+        reason: String,
+    },
     /// It printed something else than it should.
     #[error("{command} printed something unexpected: {reason}")]
     Unexpected {
@@ -192,6 +227,20 @@ pub enum BuildError {
         message: String,
         /// The last lines of its log.
         log_tail: Vec<String>,
+    },
+    /// A builder took too long, or was silent for too long.
+    #[error("building {drv} was stopped: {message}")]
+    TimeLimit {
+        /// The derivation.
+        drv: String,
+        /// What Nix said.
+        message: String,
+    },
+    /// The builders printed too much.
+    #[error("the build was stopped: its logs have more than {mib} MiB")]
+    OutputLimit {
+        /// The limit.
+        mib: u64,
     },
     /// The command could not be run.
     #[error(transparent)]

@@ -1,12 +1,15 @@
 use std::path::Path;
+use std::sync::Arc;
 
-use blixard_core::ports::nix::{EvaluateError, LockedSource};
+use blixard_core::ports::confined::{LimitReached, Limits};
+use blixard_core::ports::nix::{EvaluateError, LockedSource, NixCommandError, Selection};
+use blixard_testkit::fake::confined::ChildProcesses;
 
 use super::expression::{apply_for, nix_attribute, nix_string};
 use super::outcome::{Culprit, failed, says_no_output};
 use super::printed::Printed;
-use super::{Evaluation, Trace};
-use crate::command::Line;
+use super::{Evaluation, Trace, command_error, silent};
+use crate::command::{Cell, Line};
 use crate::internal_json::Interpreter;
 
 const VM: &str = r#""attribute":"web","system":"x86_64-linux","spec":null"#;
@@ -22,6 +25,17 @@ fn source() -> LockedSource {
         last_modified: None,
         subdir: String::new(),
     }
+}
+
+fn cell() -> Cell {
+    let limits = Limits {
+        time_ms: 60_000,
+        memory_max: 1 << 30,
+        tasks_max: 64,
+        stdout_max: 1 << 20,
+        stderr_max: 1 << 20,
+    };
+    Cell { confinement: Arc::new(ChildProcesses), purpose: "evaluate", limits }
 }
 
 fn said(lines: &str) -> Interpreter {
@@ -54,7 +68,8 @@ fn read(drv: &str, out: &str) -> String {
 #[test]
 fn the_command_is_pure_and_takes_nothing_from_the_flake() {
     let source = source();
-    let command = Evaluation::new(Path::new("nix"), &source).command("f", Trace::Short);
+    let cell = cell();
+    let command = Evaluation::new(Path::new("nix"), &cell, &source).command("f", Trace::Short);
     insta::assert_debug_snapshot!(command, @r#"
     NixCommand {
         program: "nix",
@@ -79,9 +94,10 @@ fn the_command_is_pure_and_takes_nothing_from_the_flake() {
             "--option",
             "pure-eval",
             "true",
+            "--offline",
         ],
         label: "nix eval",
-        stdout_max: 16777216,
+        stdout_max: 67108864,
     }
     "#);
 }
@@ -152,4 +168,71 @@ fn what_is_no_store_path_is_refused_with_the_vm_and_the_field() {
     insta::assert_snapshot!(read(&format!("{OUT:?}"), &format!("{OUT:?}")), @r#"the evaluation's result cannot be read: drvPath of `microvms.web` is "/nix/store/m3k2prd15qqhazcwmjg9gwk0cq3lyj42-web", not a derivation in the store"#);
     insta::assert_snapshot!(read(&format!("{DRV:?}"), r#""/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9""#), @r#"the evaluation's result cannot be read: outPath of `microvms.web` is "/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9", not a store path known before it is built"#);
     insta::assert_snapshot!(read(&format!("{DRV:?}"), "{}"), @"the evaluation's result cannot be read: outPath of `microvms.web` is {}, not a store path known before it is built");
+}
+
+#[test]
+fn each_limit_is_told_with_its_number() {
+    let told = |limit| {
+        let command = "nix eval".to_owned();
+        command_error(NixCommandError::Limit { command, limit }).to_string()
+    };
+    assert_eq!(told(LimitReached::Time(60_000)), "the evaluation was stopped: it took longer than 60 s");
+    assert_eq!(
+        told(LimitReached::Memory(512 << 20)),
+        "the evaluation was stopped: it needed more than 512 MiB of memory"
+    );
+    assert_eq!(
+        told(LimitReached::Output(16 << 20)),
+        "the evaluation was stopped: it printed more than 16 MiB"
+    );
+}
+
+/// Evaluates with this shell script for Nix.
+async fn with_nix(script: &str, cell: &Cell) -> EvaluateError {
+    let folder = tempfile::tempdir().unwrap();
+    let nix = folder.path().join("nix");
+    std::fs::write(&nix, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&nix, mode).unwrap();
+    let source = source();
+    Evaluation::new(&nix, cell, &source).run(Selection::All, &silent()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_heap_that_is_full_is_a_limit_and_nobody_is_blamed_by_evaluating_again() {
+    let calls = tempfile::NamedTempFile::new().unwrap();
+    let script = format!(
+        "echo x >> {}; echo 'GC Warning: Out of Memory! Heap size: 9 MiB. Returning NULL!' >&2; exit 1",
+        calls.path().display()
+    );
+    let error = with_nix(&script, &cell()).await;
+    assert!(matches!(error, EvaluateError::MemoryLimit { mib: 1024 }), "{error:?}");
+    assert_eq!(std::fs::read_to_string(calls.path()).unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn what_prints_or_runs_for_ever_is_stopped_at_its_limit() {
+    let error = with_nix("while :; do echo too much >&2; done", &cell()).await;
+    assert!(matches!(error, EvaluateError::OutputLimit { mib: 1 }), "{error:?}");
+    let mut short = cell();
+    short.limits.time_ms = 1_000;
+    let error = with_nix("exec sleep 1000", &short).await;
+    assert!(matches!(error, EvaluateError::TimeLimit { seconds: 1 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_error_too_long_with_its_frames_is_told_without_them() {
+    let line = r#"@nix {"action":"msg","level":0,"msg":"x","raw_msg":"stack overflow"}"#;
+    let script = format!(
+        r#"case "$*" in
+          *"--apply builtins.attrNames"*) echo '["web"]'; exit 0 ;;
+          *--show-trace*) head -c 1100000 /dev/zero | tr '\\0' x >&2 ;;
+          *) echo '{line}' >&2 ;;
+        esac
+        exit 1"#
+    );
+    let mut wide = cell();
+    wide.limits.stderr_max = 4 << 20;
+    let error = with_nix(&script, &wide).await;
+    assert_eq!(error.to_string(), "evaluation failed: microvms.web: stack overflow");
 }

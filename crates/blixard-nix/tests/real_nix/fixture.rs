@@ -7,6 +7,7 @@ use blixard_core::ports::nix::{
     EvaluateError, EvaluatedVm, FlakeEvaluator as _, LockedSource, NixProgress, ProgressSink, Selection,
 };
 use blixard_nix::{NixCli, NixCliOptions};
+use blixard_testkit::fake::confined::ChildProcesses;
 use blixard_types::StorePath;
 
 /// What every fixture flake begins with. `salt` makes the outputs of one run new to the store.
@@ -46,7 +47,7 @@ impl Trial {
         }
         let options = NixCliOptions { roots, ..NixCliOptions::default() };
         let salt = folder.path().display().to_string();
-        Some(Self { nix: NixCli::new(options), folder, salt })
+        Some(Self { nix: NixCli::new(options, Arc::new(ChildProcesses)), folder, salt })
     }
 
     /// A flake with these `microvms`, an expression that can use `make`, `runner` and `self`.

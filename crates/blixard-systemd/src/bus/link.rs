@@ -21,6 +21,9 @@ use crate::error::CallError;
 use crate::observed::UnitProperties;
 use crate::settings::Setting;
 
+/// The interface of services.
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 
 /// An entry of `ListUnitsByPatterns`: name, description, load, active and sub state, followed unit,
@@ -117,6 +120,21 @@ impl Link {
 
     pub(crate) async fn reset_failed(&self, unit: &str) -> Result<(), CallError> {
         self.in_turn(self.manager.reset_failed_unit(unit)).await
+    }
+
+    /// Gives up the reference that a unit was started with (`AddRef`).
+    pub(crate) async fn unreference(&self, unit: &str) -> Result<(), CallError> {
+        self.call(SYSTEMD, MANAGER_PATH, MANAGER, "UnrefUnit", &unit).await
+    }
+
+    /// One property of a loaded service.
+    pub(crate) async fn service_property<T>(&self, unit: &str, name: &str) -> Result<T, CallError>
+    where
+        T: TryFrom<OwnedValue, Error: std::fmt::Display>,
+    {
+        let path = self.in_turn(self.manager.get_unit(unit)).await?;
+        let value: OwnedValue = self.call(SYSTEMD, &path, PROPERTIES, "Get", &(SERVICE, name)).await?;
+        T::try_from(value).map_err(|cause| CallError::Refused { reason: format!("{name}: {cause}") })
     }
 
     /// Waits for the end of a job, heard or not.

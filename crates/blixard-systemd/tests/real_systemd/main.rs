@@ -4,6 +4,7 @@
 //! when `BLIXARD_REAL_SYSTEMD=1` says so: it starts units, reloads and re-executes systemd and kills
 //! the bus. Everywhere else each test says that it was skipped.
 
+mod confined;
 mod journal;
 mod machine;
 mod trouble;

@@ -20,11 +20,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const SETTLE_LIMIT: std::time::Duration = std::time::Duration::from_mins(2);
 const VMS: u32 = 3;
 const CALLS: &str = "/var/log/nix-calls";
+/// A confined Nix may write to no file, but into a pipe.
+const PIPE: &str = "/run/nix-calls";
 const ROOTS: &str = "/nix/var/nix/gcroots/blixard";
 
 /// The daemon's Nix, which writes down what it is asked.
 fn recording(program: &str) -> String {
-    format!("#!/bin/sh\necho \"{program} $*\" >>{CALLS}\nexec {program} \"$@\"\n")
+    format!("#!/bin/sh\necho \"{program} $*\" >>{PIPE}\nexec {program} \"$@\"\n")
 }
 
 /// A vm: its generations, and what of it would change with a restart.
@@ -73,6 +75,10 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     host.write("/usr/local/bin/recorded-nix", recording("nix"), 0o755)?;
     host.write("/usr/local/bin/recorded-nix-store", recording("nix-store"), 0o755)?;
     host.write(CALLS, "", 0o666)?;
+    host.run_ok(&["mkfifo", "--mode=666", PIPE])?;
+    // Held open for writing, too, so that it does not end with the first who writes.
+    let keep = format!("exec cat 0<>{PIPE} >>{CALLS}");
+    host.run_ok(&["systemd-run", "--unit=nix-calls", "sh", "-c", &keep])?;
     let nix = "[nix]\ncommand = \"/usr/local/bin/recorded-nix\"\n\
                store_command = \"/usr/local/bin/recorded-nix-store\"\n";
     let config = format!("[node]\nname = \"{}\"\n{nix}", host.name());

@@ -23,11 +23,13 @@ fn the_documented_file_shows_every_key_with_its_default() {
     let text: String = documented.lines().map(uncomment).collect();
     let mut expected = Config::default();
     expected.node.name = Some("alpha".parse().unwrap());
+    expected.evaluation.user = Some("blixard-evaluation".to_owned());
+    (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
     assert_eq!(parse(&text).unwrap(), expected);
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 11);
+    assert_eq!(keys, 20);
 }
 
 #[test]
@@ -43,6 +45,13 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[storage]\ndata_dir = \"var\"",
         "[host]\nruntime_dir = \"/tmp/vms\"",
         "[host]\nruntime_dir = \"/run/blixard\"",
+        "[evaluation]\ntime_limit_s = 0",
+        "[evaluation]\nmemory_max_mib = 64",
+        "[evaluation]\noutput_max_mib = -1",
+        "[evaluation]\noutput_max_mib = 1099511627777",
+        "[evaluation]\nuser = \"root\"",
+        "[builder]\nlog_max_mib = 0",
+        "[builder]\nmax_jobs = 0",
         "[log]\nfilter = \"a=b=c\"",
         "[node\nname",
     ] {
@@ -54,7 +63,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected `name` or `roles`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `evaluation`, `builder`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -76,6 +85,27 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [host]
     runtime_dir = "/run/blixard"
         => blixardd.toml: host.runtime_dir: the daemon's socket is in it, and systemd empties that directory with the daemon
+    [evaluation]
+    time_limit_s = 0
+        => blixardd.toml: evaluation.time_limit_s: must be at least 1
+    [evaluation]
+    memory_max_mib = 64
+        => blixardd.toml: evaluation.memory_max_mib: must be at least 128
+    [evaluation]
+    output_max_mib = -1
+        => blixardd.toml: evaluation.output_max_mib: invalid value: integer `-1`, expected u64
+    [evaluation]
+    output_max_mib = 1099511627777
+        => blixardd.toml: evaluation.output_max_mib: must be at most 1099511627776
+    [evaluation]
+    user = "root"
+        => blixardd.toml: evaluation.user: evaluates what strangers wrote; it must be a user without rights
+    [builder]
+    log_max_mib = 0
+        => blixardd.toml: builder.log_max_mib: must be at least 1
+    [builder]
+    max_jobs = 0
+        => blixardd.toml: builder.max_jobs: with no job nothing is built; leave it out for what nix-daemon is configured to
     [log]
     filter = "a=b=c"
         => blixardd.toml: log.filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
