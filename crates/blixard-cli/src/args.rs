@@ -67,6 +67,28 @@ pub(crate) enum Command {
     /// Show how the cluster is.
     #[command(after_help = "Example:\n  blixard status -o json")]
     Status,
+    /// Print the script that completes command lines of `blixard` in a shell.
+    #[command(after_help = "Example:\n  blixard completions bash > /etc/bash_completion.d/blixard")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the pages of the manual into a folder, for packagers.
+    #[command(hide = true, after_help = "Example:\n  blixard man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is made if it is not there.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+/// A shell that completes command lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 const DEPLOY_HELP: &str = "\

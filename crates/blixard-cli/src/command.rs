@@ -5,10 +5,11 @@
 mod deploy;
 mod logs;
 mod node;
+mod notes;
+mod packaging;
 mod status;
 mod vm;
 
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read as _, Write};
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::connect::connect;
 use crate::error::{ErrorKind, Failure};
 use crate::output::Format;
 use crate::run::World;
+use notes::Notes;
+
+pub(crate) use notes::Columns;
 
 /// Room for the answer to `vm list`: with ten generations and a spec, a vm has some 10 KiB.
 const ANSWER_MAX: usize = 64 << 20;
@@ -35,21 +39,18 @@ struct Session<'a> {
     notes: Notes<'a>,
 }
 
-/// What is said beside the result. That nobody reads it is no reason to fail.
-struct Notes<'a>(&'a mut dyn Write);
-
-impl Notes<'_> {
-    fn line(&mut self, line: impl Display) {
-        let _ = writeln!(self.0, "{line}");
-    }
-}
-
 /// Runs one command.
 pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> {
+    match cli.command {
+        Command::Completions { shell } => return packaging::completions(shell, world.out),
+        Command::Man { folder } => return packaging::manual(&folder),
+        _ => {}
+    }
     // Before anything else that takes time: without a daemon nothing else is worth doing.
     let channel = connect(&cli.socket).await?;
-    let World { out, err, nix, interrupt } = world;
-    let mut session = Session { channel, format: cli.output, out: &mut **out, notes: Notes(&mut **err) };
+    let World { out, err, terminal, nix, interrupt } = world;
+    let notes = Notes::new(&mut **err, *terminal);
+    let mut session = Session { channel, format: cli.output, out: &mut **out, notes };
     match cli.command {
         Command::Deploy(args) => deploy::run(&mut session, args, nix, interrupt.as_mut()).await,
         Command::Vm(VmCommand::List { tenant }) => vm::list(&mut session, tenant).await,
@@ -66,6 +67,8 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
         Command::Node(NodeCommand::List) => node::list(&mut session).await,
         Command::Status => status::run(&mut session).await,
+        // Done above, without a daemon.
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use blixard_proto::hint::hint_of;
 use tonic::{Code, Status};
 
-use crate::output::lines;
+use crate::output::{lines, one_line};
 
 /// What a script can act on: each kind has its own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,19 +55,28 @@ impl ErrorKind {
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     error: Box<dyn Error>,
+    /// Where, as editors read it: `file:line:column`.
+    place: Option<String>,
     hints: Vec<String>,
 }
 
 impl Failure {
     /// A failure with its chain of causes.
     pub(crate) fn new(kind: ErrorKind, error: impl Into<Box<dyn Error>>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new() }
+        Self { kind, error: error.into(), place: None, hints: Vec::new() }
     }
 
     /// Adds what a person can do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds where it is, as `file:line:column`.
+    #[must_use]
+    pub(crate) fn at(mut self, place: String) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -80,6 +89,9 @@ impl Failure {
     /// Writes the error, its causes and its hints, a line or more each.
     pub(crate) fn render(&self, err: &mut dyn Write) -> io::Result<()> {
         writeln!(err, "error: {}", printable(self.error.as_ref()))?;
+        if let Some(place) = &self.place {
+            writeln!(err, "  at {}", one_line(place))?;
+        }
         let mut cause = self.error.source();
         while let Some(error) = cause {
             writeln!(err, "caused by: {}", printable(error))?;

@@ -6,6 +6,8 @@
 mod nix;
 mod reference;
 mod source;
+mod tree;
 
 pub(crate) use nix::Nix;
 pub(crate) use reference::{FlakeReference, Selection};
+pub(crate) use tree::{local_tree, position_text};

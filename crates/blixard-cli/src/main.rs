@@ -16,7 +16,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use flake::Nix;
@@ -38,6 +38,21 @@ fn main() -> ExitCode {
             std::future::pending::<()>().await;
         }
     });
-    let world = World { out: &mut out, err: &mut err, nix: Nix::in_path(), interrupt };
+    let world = World { out: &mut out, err: &mut err, terminal: terminal(), nix: Nix::in_path(), interrupt };
     ExitCode::from(runtime.block_on(run(std::env::args_os(), world)))
+}
+
+/// How wide the terminal is that standard error is, if it is one that can clear a line.
+fn terminal() -> Option<fn() -> usize> {
+    let can_clear = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    (can_clear && io::stderr().is_terminal()).then_some(columns)
+}
+
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    // A terminal that does not know how wide it is says 0.
+    match size.map_or(0, |size| size.ws_col) {
+        0 => 80,
+        columns => usize::from(columns),
+    }
 }

@@ -11,6 +11,7 @@ use clap::Parser as _;
 
 use crate::args::Cli;
 use crate::command;
+use crate::command::Columns;
 use crate::error::Failure;
 use crate::flake::Nix;
 
@@ -25,6 +26,8 @@ pub(crate) struct World<'a> {
     pub(crate) out: &'a mut dyn Write,
     /// For progress, warnings, errors.
     pub(crate) err: &'a mut dyn Write,
+    /// How wide the terminal is that `err` is; absent if it is none.
+    pub(crate) terminal: Option<Columns>,
     pub(crate) nix: Nix,
     /// Ready when the user has had enough. Not polled by commands that may simply be killed.
     pub(crate) interrupt: Pin<Box<dyn Future<Output = ()>>>,

@@ -8,7 +8,9 @@ mod lock;
 mod logs;
 pub(crate) mod nix;
 mod node;
+mod packaging;
 mod vm;
+mod watched;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -41,7 +43,7 @@ async fn blixard(socket: &Path, nix: &Nix, words: &str) -> Ran {
     let words = words.split_whitespace().map(OsString::from);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let interrupt = Box::pin(std::future::pending());
-    let world = World { out: &mut out, err: &mut err, nix: nix.clone(), interrupt };
+    let world = World { out: &mut out, err: &mut err, terminal: None, nix: nix.clone(), interrupt };
     let code = run(fixed.into_iter().chain(words), world).await;
     Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }

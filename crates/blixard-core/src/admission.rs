@@ -27,12 +27,31 @@ pub struct AdmittedVm {
 
 /// Why a vm cannot be deployed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("microvms.{attribute}: {problem}")]
+#[error("microvms.{}: {problem}", shown(attribute))]
 pub struct AdmissionError {
     /// The attribute under `microvms`.
     pub attribute: String,
     /// What is wrong.
     pub problem: AdmissionProblem,
+}
+
+/// The key as it stands in the flake; what is wrong with the whole has none.
+fn of_spec(error: &SpecError) -> String {
+    match error.key.as_str() {
+        "spec" => format!("blixard: {}", error.problem),
+        key => format!("blixard.{key}: {}", error.problem),
+    }
+}
+
+/// An attribute as a person would write it: quoted where it is not a plain word, and on one line.
+fn shown(attribute: &str) -> String {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-'".contains(&byte);
+    let starts = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    if attribute.bytes().all(is_part) && attribute.as_bytes().first().is_some_and(starts) {
+        attribute.to_owned()
+    } else {
+        format!("{attribute:?}").replace('$', "\\$")
+    }
 }
 
 /// What is wrong with a vm.
@@ -45,7 +64,7 @@ pub enum AdmissionProblem {
     #[error("the derivation has no `blixard` attribute: it is not a microVM for Blixard")]
     NoSpec,
     /// The spec is wrong.
-    #[error("blixard.{0}")]
+    #[error("{}", of_spec(.0))]
     Spec(#[from] SpecError),
     /// Right, but more than this version does. Refused, because ignoring it would run another vm than
     /// the one described.
@@ -57,7 +76,7 @@ pub enum AdmissionProblem {
         what: &'static str,
     },
     /// Two attributes give the same vm.
-    #[error("microvms.{other} is the vm {vm} already")]
+    #[error("microvms.{} is the vm {vm} already", shown(other))]
     SameVm {
         /// The other attribute.
         other: String,

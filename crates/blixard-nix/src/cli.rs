@@ -10,7 +10,7 @@ use blixard_core::ports::BoxFuture;
 use blixard_core::ports::confined::{Confinement, Limits};
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixStore, ProgressSink, RootError, RootName, Selection, Sharing,
+    NixStore, ProgramError, ProgressSink, RootError, RootName, Selection, Sharing,
 };
 use blixard_types::{Manifest, Sha256Hash, StorePath};
 
@@ -188,8 +188,8 @@ impl NixStore for NixCli {
         Box::pin(closure::closures(self.queries(), roots))
     }
 
-    fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool> {
-        Box::pin(async move { outputs::has_file(&path, below).await })
+    fn check_program(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, Result<(), ProgramError>> {
+        Box::pin(async move { outputs::check_program(&path, below).await })
     }
 
     fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {

@@ -2,9 +2,10 @@
 //!
 //! Owns: reading them without being led out of the store. Refuses to know: what they are for.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 
-use blixard_core::ports::nix::{EvaluateError, EvaluatedVm};
+use blixard_core::ports::nix::{EvaluateError, EvaluatedVm, ProgramError};
 use blixard_types::{STORE_DIR, StorePath};
 use nix_derivation::Derivation;
 
@@ -39,16 +40,23 @@ async fn read_derivation(drv: &StorePath) -> Result<Derivation, String> {
         .map_err(|cause| format!("{drv} is not a derivation: {cause}"))
 }
 
-/// Whether there is a file at `below` in a store path, possibly through symbolic links within the
-/// store. What leads elsewhere counts as not there: on another machine it would be something else.
-pub(crate) async fn has_file(path: &StorePath, below: &str) -> bool {
+/// Whether there is a program at `below` in a store path, possibly through symbolic links within the
+/// store. What leads elsewhere is none: on another machine it would be something else.
+pub(crate) async fn check_program(path: &StorePath, below: &str) -> Result<(), ProgramError> {
     let below = Path::new(below);
     if !below.components().all(|part| matches!(part, Component::Normal(_))) {
-        return false;
+        return Err(ProgramError::Elsewhere);
     }
-    let Ok(resolved) = tokio::fs::canonicalize(path.as_path().join(below)).await else {
-        return false;
-    };
-    let is_file = tokio::fs::symlink_metadata(&resolved).await.is_ok_and(|metadata| metadata.is_file());
-    is_file && resolved.starts_with(STORE_DIR)
+    let resolved = tokio::fs::canonicalize(path.as_path().join(below)).await;
+    let resolved = resolved.map_err(|_| ProgramError::Missing)?;
+    let metadata = tokio::fs::symlink_metadata(&resolved).await.map_err(|_| ProgramError::Missing)?;
+    if !resolved.starts_with(STORE_DIR) {
+        Err(ProgramError::Elsewhere)
+    } else if !metadata.is_file() {
+        Err(ProgramError::NoFile)
+    } else if metadata.permissions().mode() & 0o111 == 0 {
+        Err(ProgramError::NotExecutable)
+    } else {
+        Ok(())
+    }
 }

@@ -7,6 +7,7 @@
 
 mod convert;
 pub mod hint;
+pub mod position;
 
 /// Generated from `proto/blixard/v1`.
 #[allow(
@@ -20,6 +21,7 @@ pub mod v1 {
     tonic::include_proto!("blixard.v1");
 }
 
+pub use blixard_core::ports::nix::SourcePosition;
 pub use convert::ConvertError;
 pub use convert::cluster::{node_view, role_name};
 pub use convert::command::{ENVELOPE_VERSION, decode_envelope, encode_envelope};

@@ -94,12 +94,12 @@ async fn tell(events: &Events, event: deploy_event::Event) {
 
 /// Passes Nix's progress on. A caller who does not read fast enough misses log lines, not results.
 fn sink(events: &Events) -> ProgressSink {
-    use deploy_event::{BuildLog, Building, Event, Message};
+    use deploy_event::{BuildLog, BuildStarted, Building, Event, Message};
     let events = events.clone();
     std::sync::Arc::new(move |progress| {
         let event = match progress {
             NixProgress::Builds { done, expected } => Event::Building(Building { done, expected }),
-            NixProgress::BuildStarted { .. } => return,
+            NixProgress::BuildStarted { drv } => Event::BuildStarted(BuildStarted { drv }),
             NixProgress::BuildLog { drv, line } => Event::BuildLog(BuildLog { drv, line }),
             NixProgress::Message { text } | NixProgress::Unlocked { text } => {
                 Event::Message(Message { text })

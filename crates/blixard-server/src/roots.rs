@@ -4,18 +4,26 @@
 //! a reference is in the log whose paths could be collected.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blixard_core::ports::nix::NixStore;
 use blixard_core::roots::build_of;
 use blixard_core::state::Vm;
 use blixard_types::{DeploymentId, VmId};
+use tokio::sync::Notify;
 
 use crate::{Replica, Server};
 
 /// Deployments that are being built here: they have roots, and are not in the state yet.
 #[derive(Debug, Clone, Default)]
-pub struct BuildsInFlight(Arc<Mutex<BTreeSet<DeploymentId>>>);
+pub struct BuildsInFlight(Arc<InFlight>);
+
+#[derive(Debug, Default)]
+struct InFlight {
+    deployments: Mutex<BTreeSet<DeploymentId>>,
+    /// One has ended, well or not.
+    ended: Notify,
+}
 
 /// Keeps the roots of a deployment until it is dropped; after that the state must refer to them.
 #[derive(Debug)]
@@ -26,22 +34,28 @@ pub struct BuildGuard {
 
 impl BuildsInFlight {
     pub(crate) fn begin(&self, deployment: DeploymentId) -> BuildGuard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment);
+        self.deployments().insert(deployment);
         BuildGuard { deployment, builds: self.clone() }
     }
 
     fn current(&self) -> BTreeSet<DeploymentId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.deployments().clone()
+    }
+
+    fn deployments(&self) -> MutexGuard<'_, BTreeSet<DeploymentId>> {
+        self.0.deployments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for BuildGuard {
     fn drop(&mut self) {
-        self.builds.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.deployment);
+        self.builds.deployments().remove(&self.deployment);
+        self.builds.0.ended.notify_one();
     }
 }
 
-/// Removes the roots that nothing needs any more, whenever the state may have made some so.
+/// Removes the roots that nothing needs any more, whenever the state or the end of a deployment, which
+/// may have been refused, may have made some so.
 pub async fn run(server: Server, builds: BuildsInFlight) {
     let Some(builder) = &server.builder else { return };
     let mut changes = server.replica.changes();
@@ -55,8 +69,12 @@ pub async fn run(server: Server, builds: BuildsInFlight) {
             sweep(builder.store.as_ref(), &needed, &in_flight).await;
             seen = in_flight.is_empty().then_some(needed);
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            // What a refused deployment has built is needed no more, though the state is as before.
+            () = builds.0.ended.notified() => seen = None,
         }
     }
 }

@@ -8,6 +8,7 @@ use blixard_core::apply::Rejection;
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixCommandError, RootError};
 use blixard_proto::hint::with_hint;
+use blixard_proto::position::with_position;
 use tonic::Status;
 
 use crate::proposer::ProposeFailure;
@@ -47,8 +48,10 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::OtherEpoch { .. }
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }
-        | Rejection::NotAHost { .. }
-        | Rejection::OtherSource { .. } => Status::failed_precondition(text),
+        | Rejection::NotAHost { .. } => Status::failed_precondition(text),
+        Rejection::OtherSource { .. } => {
+            with_hint(Status::failed_precondition(text), "`blixard deploy --take-over` takes it over")
+        }
     }
 }
 
@@ -95,10 +98,12 @@ pub(crate) fn evaluate(error: &EvaluateError) -> Status {
             with_hint(Status::invalid_argument(text), "`nix flake show` lists the outputs there are")
         }
         EvaluateError::Failed { position, .. } => {
-            let status = |text| Status::invalid_argument(text);
+            let hint =
+                "`nix eval .#microvms.NAME.drvPath --show-trace` in the flake shows how it came to that";
+            let status = with_hint(Status::invalid_argument(text), hint);
             match position {
-                Some(at) => status(format!("{text}\n  at {}:{}:{}", at.file, at.line, at.column)),
-                None => status(text),
+                Some(at) => with_position(status, at),
+                None => status,
             }
         }
         EvaluateError::TimeLimit { .. } => with_hint(

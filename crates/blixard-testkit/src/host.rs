@@ -129,6 +129,15 @@ impl Host {
         output.ok().map(drop).with_context(|| format!("cannot write {path} on {}", self.name))
     }
 
+    /// A path of it as this machine reaches it, while it is up.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn see(&self, path: &str) -> anyhow::Result<PathBuf> {
+        let leader = self.leader().with_context(|| format!("{} is down", self.name))?;
+        Ok(PathBuf::from(format!("/proc/{leader}/root{path}")))
+    }
+
     /// Copies a file of this machine there.
     ///
     /// # Errors

@@ -3,11 +3,14 @@
 //! One file each under `scenario/`, named in [`ALL`]. A scenario gets its hosts from its [`Context`],
 //! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
 
+mod bad_input;
 mod daemon_restart_adopts;
+mod garbage;
 mod guest;
 mod hostile_evaluation;
 mod runner;
 mod second_deploy_is_free;
+mod services_gone;
 mod single_host_deploy;
 mod testhost_boots;
 mod vm_lifecycle;
@@ -51,6 +54,9 @@ pub const ALL: &[Scenario] = &[
     daemon_restart_adopts::SCENARIO,
     vm_lifecycle::SCENARIO,
     hostile_evaluation::SCENARIO,
+    bad_input::SCENARIO,
+    garbage::SCENARIO,
+    services_gone::SCENARIO,
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -22,12 +22,12 @@ use blixard_types::DaemonId;
 use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::InterceptorLayer;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::config::Config;
 use crate::identity::{FIRST_NODE, IdentityError, node_name, prepare_data_dir};
+use crate::incoming::{incoming, make_room};
 use crate::local::LocalNode;
 use crate::socket::{Admission, SocketError, admit_root, listen};
 use crate::system::{KernelEntropy, SystemClock};
@@ -72,6 +72,7 @@ pub(crate) enum RunError {
 pub(crate) async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    make_room();
     prepare_data_dir(&config.storage.data_dir)?;
     let replica = Arc::new(Replica::default());
     let raft = open_log(&config, &replica).await?;
@@ -204,7 +205,7 @@ async fn api(
         .add_service(services.cluster)
         .add_service(host)
         .add_service(console::service(Arc::new(Journalctl::new("journalctl"))))
-        .serve_with_incoming(UnixListenerStream::new(listener))
+        .serve_with_incoming(incoming(listener))
         .await?;
     Ok(())
 }

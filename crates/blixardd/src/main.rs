@@ -4,6 +4,7 @@ mod compose;
 mod config;
 mod facts;
 mod identity;
+mod incoming;
 mod local;
 mod notify;
 mod socket;

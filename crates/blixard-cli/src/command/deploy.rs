@@ -10,8 +10,10 @@
 mod plan;
 mod progress;
 
+use std::path::Path;
 use std::pin::Pin;
 
+use blixard_proto::position::position_of;
 use blixard_proto::v1::deploy_event::Event;
 use blixard_proto::v1::deploy_service_client::DeployServiceClient;
 use blixard_proto::v1::{DeployEvent, DeployRequest};
@@ -20,7 +22,7 @@ use tonic::{Code, Status, Streaming};
 use super::{Notes, Session, request_id};
 use crate::args::DeployArgs;
 use crate::error::{ErrorKind, Failure};
-use crate::flake::{Nix, Selection};
+use crate::flake::{Nix, Selection, local_tree, position_text};
 use crate::output::{Format, json, lines};
 use progress::{Ending, Progress};
 
@@ -47,6 +49,7 @@ pub(super) async fn run(
     if locked.is_incomplete() {
         session.notes.line("hint: `nix flake lock` pins the inputs, so that every deployment gets the same");
     }
+    let tree = local_tree(&locked.source.id);
     let mut progress = Progress::new(&locked.source.path, args.print_build_logs);
     let request = DeployRequest {
         request_id: request_id()?.to_vec().into(),
@@ -60,11 +63,11 @@ pub(super) async fn run(
     };
     let mut client = DeployServiceClient::new(session.channel.clone());
     let answer = client.deploy(request).await;
-    let mut events = answer.map_err(|status| failed(status, &progress))?.into_inner();
+    let mut events = answer.map_err(|status| failed(status, &progress, tree.as_deref()))?.into_inner();
     let good = tokio::select! {
         // An end that is there already is told, interrupted or not.
         biased;
-        good = follow(&mut session.notes, &mut events, &mut progress) => Some(good?),
+        good = follow(&mut session.notes, &mut events, &mut progress, tree.as_deref()) => Some(good?),
         () = interrupt => None,
     };
     if let Some(planned) = progress.planned() {
@@ -90,13 +93,14 @@ async fn follow(
     notes: &mut Notes<'_>,
     events: &mut Streaming<DeployEvent>,
     progress: &mut Progress,
+    tree: Option<&Path>,
 ) -> Result<bool, Failure> {
     loop {
         let event = match events.message().await {
             Ok(Some(DeployEvent { event: Some(Event::Finished(finished)) })) => return Ok(finished.good),
             Ok(Some(event)) => event,
             Ok(None) => return Err(with_whereabouts(lost(), progress)),
-            Err(status) => return Err(failed(status, progress)),
+            Err(status) => return Err(failed(status, progress, tree)),
         };
         if let Some(event) = event.event {
             progress.tell(notes, event);
@@ -110,9 +114,13 @@ fn lost() -> Failure {
 
 /// What the daemon refuses before it has accepted is the flake's fault where it says so: an evaluation
 /// that fails is an invalid argument, a build that fails is an abort.
-fn failed(status: Status, progress: &Progress) -> Failure {
+fn failed(status: Status, progress: &Progress, tree: Option<&Path>) -> Failure {
     let of_flake = matches!(status.code(), Code::InvalidArgument | Code::Aborted);
+    let position = position_of(&status);
     let mut failure = Failure::from(status);
+    if let Some(position) = position {
+        failure = failure.at(position_text(&position, tree));
+    }
     if of_flake && !progress.is_accepted() {
         failure.kind = ErrorKind::Flake;
     }

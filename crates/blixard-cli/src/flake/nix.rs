@@ -11,7 +11,9 @@ use blixard_types::{HashError, Sha256Hash, StorePath, StorePathError};
 use serde::Deserialize;
 
 use super::source::Metadata;
+use super::tree::{in_tree, tree_of};
 use crate::error::{ErrorKind, Failure};
+use crate::output::lines;
 
 /// Works whatever the user's nix.conf says.
 const FEATURES: [&str; 2] = ["--extra-experimental-features", "nix-command flakes"];
@@ -43,7 +45,7 @@ impl LockedFlake {
 pub(crate) enum LockError {
     #[error("cannot start `{program}`")]
     Start { program: &'static str, source: io::Error },
-    #[error("`{command}` failed\n{}", stderr.trim_end())]
+    #[error("`{command}` failed\n{}", told(stderr))]
     Failed { command: String, stderr: String },
     #[error("`{command}` printed something unexpected")]
     Json { command: &'static str, source: serde_json::Error },
@@ -76,6 +78,15 @@ impl From<LockError> for Failure {
 /// What to do about words of Nix that many people meet.
 fn hint_for(stderr: &str) -> Option<&'static str> {
     let says = |text: &str| stderr.contains(text);
+    if says("daemon-socket/socket': Permission denied") {
+        return Some("you may not use Nix here; on Debian the members of the group `nix-users` may");
+    }
+    if says("getting status of ") {
+        return Some("is there a flake.nix? The path is not there, or not yours to read");
+    }
+    if says("' is unsupported") || says("is not a valid URL") || says("in the flake registries") {
+        return Some("what Nix takes for a flake: a path, `github:OWNER/REPOSITORY`, `git+ssh://…`");
+    }
     if says("flake.nix' does not exist") || says("not find a flake.nix") {
         return Some("is there a flake.nix? In a git repository it must be tracked: `git add flake.nix`");
     }
@@ -86,6 +97,15 @@ fn hint_for(stderr: &str) -> Option<&'static str> {
         return Some("is the Nix daemon running? `systemctl status nix-daemon.socket`");
     }
     None
+}
+
+/// Nix's words within ours: there is one error, and it begins above.
+fn told(stderr: &str) -> String {
+    let lines = lines(stderr).map(|line| match line.strip_prefix("error: ") {
+        Some(words) => format!("  {words}"),
+        None => format!("  {line}"),
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
 #[derive(Deserialize)]
@@ -107,7 +127,14 @@ impl Nix {
 
     /// Locks a flake and puts it and its inputs into the store. Writes no lock file.
     pub(crate) fn lock(&self, flake: &str) -> Result<LockedFlake, LockError> {
-        let asked = self.flake("metadata", flake)?;
+        // Reading a flake is enough to find that it cannot be read.
+        let of_user = |error| match (error, tree_of(flake)) {
+            (LockError::Failed { command, stderr }, Some(tree)) => {
+                LockError::Failed { command, stderr: in_tree(&stderr, &tree) }
+            }
+            (error, _) => error,
+        };
+        let asked = self.flake("metadata", flake).map_err(of_user)?;
         let metadata: Metadata = parse("nix flake metadata --json", &asked.stdout)?;
         let archived: Archived = parse("nix flake archive --json", &self.flake("archive", flake)?.stdout)?;
         let path: StorePath = archived.path.parse().map_err(LockError::Path)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use blixard_proto::hint::with_hint;
 use blixard_proto::v1::deploy_event::{
-    Accepted, BuildLog, Building, Evaluating, Event, Finished, Message, Planned, StageReached,
+    Accepted, BuildLog, BuildStarted, Building, Evaluating, Event, Finished, Message, Planned, StageReached,
 };
 use blixard_proto::v1::{DeployEvent, DeployedVm, Fate, PlannedVm, Stage, VmChange};
 use tokio::sync::Notify;
@@ -15,6 +15,8 @@ use super::daemon::{Daemon, Script};
 use super::nix::FakeNix;
 use super::{Ran, blixard};
 use crate::run::{World, run};
+
+const STORE: &str = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm";
 
 pub(super) type Events = Vec<Result<DeployEvent, Status>>;
 
@@ -44,6 +46,9 @@ fn evaluated() -> Events {
         building(0, 3),
         building(0, 3),
         event(Event::BuildLog(log)),
+        event(Event::BuildStarted(BuildStarted { drv: format!("{STORE}-microvm-hello.drv") })),
+        event(Event::BuildStarted(BuildStarted { drv: format!("{STORE}-microvm-web.drv") })),
+        building(1, 3),
         building(3, 3),
     ]
 }
@@ -80,7 +85,7 @@ pub(super) fn all_well() -> Events {
     events
 }
 
-fn one_failed() -> Events {
+pub(super) fn one_failed() -> Events {
     let mut events = accepted();
     events.push(stage("shop/web", Stage::Failed, "", "no host has 8192 MiB"));
     events.push(event(Event::Finished(Finished { good: false })));
@@ -106,6 +111,9 @@ async fn every_change_is_a_line() {
     evaluation warning: `x` is old
     use `y`
     building 0/3
+    building 0/3 microvm-hello
+    building 0/3 microvm-web
+    building 1/3 microvm-web
     building 3/3
     vm default/hello: generation 1 (added)
     vm shop/web: generation 7 (changed)
@@ -162,7 +170,7 @@ async fn a_dry_run_gives_a_line_for_each_vm_and_claims_nothing() {
 #[tokio::test]
 async fn build_logs_are_printed_when_asked_for() {
     let ran = deploy(all_well(), &FakeNix::new(), "-L").await;
-    assert!(ran.err.contains("building 0/3\nmicrovm-run> patching\nbuilding 3/3\n"), "{ran}");
+    assert!(ran.err.contains("building 0/3\nmicrovm-run> patching\nbuilding 0/3 microvm-hello\n"), "{ran}");
 }
 
 #[tokio::test]
@@ -276,7 +284,7 @@ async fn interrupted(events: Events, word: &'static str) -> String {
     let mut err = Bell { text: Vec::new(), word, ring: Rc::clone(&ring) };
     let interrupt = Box::pin(async move { ring.notified().await });
     let nix = FakeNix::new();
-    let world = World { out: &mut Vec::new(), err: &mut err, nix: nix.nix(), interrupt };
+    let world = World { out: &mut Vec::new(), err: &mut err, terminal: None, nix: nix.nix(), interrupt };
     let socket = daemon.socket();
     let words = ["blixard", "--socket", socket.to_str().unwrap(), "deploy"];
     let code = run(words.map(Into::into), world).await;
@@ -301,15 +309,13 @@ async fn an_interruption_says_whether_the_deployment_goes_on() {
 
 #[tokio::test]
 async fn a_failed_evaluation_and_a_failed_build_are_the_flakes_fault() {
-    let text = "evaluation failed: undefined variable `lib`\n  at flake.nix:3:7";
-    let status = Status::invalid_argument(text);
+    let status = Status::invalid_argument("evaluation failed: undefined variable `lib`");
     let events = ending_with(vec![event(Event::Evaluating(Evaluating {}))], status);
     insta::assert_snapshot!(deploy(events, &FakeNix::new(), ".").await, @"
     --- stderr
     locking .
     evaluating /nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source
     error: evaluation failed: undefined variable `lib`
-      at flake.nix:3:7
     --- exit 7
     ");
     let status = with_hint(Status::aborted("building /nix/store/x.drv failed\n  > no space"), "`nix log`");
@@ -327,6 +333,9 @@ async fn a_deployment_that_the_cluster_refuses_is_not() {
     evaluation warning: `x` is old
     use `y`
     building 0/3
+    building 0/3 microvm-hello
+    building 0/3 microvm-web
+    building 1/3 microvm-web
     building 3/3
     error: vm shop/web is defined by github:owner/shop
     hint: `--take-over` takes it over

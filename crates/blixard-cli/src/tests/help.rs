@@ -15,11 +15,12 @@ async fn help_lists_commands_and_exit_codes() {
     Usage: blixard [OPTIONS] <COMMAND>
 
     Commands:
-      deploy  Evaluate a flake, build its microVMs, and run them
-      vm      Look at microVMs; start, stop, restart and delete them
-      node    Look at the machines of the cluster
-      status  Show how the cluster is
-      help    Print this message or the help of the given subcommand(s)
+      deploy       Evaluate a flake, build its microVMs, and run them
+      vm           Look at microVMs; start, stop, restart and delete them
+      node         Look at the machines of the cluster
+      status       Show how the cluster is
+      completions  Print the script that completes command lines of `blixard` in a shell
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
           --socket <PATH>

@@ -93,8 +93,8 @@ async fn what_nix_says_of_a_failure_is_told_with_a_hint() {
     --- stderr
     locking .
     error: `nix flake metadata --json --no-write-lock-file .` failed
-    path '/root' does not contain a 'flake.nix', searching up
-    error: could not find a flake.nix file
+      path '/root' does not contain a 'flake.nix', searching up
+      could not find a flake.nix file
     hint: is there a flake.nix? In a git repository it must be tracked: `git add flake.nix`
     --- exit 7
     ");
@@ -103,7 +103,7 @@ async fn what_nix_says_of_a_failure_is_told_with_a_hint() {
     --- stderr
     locking /x
     error: `nix flake metadata --json --no-write-lock-file /x` failed
-    error: opening Git repository "/x": repository path '/x' is not owned by current user
+      opening Git repository "/x": repository path '/x' is not owned by current user
     hint: run it as the owner of the flake; a member of the group `blixard` need not be root
     --- exit 7
     "#);

@@ -86,7 +86,7 @@ async fn a_reader_that_has_read_enough_ends_it_quietly() {
     for format in ["table", "json"] {
         let (mut out, mut err) = (Head(40), Vec::new());
         let interrupt = Box::pin(std::future::pending());
-        let world = World { out: &mut out, err: &mut err, nix: Nix::in_path(), interrupt };
+        let world = World { out: &mut out, err: &mut err, terminal: None, nix: Nix::in_path(), interrupt };
         let socket = daemon.socket();
         let words =
             ["blixard", "--socket", socket.to_str().unwrap(), "-o", format, "vm", "logs", "-f", "hello"];

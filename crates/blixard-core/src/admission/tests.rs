@@ -114,7 +114,7 @@ fn each_problem_names_the_attribute_and_the_key() {
     microvms.web: blixard.tenant: the tenant name "../etc" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms.web: the derivation has no `blixard` attribute: it is not a microVM for Blixard
     microvms.web: blixard.schema: schema 2 is not supported, this version reads schema 1
-    microvms.web: blixard.spec: expected an attribute set, got a string
+    microvms.web: blixard: expected an attribute set, got a string
     "#);
 }
 
@@ -172,8 +172,8 @@ fn all_problems_of_all_vms_are_found_at_once() {
     microvms.worse: blixard.kind: tasks are not supported by this version
     microvms.worse: blixard.vsockCid: vsock devices are not supported by this version
     microvms.worse: blixard.devices: host devices are not supported by this version
-    microvms.A B: the vm name "A B" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
-    microvms.A B: blixard.kvm: unknown variant `maybe`, expected one of `required`, `preferred`, `unused`
+    microvms."A B": the vm name "A B" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
+    microvms."A B": blixard.kvm: unknown variant `maybe`, expected one of `required`, `preferred`, `unused`
     microvms.Big: the vm name "Big" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms.Big: blixard.vsockCid: vsock devices are not supported by this version
     "#);

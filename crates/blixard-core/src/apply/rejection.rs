@@ -56,7 +56,7 @@ pub enum Rejection {
     #[error("the deployment names vm {vm} twice")]
     NamedTwice { vm: VmId },
     /// A vm of another flake.
-    #[error("vm {vm} is defined by {owner}, not by {source_id}; deploy with --take-over to change that")]
+    #[error("vm {vm} is defined by {owner}, not by {source_id}")]
     OtherSource { vm: VmId, owner: SourceId, source_id: SourceId },
     /// A vm that is going.
     #[error("vm {vm} is being deleted")]

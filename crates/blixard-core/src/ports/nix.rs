@@ -270,6 +270,23 @@ pub enum ClosureError {
     Command(#[from] NixCommandError),
 }
 
+/// Why a store path does not have a program that can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// Nothing is there, or a link to nothing.
+    #[error("is not there")]
+    Missing,
+    /// A link to what another machine may not have.
+    #[error("leads out of the store")]
+    Elsewhere,
+    /// A folder, for example.
+    #[error("is no file")]
+    NoFile,
+    /// A file without the mode of a program.
+    #[error("is not executable")]
+    NotExecutable,
+}
+
 /// A garbage collector root of ours, named by a path below our directory of roots.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RootName(pub String);
@@ -310,8 +327,8 @@ pub trait NixStore: Send + Sync + 'static {
     /// The closures of these roots, in their order.
     fn closures(&self, roots: Vec<StorePath>) -> BoxFuture<'_, Result<Vec<Manifest>, ClosureError>>;
 
-    /// Whether a file is there, by its path below a store path.
-    fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool>;
+    /// Looks for a program, by its path below a store path.
+    fn check_program(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, Result<(), ProgramError>>;
 
     /// The closure of a root.
     fn closure(&self, root: StorePath) -> BoxFuture<'_, Result<Manifest, ClosureError>> {

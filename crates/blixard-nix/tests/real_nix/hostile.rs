@@ -1,6 +1,6 @@
 //! Flakes that try more than they may.
 
-use blixard_core::ports::nix::{NixStore as _, Selection};
+use blixard_core::ports::nix::{NixStore as _, ProgramError, Selection};
 use serde_json::json;
 
 use super::fixture::{Trial, silent};
@@ -95,7 +95,7 @@ async fn nothing_outside_of_the_flake_is_read() {
 }
 
 #[tokio::test]
-async fn files_are_found_within_the_store_only() {
+async fn a_program_is_an_executable_file_within_the_store() {
     let Some(trial) = Trial::new() else { return };
     let vm = trial
         .one(
@@ -105,12 +105,19 @@ async fn files_are_found_within_the_store_only() {
               ln -s /bin/sh $out/bin/outside
               ln -s loop $out/bin/loop
               ln -s nowhere $out/bin/dangling
+              echo > $out/bin/plain
             ""#,
         )
         .await;
     trial.nix.build(vec![vm.drv], silent()).await.unwrap();
-    assert!(trial.nix.has_file(vm.out.clone(), "bin/inside").await);
-    for below in ["bin/outside", "bin/loop", "bin/dangling", "bin"] {
-        assert!(!trial.nix.has_file(vm.out.clone(), below).await, "{below}");
+    for (below, found) in [
+        ("bin/inside", Ok(())),
+        ("bin/outside", Err(ProgramError::Elsewhere)),
+        ("bin/loop", Err(ProgramError::Missing)),
+        ("bin/dangling", Err(ProgramError::Missing)),
+        ("bin/plain", Err(ProgramError::NotExecutable)),
+        ("bin", Err(ProgramError::NoFile)),
+    ] {
+        assert_eq!(trial.nix.check_program(vm.out.clone(), below).await, found, "{below}");
     }
 }

@@ -115,9 +115,9 @@ async fn root(
 
 async fn check_runners(builder: &Builder, vms: &[&AdmittedVm]) -> Result<(), Status> {
     for AdmittedVm { vm, out, .. } in vms {
-        if !builder.store.has_file(out.clone(), RUN_PROGRAM).await {
-            let text = format!("vm {vm}: {out} has no {RUN_PROGRAM}");
-            let hint = "a runner is a derivation whose output holds bin/microvm-run, as microvm.nix makes it";
+        if let Err(error) = builder.store.check_program(out.clone(), RUN_PROGRAM).await {
+            let text = format!("vm {vm}: {out}/{RUN_PROGRAM} {error}");
+            let hint = "a runner is a derivation whose output holds the program bin/microvm-run, as microvm.nix makes it";
             return Err(with_hint(Status::invalid_argument(text), hint));
         }
     }

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixProgress, NixStore, ProgressSink, RootError, RootName, Selection, Sharing, SourcePosition,
+    NixProgress, NixStore, ProgramError, ProgressSink, RootError, RootName, Selection, Sharing,
+    SourcePosition,
 };
 use blixard_types::{Manifest, PathRecord, Sha256Hash, StorePath};
 
@@ -243,8 +244,9 @@ impl NixStore for FakeNix {
         ready(roots.into_iter().map(|root| state.store.closure(root)).collect())
     }
 
-    fn has_file(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, bool> {
-        ready(self.state().store.has_file(&path, below))
+    fn check_program(&self, path: StorePath, below: &'static str) -> BoxFuture<'_, Result<(), ProgramError>> {
+        let is_there = self.state().store.has_file(&path, below);
+        ready(if is_there { Ok(()) } else { Err(ProgramError::Missing) })
     }
 
     fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {

@@ -47,6 +47,7 @@ Wants=nix-daemon.socket
 Type=notify
 ExecStart=/usr/local/bin/blixardd --config /etc/blixard/blixardd.toml
 Restart=on-failure
+RestartPreventExitStatus=78
 StateDirectory=blixard
 RuntimeDirectory=blixard
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, Planned, StageReached};
 use blixard_proto::v1::{DeployedVm, Stage, VmChange};
 
-use super::super::Notes;
+use super::super::notes::{Notes, bar};
 use crate::output::{change, json, lines, one_line, stage};
 
 /// What has been told of a deployment so far.
@@ -19,6 +19,10 @@ pub(super) struct Progress {
     reached: BTreeMap<String, StageReached>,
     planned: Option<Planned>,
     last_line: String,
+    /// Built, and known to be needed.
+    built: (u64, u64),
+    /// The derivation whose build has begun last.
+    current: String,
 }
 
 /// What became of a deployment.
@@ -38,6 +42,8 @@ impl Progress {
             reached: BTreeMap::new(),
             planned: None,
             last_line: String::new(),
+            built: (0, 0),
+            current: String::new(),
         }
     }
 
@@ -54,10 +60,15 @@ impl Progress {
     /// Tells what an event changes.
     pub(super) fn tell(&mut self, notes: &mut Notes<'_>, event: Event) {
         match event {
-            Event::Evaluating(_) => self.line(notes, format!("evaluating {}", self.source)),
-            Event::Recalled(_) => self.line(notes, format!("evaluated before: {}", self.source)),
+            Event::Evaluating(_) => self.passing(notes, format!("evaluating {}", self.source)),
+            Event::Recalled(_) => self.passing(notes, format!("evaluated before: {}", self.source)),
             Event::Building(building) => {
-                self.line(notes, format!("building {}/{}", building.done, building.expected));
+                self.built = (building.done, building.expected);
+                self.building(notes);
+            }
+            Event::BuildStarted(started) => {
+                self.current = derivation_name(&started.drv);
+                self.building(notes);
             }
             Event::BuildLog(log) if self.build_logs => build_log(notes, &log),
             Event::Message(message) => lines(&message.text).for_each(|line| notes.line(line)),
@@ -65,13 +76,14 @@ impl Progress {
                 for vm in &accepted.vms {
                     self.line(notes, accepted_line(vm));
                 }
+                notes.foot("");
                 self.accepted = Some(accepted);
             }
-            Event::Planned(planned) => self.planned = Some(planned),
-            Event::Stage(reached) => {
-                self.line(notes, stage_line(&reached));
-                self.reached.insert(reached.vm.clone(), reached);
+            Event::Planned(planned) => {
+                notes.foot("");
+                self.planned = Some(planned);
             }
+            Event::Stage(reached) => self.stage(notes, reached),
             Event::BuildLog(_) | Event::Finished(_) => {}
         }
     }
@@ -82,6 +94,39 @@ impl Progress {
             notes.line(&line);
             self.last_line = line;
         }
+    }
+
+    /// What only matters until the next: it stands at the foot where there is one.
+    fn passing(&mut self, notes: &mut Notes<'_>, line: String) {
+        if notes.is_watched() {
+            notes.foot(&line);
+        } else {
+            self.line(notes, line);
+        }
+    }
+
+    fn building(&mut self, notes: &mut Notes<'_>) {
+        let (done, expected) = self.built;
+        let bar = if notes.is_watched() { format!(" [{}]", bar(done, expected)) } else { String::new() };
+        let current = match self.current.as_str() {
+            // With the last one built there is no current one.
+            current if done < expected && !current.is_empty() => format!(" {current}"),
+            _ => String::new(),
+        };
+        self.passing(notes, format!("building{bar} {done}/{expected}{current}"));
+    }
+
+    fn stage(&mut self, notes: &mut Notes<'_>, reached: StageReached) {
+        let line = stage_line(&reached);
+        let is_final = is_final(&reached);
+        self.reached.insert(reached.vm.clone(), reached);
+        if !notes.is_watched() || is_final {
+            self.line(notes, line.clone());
+        }
+        let total = self.accepted.as_ref().map_or(0, |accepted| accepted.vms.len()) as u64;
+        let settled = self.reached.values().filter(|reached| self::is_final(reached)).count() as u64;
+        let now = if is_final { String::new() } else { format!(" {line}") };
+        notes.foot(&format!("rolling out [{}] {settled}/{total}{now}", bar(settled, total)));
     }
 
     /// The deployment has ended, well or not.
@@ -110,11 +155,19 @@ fn deployed(vm: DeployedVm, reached: Option<StageReached>) -> json::DeployedVm {
     json::DeployedVm { vm: vm.vm, generation: vm.generation, change: change(vm.change), stage, node, detail }
 }
 
+fn is_final(reached: &StageReached) -> bool {
+    matches!(reached.stage(), Stage::Healthy | Stage::Stopped | Stage::Failed | Stage::Superseded)
+}
+
+/// What people call a derivation: `web` of `/nix/store/<32 digits>-web.drv`.
+fn derivation_name(drv: &str) -> String {
+    let name = drv.rsplit('/').next().and_then(|base| base.split_once('-'));
+    one_line(name.map_or(drv, |(_, name)| name.trim_end_matches(".drv")))
+}
+
 /// A line of a build, marked with the name of its derivation.
 fn build_log(notes: &mut Notes<'_>, log: &BuildLog) {
-    // /nix/store/<32 digits>-<name>.drv
-    let name = log.drv.rsplit('/').next().and_then(|base| base.split_once('-'));
-    let name = name.map_or(log.drv.as_str(), |(_, name)| name.trim_end_matches(".drv"));
+    let name = derivation_name(&log.drv);
     lines(&log.line).for_each(|line| notes.line(format_args!("{name}> {line}")));
 }
 

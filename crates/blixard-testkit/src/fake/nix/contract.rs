@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, FlakeEvaluator, LockedSource, NixProgress, NixStore,
-    ProgressSink, RootName, Selection, Sharing,
+    ProgramError, ProgressSink, RootName, Selection, Sharing,
 };
 use blixard_types::StorePath;
 
@@ -131,11 +131,11 @@ async fn closures(store: &dyn NixStore, known: [&StorePath; 2], absent: &StorePa
 }
 
 async fn files(store: &dyn NixStore, [one, _]: [&StorePath; 2], absent: &StorePath) -> Result<()> {
-    ensure!(store.has_file(one.clone(), "bin/microvm-run").await);
+    ensure!(store.check_program(one.clone(), "bin/microvm-run").await.is_ok());
     for below in ["bin/absent", "bin", "", ".", "../", "/etc/passwd", "bin/../bin/microvm-run"] {
-        ensure!(!store.has_file(one.clone(), below).await, "{below:?}");
+        ensure!(store.check_program(one.clone(), below).await.is_err(), "{below:?}");
     }
-    ensure!(!store.has_file(absent.clone(), "bin/microvm-run").await);
+    ensure!(store.check_program(absent.clone(), "bin/microvm-run").await == Err(ProgramError::Missing));
     Ok(())
 }
 
