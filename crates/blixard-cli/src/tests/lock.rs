@@ -112,7 +112,7 @@ async fn what_nix_says_of_a_failure_is_told_with_a_hint() {
     --- stderr
     locking /x
     error: `nix flake metadata --json --no-write-lock-file /x` failed
-    error: syntax error, unexpected end of file
+      syntax error, unexpected end of file
     --- exit 7
     ");
     nix.says("metadata", "{}");
