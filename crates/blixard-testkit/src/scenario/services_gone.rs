@@ -1,4 +1,4 @@
-//! What Blixard stands on is gone for a while: room on the disk, D-Bus, the Nix daemon.
+//! What Blixard stands on is gone for a while: room on the disk, the Nix daemon.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::wait::{self, Seen};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "services_gone",
-    shows: "a full disk, no D-Bus, no Nix daemon: one clear error, nothing lost, and all is well afterwards",
+    shows: "a full disk, no Nix daemon: one clear error, nothing lost, and all is well afterwards",
     needs: Needs::Blixard,
     run,
 };
@@ -31,8 +31,6 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     for (name, scene) in [
         ("no Nix daemon", without_nix_daemon as fn(&Host) -> anyhow::Result<()>),
         ("a store that is full", with_a_full_store),
-        ("a D-Bus that hangs", with_a_bus_that_hangs),
-        ("no D-Bus", without_bus),
         ("a data folder that is full", with_a_full_data_folder),
     ] {
         let outcome = scene(host).and_then(|()| guests_go_on(&guests, host));
@@ -106,64 +104,6 @@ fn with_a_full_store(host: &Host) -> anyhow::Result<()> {
         Expected { code: 7, says: &["building /nix/store/", "No space left on device"], hint: "nix log" };
     check(&output?, &expected)?;
     before.is_kept(host)
-}
-
-/// A deploy waits for a bus that hangs, and ends well when it goes on.
-fn with_a_bus_that_hangs(host: &Host) -> anyhow::Result<()> {
-    let flake = fixture::prepare(host, Fixture::Sleepers(3))?;
-    host.run_ok(&["systemctl", "kill", "--signal=SIGSTOP", "dbus.service"])?;
-    let ended = deploy_meanwhile(host, &flake, &["systemctl", "kill", "--signal=SIGCONT", "dbus.service"])?;
-    ensure!(ended.contains("exit 0") && !ended.contains("error"), "the deploy ended with:\n{ended}");
-    forget(host)
-}
-
-/// Without a bus nothing can be started; the deploy says so at the latest when its patience is over.
-fn without_bus(host: &Host) -> anyhow::Result<()> {
-    let flake = fixture::prepare(host, Fixture::Sleepers(3))?;
-    host.run_ok(&["systemctl", "stop", "dbus.service", "dbus.socket"])?;
-    let ended = deploy_meanwhile(host, &flake, &["systemctl", "start", "dbus.socket", "dbus.service"])?;
-    let errors = ended.lines().filter(|line| line.starts_with("error")).count();
-    ensure!(
-        ended.contains("exit 0") && errors == 0 || ended.contains("exit 8") && errors == 1,
-        "the deploy ended with:\n{ended}"
-    );
-    for vm in ["sleeper-2", "sleeper-3"] {
-        await_healthy(host, vm)?;
-    }
-    forget(host)
-}
-
-fn forget(host: &Host) -> anyhow::Result<()> {
-    host.run_ok(&["blixard", "vm", "delete", "sleeper-2"])?;
-    host.run_ok(&["blixard", "vm", "delete", "sleeper-3"]).map(drop)
-}
-
-/// Deploys, mends the host once the deployment is under way, and gives what the deploy said.
-fn deploy_meanwhile(host: &Host, flake: &str, mend: &[&str]) -> anyhow::Result<String> {
-    host.shell(&format!(
-        "rm -f /root/said /root/ended; \
-         setsid sh -c 'blixard deploy {flake} > /root/said 2>&1; echo exit $? > /root/ended' \
-         </dev/null >/dev/null 2>&1 &"
-    ))?;
-    let under_way = wait::until("the deployment to be accepted", LIMIT, || {
-        let said = host.shell("cat /root/said 2>/dev/null || true")?;
-        Ok(if said.contains("starting on") { Seen::Done(()) } else { Seen::Instead(said) })
-    });
-    host.run_ok(mend)?;
-    under_way?;
-    wait::until("the deploy to end", LIMIT, || {
-        let ended = host.shell("cat /root/ended 2>/dev/null || true")?;
-        let said = host.shell("cat /root/said")?;
-        Ok(if ended.is_empty() { Seen::Instead(said) } else { Seen::Done(said + &ended) })
-    })
-}
-
-fn await_healthy(host: &Host, vm: &str) -> anyhow::Result<()> {
-    wait::until(&format!("{vm} to be healthy"), LIMIT, || {
-        let show = host.run_ok(&["blixard", "vm", "list"])?;
-        let line = show.lines().find(|line| line.contains(vm)).unwrap_or_default();
-        Ok(if line.contains(" healthy ") { Seen::Done(()) } else { Seen::Instead(show) })
-    })
 }
 
 /// The log cannot be written: the daemon refuses from the first change that it cannot make durable, and
