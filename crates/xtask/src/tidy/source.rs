@@ -1,4 +1,4 @@
-//! The rules of source files: headers, lengths, and what tests may not do.
+//! The rules of source files: headers, lengths, what tests may not do, and what the pure crates may not name.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ const LINES_MAX: usize = 500;
 
 /// Checks one source file.
 pub(super) fn check(text: &Text) -> Vec<Finding> {
-    [header(text), length(text)].into_iter().flatten().chain(idle_tests(text)).collect()
+    let once = [header(text), length(text)].into_iter().flatten();
+    once.chain(idle_tests(text)).chain(chance(text)).collect()
 }
 
 fn finding(text: &Text, rule: &'static str, reason: String) -> Finding {
@@ -65,6 +66,40 @@ fn idle_tests(text: &Text) -> Vec<Finding> {
     lines
         .filter_map(|(index, line)| idle(line).map(|(rule, reason)| (index + 1, rule, reason)))
         .map(|(line, rule, reason)| finding(text, rule, format!("line {line}: {reason}")))
+        .collect()
+}
+
+/// What gives one replica another answer than the next, with the reason.
+const CHANCE: [(&str, &str); 7] = [
+    ("HashMap", "its order differs from process to process: use BTreeMap"),
+    ("HashSet", "its order differs from process to process: use BTreeSet"),
+    ("RandomState", "it is seeded anew in each process"),
+    ("DefaultHasher", "its result may differ between versions of Rust"),
+    ("SystemTime", "time comes in the command or through `Clock`"),
+    ("Instant", "time comes in the command or through `Clock`"),
+    ("std::env", "the environment is another on each machine"),
+];
+
+/// Names in the crates that `apply` is made of which would let replicas diverge. Their dependencies are the
+/// business of [`super::layers`].
+fn chance(text: &Text) -> Vec<Finding> {
+    let pure = ["crates/blixard-types/src/", "crates/blixard-core/src/"];
+    if !is_module(text) || !pure.iter().any(|folder| text.path.starts_with(folder)) {
+        return Vec::new();
+    }
+    let named = |line: &str| {
+        let code = line.split("//").next().unwrap_or_default();
+        let mut words = code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        words.find_map(|word| {
+            CHANCE.iter().find(|(name, _)| {
+                word == *name || word.starts_with(&format!("{name}:")) || word.ends_with(&format!(":{name}"))
+            })
+        })
+    };
+    let lines = text.content.lines().enumerate();
+    let lines = lines.filter_map(|(index, line)| named(line).map(|found| (index + 1, found)));
+    lines
+        .map(|(line, (name, reason))| finding(text, "chance", format!("line {line}: {name}: {reason}")))
         .collect()
 }
 
@@ -127,6 +162,22 @@ mod tests {
         assert_eq!(rules("crates/a/tests/b.rs", &ignore), ["ignored"]);
         let inline = format!("//! Owns it.\nmod tests {{\n{ignore}{sleep}}}\n");
         assert_eq!(rules("crates/a/src/b.rs", &inline), ["ignored", "sleep"]);
+    }
+
+    #[test]
+    fn what_is_replicated_has_no_order_or_time_of_its_own() {
+        for line in
+            ["use std::collections::HashMap;", "a: HashSet<u8>,", "Instant::now();", "std::env::var(name);"]
+        {
+            let content = format!("//! Owns it.\n{line}\n");
+            assert_eq!(rules("crates/blixard-core/src/a.rs", &content), ["chance"], "{line}");
+            assert!(rules("crates/blixard-raft/src/a.rs", &content).is_empty(), "{line}");
+            assert!(rules("crates/blixard-core/src/a/tests.rs", &content).is_empty(), "{line}");
+        }
+        assert!(
+            rules("crates/blixard-core/src/a.rs", "//! No HashMap.\n// An Instant.\nstruct Instants;\n")
+                .is_empty()
+        );
     }
 
     #[test]
