@@ -8,7 +8,9 @@ pub mod confined;
 pub mod consensus;
 pub mod health;
 pub mod journal;
+pub mod members;
 pub mod nix;
+pub mod peer;
 pub mod units;
 
 pub use clock::{BootMillis, Clock, Entropy, UnixMillis};

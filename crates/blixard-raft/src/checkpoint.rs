@@ -14,12 +14,17 @@
 //! The header is JSON: the last log id and the membership that the state covers. The digest is over
 //! everything but itself.
 
+mod body;
 mod file;
+mod incoming;
 mod store;
 
-pub(crate) use file::CheckpointBody;
+pub(crate) use body::CheckpointBody;
 pub use file::CheckpointError;
+pub(crate) use incoming::receive;
 pub(crate) use store::CheckpointStore;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::encoded;

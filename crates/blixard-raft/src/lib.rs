@@ -9,21 +9,26 @@
 //! ```text
 //! propose ─► openraft ─► LogStore ─► writer thread ─► LogEngine (redb, one durable commit per batch)
 //!               │                                          │
-//!               └─► Machine ─► ReplicatedMachine ◄─ acknowledged
-//!                      └─► CheckpointStore (one checksummed file)
+//!               ├─► Machine ─► ReplicatedMachine ◄─ acknowledged
+//!               │      └─► CheckpointStore (one checksummed file)
+//!               └─► PeerNetwork ─► PeerTransport ~~~ PeerEndpoint (another RaftNode)
 //! ```
 
 mod alive;
 mod checkpoint;
 mod log;
 mod machine;
+mod members;
 mod network;
+mod no_peers;
 mod node;
 mod options;
 mod record;
+mod serving;
 mod standing;
 mod stop;
 mod types;
+mod wire;
 
 #[cfg(test)]
 mod testing;

@@ -104,7 +104,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         spawn_blocking(move || {
             let state = body.read().map_err(|e| stop.fail(&e))?;
             replicated.restore(&state).map_err(|e| stop.fail(&e))?;
-            checkpoints.save(saved_meta, &state).map_err(|e| stop.fail(&e))?;
+            drop(state);
+            checkpoints.adopt(saved_meta, body).map_err(|e| stop.fail(&e))?;
             drop(alive);
             Ok::<(), io::Error>(())
         })

@@ -5,27 +5,30 @@
 //! measured a quarter faster at 16 callers, but takes the clock away from a simulation.
 //!
 //! ```text
-//! open ─► initialize_single (once in a cluster's life) ─► leads ─► shutdown
-//!                                                           └─► stopped (disk or machine failed)
+//! open ─► form (once in a cluster's life) or be added by a leader ─► leads, follows ─► shutdown
+//!                                                                          └─► stopped (disk or machine failed)
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use blixard_core::ports::consensus::{Consensus, LinearizeError, ProposeError, ReplicatedMachine, Standing};
+use blixard_core::ports::members::{Membership as _, MembershipError, StorageUse};
 use blixard_core::ports::{BoxFuture, BoxStream};
 use blixard_types::LogPosition;
-use openraft::errors::{ClientWriteError, Fatal, InitializeError, LinearizableReadError, RaftError};
-use openraft::{Raft, ReadPolicy};
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::{LinearizerOption, Raft, ReadPolicy};
 use redb::StorageBackend;
 use tokio::task::spawn_blocking;
 
 use crate::alive::Gone;
+use crate::checkpoint::CheckpointStore;
 use crate::log::WriterThread;
 use crate::machine::Machine;
 use crate::options::{MAX_COMMAND_BYTES, RaftOptions};
 use crate::standing::Standings;
-use crate::types::{Cmd, Peer, TypeConfig, node_id, position};
+use crate::types::{Cmd, LogId, Peer, TypeConfig, node_id, position};
 
 mod open;
 
@@ -42,6 +45,9 @@ struct Inner {
     raft: Raft<TypeConfig, Machine>,
     peer: Peer,
     standings: Standings,
+    checkpoints: Arc<CheckpointStore>,
+    log_file: PathBuf,
+    longest_timeout: Duration,
     /// What is left to wait for at shutdown.
     rest: Mutex<Option<Rest>>,
 }
@@ -80,18 +86,10 @@ impl RaftNode {
 
     /// Forms a cluster of one, this node. Does nothing when the node belongs to a cluster already.
     pub async fn initialize_single(&self) -> Result<(), NodeStopped> {
-        let raft = &self.0.raft;
-        let me = [(*raft.node_id(), self.0.peer.clone())]
-            .into_iter()
-            .collect::<std::collections::BTreeMap<_, _>>();
-        match raft.initialize(me).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            // This node is in the set it names.
-            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
-                Err(NodeStopped { reason: error.to_string() })
-            }
-            Err(RaftError::Fatal(fatal)) => Err(self.stopped(&fatal)),
-        }
+        self.form().await.map_err(|error| match error {
+            MembershipError::Stopped { reason } => NodeStopped { reason },
+            other => NodeStopped { reason: other.to_string() },
+        })
     }
 
     /// Waits until the state covers everything that this node's log held when it was opened, so that
@@ -116,7 +114,47 @@ impl RaftNode {
         }
     }
 
-    fn stopped(&self, fatal: &Fatal<TypeConfig>) -> NodeStopped {
+    pub(crate) fn raft(&self) -> &Raft<TypeConfig, Machine> {
+        &self.0.raft
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        *self.0.raft.node_id()
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    pub(crate) fn checkpoints(&self) -> &CheckpointStore {
+        &self.0.checkpoints
+    }
+
+    pub(crate) fn standings_source(&self) -> Standings {
+        self.0.standings.clone()
+    }
+
+    pub(crate) fn longest_timeout(&self) -> Duration {
+        self.0.longest_timeout
+    }
+
+    /// Looks at the files of this node; blocks.
+    pub(crate) fn files(&self) -> std::io::Result<StorageUse> {
+        let ends = self.0.standings.tail.ends();
+        let entries = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+        Ok(StorageUse {
+            log_bytes: match std::fs::metadata(&self.0.log_file) {
+                Ok(metadata) => metadata.len(),
+                // A log on a disk that the caller brought has no file.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(error),
+            },
+            checkpoint_bytes: self.0.checkpoints.size()?,
+            log_entries: entries(ends.last).saturating_sub(entries(ends.purged)),
+        })
+    }
+
+    pub(crate) fn stopped(&self, fatal: &Fatal<TypeConfig>) -> NodeStopped {
         NodeStopped { reason: self.0.standings.stop.or(fatal) }
     }
 
@@ -144,10 +182,10 @@ impl RaftNode {
         })
     }
 
-    async fn read_index(&self) -> Result<LogPosition, LinearizeError> {
+    async fn read_point(&self, how: impl Into<LinearizerOption>) -> Result<LogPosition, LinearizeError> {
         let raft = &self.0.raft;
         let stopped = |fatal| LinearizeError::Stopped { reason: self.stopped(&fatal).reason };
-        let linearizer = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        let linearizer = match raft.get_read_linearizer(how).await {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 return Err(LinearizeError::NotLeader { leader: to.leader_id.map(node_id) });
@@ -168,7 +206,12 @@ impl Consensus for RaftNode {
     }
 
     fn linearize(&self) -> BoxFuture<'_, Result<LogPosition, LinearizeError>> {
-        Box::pin(self.read_index())
+        Box::pin(self.read_point(ReadPolicy::ReadIndex))
+    }
+
+    fn linearize_by_lease(&self) -> BoxFuture<'_, Result<LogPosition, LinearizeError>> {
+        // The oldest answer that counts: the leader's lease; and ask if it is older.
+        Box::pin(self.read_point(LinearizerOption::new(None, true)))
     }
 
     fn standing(&self) -> Standing {

@@ -3,11 +3,14 @@
 //! Owns every number of consensus, and the measured reason for each that is not openraft's default.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use blixard_core::ports::peer::SharedPeerTransport;
 use blixard_types::NodeId;
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
+use crate::no_peers::NoPeers;
 use crate::types::Peer;
 
 /// The largest command that is appended. References go through the log, not content.
@@ -20,6 +23,8 @@ pub struct RaftOptions {
     pub node: NodeId,
     /// How the membership records this node when it forms a cluster of one.
     pub peer: Peer,
+    /// How the others are reached.
+    pub transport: SharedPeerTransport,
     /// Where the log and the checkpoints are kept; created when missing. Of this node alone.
     pub data_dir: PathBuf,
     /// A checkpoint is taken each time this many entries were committed since the last.
@@ -32,11 +37,12 @@ pub struct RaftOptions {
 }
 
 impl RaftOptions {
-    /// The defaults for a node that keeps its data in `data_dir`.
+    /// The defaults for a node that keeps its data in `data_dir` and reaches no peers.
     pub fn new(node: NodeId, data_dir: impl Into<PathBuf>) -> Self {
         Self {
             node,
             peer: Peer::default(),
+            transport: Arc::new(NoPeers),
             data_dir: data_dir.into(),
             checkpoint_every: 10_000,
             keep_entries: 1_000,

@@ -1,8 +1,9 @@
 //! How a node stands, from openraft's metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blixard_core::ports::consensus::Standing;
+use blixard_core::ports::members::{Change, Member, MemberRole};
 use futures_util::stream::{self, BoxStream};
 use openraft::RaftMetrics;
 use openraft::alias::WatchReceiverOf;
@@ -10,9 +11,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::log::Tail;
 use crate::stop::StopCause;
-use crate::types::{TypeConfig, node_id, position};
+use crate::types::{StoredMembership, TypeConfig, node_id, position};
 
-type Metrics = RaftMetrics<TypeConfig>;
+pub(crate) type Metrics = RaftMetrics<TypeConfig>;
 
 /// Where a node's standing is read.
 #[derive(Clone)]
@@ -21,7 +22,13 @@ pub(crate) struct Standings {
     /// openraft's metrics give the last index without its term.
     pub(crate) tail: Arc<Tail>,
     pub(crate) stop: StopCause,
+    /// The members of the newest membership that was looked at: it seldom changes, and all else often.
+    pub(crate) members: Arc<Mutex<Known>>,
 }
+
+/// A membership, and what it says in our words.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Option<(Arc<StoredMembership>, Arc<[Member]>)>);
 
 impl Standings {
     /// The standing now.
@@ -55,7 +62,32 @@ impl Standings {
         }
     }
 
+    /// The members, by their node.
+    pub(crate) fn members(&self, metrics: &Metrics) -> Arc<[Member]> {
+        let mut known = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Known(Some((membership, members))) = &*known
+            && Arc::ptr_eq(membership, &metrics.membership_config)
+        {
+            return Arc::clone(members);
+        }
+        let membership = &metrics.membership_config;
+        let role = |node: u64| {
+            let votes = membership.voter_ids().any(|voter| voter == node);
+            if votes { MemberRole::Voter } else { MemberRole::Learner }
+        };
+        let member = |(node, peer): (&u64, &crate::types::Peer)| Member {
+            node: node_id(*node),
+            name: peer.name.clone(),
+            address: peer.address.clone(),
+            role: role(*node),
+        };
+        let members: Arc<[Member]> = membership.nodes().map(member).collect();
+        *known = Known(Some((Arc::clone(membership), Arc::clone(&members))));
+        members
+    }
+
     fn standing(&self, metrics: &Metrics) -> Standing {
+        let joint = metrics.membership_config.get_joint_config().len() > 1;
         Standing {
             node: node_id(metrics.id),
             term: metrics.current_term,
@@ -64,6 +96,8 @@ impl Standings {
             applied: metrics.last_applied.map(position),
             snapshot: metrics.snapshot.map(position),
             voters: metrics.membership_config.voter_ids().map(node_id).collect(),
+            members: self.members(metrics),
+            change: if joint { Change::UnderWay } else { Change::Settled },
             stopped: metrics.running_state.as_ref().err().map(|fatal| self.stop.or(fatal)),
         }
     }

@@ -1,5 +1,6 @@
 //! What the tests of this crate share: a machine that remembers, and a disk that forgets.
 
+mod cluster;
 mod disk;
 mod machine;
 
@@ -9,6 +10,7 @@ use blixard_core::ports::consensus::{Consensus, Standing};
 
 use crate::RaftNode;
 
+pub(crate) use cluster::{Cluster, Killed, voters};
 pub(crate) use disk::{Disk, Keep};
 pub(crate) use machine::Recorder;
 

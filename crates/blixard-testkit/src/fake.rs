@@ -6,4 +6,5 @@
 pub mod confined;
 pub mod journal;
 pub mod nix;
+pub mod peers;
 pub mod units;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use blixard_types::{LogPosition, NodeId};
 
+use super::members::{Change, Member};
 use super::{BoxFuture, BoxStream};
 
 /// Encodes a state that was captured cheaply; run off the apply path.
@@ -58,6 +59,11 @@ pub trait Consensus: Send + Sync + 'static {
     /// that was committed then. A read of the local state afterwards is linearizable.
     fn linearize(&self) -> BoxFuture<'_, Result<LogPosition, LinearizeError>>;
 
+    /// The same at a lower price, while the clocks of all nodes run at about the same rate: a leader
+    /// that heard from a quorum within its lease asks nobody. Without a lease it asks, as
+    /// [`linearize`](Self::linearize) does.
+    fn linearize_by_lease(&self) -> BoxFuture<'_, Result<LogPosition, LinearizeError>>;
+
     /// How this node stands now.
     fn standing(&self) -> Standing;
 
@@ -83,8 +89,12 @@ pub struct Standing {
     pub applied: Option<LogPosition>,
     /// The last entry its newest snapshot covers.
     pub snapshot: Option<LogPosition>,
-    /// Who votes.
+    /// Who votes; while the membership changes, who votes before or after.
     pub voters: Vec<NodeId>,
+    /// All members, learners included, by their node.
+    pub members: Arc<[Member]>,
+    /// Whether a change of the voters is under way.
+    pub change: Change,
     /// Set when the node has stopped for good, with the reason.
     pub stopped: Option<String>,
 }
@@ -145,6 +155,6 @@ pub enum LinearizeError {
     },
 }
 
-fn leader_suffix(leader: Option<&NodeId>) -> String {
+pub(super) fn leader_suffix(leader: Option<&NodeId>) -> String {
     leader.map_or_else(|| "; no leader is known".to_owned(), |node| format!("; node {node} does"))
 }

@@ -1,7 +1,7 @@
 //! One checkpoint file: writing it so that it is whole or absent, reading it so that damage is found.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -11,6 +11,8 @@ use crate::types::SnapshotMeta;
 const MAGIC: [u8; 8] = *b"BLXCKPT\n";
 const VERSION: u8 = 1;
 const DIGEST_BYTES: usize = 32;
+/// How much of a file is in memory while it is only checked.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +85,6 @@ pub enum CheckpointError {
     },
 }
 
-/// A state in a file of this node's store, unread: openraft asks for it oftener than it needs it.
-#[derive(Debug)]
-pub(crate) struct CheckpointBody {
-    pub(super) path: PathBuf,
-}
-
-impl CheckpointBody {
-    /// The state, checked.
-    pub(crate) fn read(self) -> Result<Vec<u8>, CheckpointError> {
-        read(&self.path).map(|(_, state)| state)
-    }
-}
-
 /// The fixed part before the digest.
 struct Lengths {
     header: u32,
@@ -137,7 +126,7 @@ pub(super) fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<()
 }
 
 /// Makes the names in a directory survive a crash.
-fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
     let sync = || File::open(path)?.sync_all();
     sync().map_err(|source| CheckpointError::Directory { path: path.to_owned(), source })
 }
@@ -152,15 +141,53 @@ pub(super) const TEMPORARY: &str = "tmp";
 
 /// Reads a checkpoint and checks all of it.
 pub(super) fn read(path: &Path) -> Result<(SnapshotMeta, Vec<u8>), CheckpointError> {
+    let mut state = Vec::new();
+    let meta = scan(path, |piece| state.extend_from_slice(piece))?;
+    Ok((meta, state))
+}
+
+/// Checks all of a checkpoint and keeps none of it.
+pub(super) fn check(path: &Path) -> Result<SnapshotMeta, CheckpointError> {
+    scan(path, |_| {})
+}
+
+/// Reads a file from end to end and gives its state away piece by piece; what was given away counts
+/// only if this succeeds.
+fn scan(path: &Path, mut give: impl FnMut(&[u8])) -> Result<SnapshotMeta, CheckpointError> {
+    let failed = |source| CheckpointError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?.len();
+    let mut start = Vec::with_capacity(Lengths::PREFIX);
+    (&mut file).take(Lengths::PREFIX as u64).read_to_end(&mut start).map_err(failed)?;
+    let lengths = check_prefix(path, &start, found)?;
+    // As long as the file itself, which was just compared, at most.
+    let mut header = vec![0; lengths.header as usize];
+    file.read_exact(&mut header).map_err(failed)?;
+    let (sealed, stated) = start.split_at(Lengths::PREFIX - DIGEST_BYTES);
+    let mut digest = Sha256::new().chain_update(sealed).chain_update(&header);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut left = lengths.state;
+    while left > 0 {
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let piece = buffer.get_mut(..length).unwrap_or_default();
+        file.read_exact(piece).map_err(failed)?;
+        digest.update(&*piece);
+        give(piece);
+        left -= length as u64;
+    }
+    if digest.finalize().as_slice() != stated {
+        return Err(CheckpointError::Checksum { path: path.to_owned() });
+    }
+    serde_json::from_slice(&header)
+        .map_err(|source| CheckpointError::Header { path: path.to_owned(), source })
+}
+
+/// Checks what a file says of itself against how long it is.
+fn check_prefix(path: &Path, start: &[u8], found: u64) -> Result<Lengths, CheckpointError> {
     let path = path.to_owned();
-    let mut bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(CheckpointError::Read { path, source }),
-    };
-    let found = bytes.len() as u64;
-    let Some((lengths, version)) = prefix(&bytes) else {
+    let Some((lengths, version)) = prefix(start) else {
         let expected = Lengths::PREFIX as u64;
-        let ours = MAGIC.iter().zip(&bytes).all(|(magic, byte)| magic == byte);
+        let ours = MAGIC.iter().zip(start).all(|(magic, byte)| magic == byte);
         return Err(if ours {
             CheckpointError::Torn { path, expected, found }
         } else {
@@ -172,20 +199,7 @@ pub(super) fn read(path: &Path) -> Result<(SnapshotMeta, Vec<u8>), CheckpointErr
     }
     let expected =
         (Lengths::PREFIX as u64).saturating_add(lengths.header.into()).saturating_add(lengths.state);
-    if found != expected {
-        return Err(CheckpointError::Torn { path, expected, found });
-    }
-    let state_start = Lengths::PREFIX + lengths.header as usize;
-    let state = bytes.split_off(state_start);
-    let header = bytes.split_off(Lengths::PREFIX);
-    let stated = bytes.split_off(Lengths::PREFIX - DIGEST_BYTES);
-    if stated != digest(&bytes, &header, &state) {
-        return Err(CheckpointError::Checksum { path });
-    }
-    match serde_json::from_slice(&header) {
-        Ok(meta) => Ok((meta, state)),
-        Err(source) => Err(CheckpointError::Header { path, source }),
-    }
+    if found == expected { Ok(lengths) } else { Err(CheckpointError::Torn { path, expected, found }) }
 }
 
 fn prefix(bytes: &[u8]) -> Option<(Lengths, u8)> {

@@ -7,11 +7,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::Snapshot;
 
-use super::file::{self, CheckpointBody, CheckpointError};
+use super::body::CheckpointBody;
+use super::file::{self, CheckpointError};
 use crate::types::SnapshotMeta;
 
 /// The extension of a checkpoint that is whole.
@@ -27,6 +29,8 @@ pub(crate) struct CheckpointStore {
     directory: PathBuf,
     /// Held while a checkpoint is written, so that they are written one at a time.
     current: Mutex<Option<Current>>,
+    /// How many were received, so that two at once do not share a name.
+    received: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -50,7 +54,11 @@ impl CheckpointStore {
         }
         let current =
             loaded.as_ref().map(|((meta, _), path)| Current { meta: meta.clone(), path: path.clone() });
-        let store = Self { directory: directory.to_owned(), current: Mutex::new(current) };
+        let store = Self {
+            directory: directory.to_owned(),
+            current: Mutex::new(current),
+            received: AtomicU64::new(0),
+        };
         Ok((store, loaded.map(|(checkpoint, _)| checkpoint)))
     }
 
@@ -65,7 +73,43 @@ impl CheckpointStore {
         }
         let path = self.directory.join(name(&meta));
         file::write(&path, &meta, state)?;
-        let saved = Current { meta, path };
+        Ok(Self::replace(&mut current, Current { meta, path }))
+    }
+
+    /// Makes a checkpoint that was received, which is whole and synced, current.
+    pub(crate) fn adopt(&self, meta: SnapshotMeta, body: CheckpointBody) -> Result<(), CheckpointError> {
+        let mut current = self.lock();
+        if current.as_ref().is_some_and(|current| current.meta.last_log_id >= meta.last_log_id) {
+            return Ok(());
+        }
+        let path = self.directory.join(name(&meta));
+        body.rename(&path).map_err(|source| CheckpointError::Write { path: path.clone(), source })?;
+        file::sync_directory(&self.directory)?;
+        Self::replace(&mut current, Current { meta, path });
+        Ok(())
+    }
+
+    /// Where the next one that is received is written. A crash leaves it to the next start.
+    pub(super) fn landing(&self) -> PathBuf {
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        self.directory.join(format!("received-{number}.{}", file::TEMPORARY))
+    }
+
+    /// Bytes of all files, half-written ones included.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        let mut size = 0;
+        for found in fs::read_dir(&self.directory)? {
+            match found?.metadata() {
+                Ok(metadata) => size += metadata.len(),
+                // Replaced meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(size)
+    }
+
+    fn replace(current: &mut Option<Current>, saved: Current) -> CurrentSnapshot {
         let snapshot = saved.snapshot();
         if let Some(before) = current.replace(saved)
             && let Err(error) = fs::remove_file(&before.path)
@@ -73,7 +117,7 @@ impl CheckpointStore {
             // Removed at the next start.
             tracing::warn!(path = %before.path.display(), %error, "cannot remove an old checkpoint");
         }
-        Ok(snapshot)
+        snapshot
     }
 
     /// The newest checkpoint.
@@ -89,7 +133,7 @@ impl CheckpointStore {
 
 impl Current {
     fn snapshot(&self) -> CurrentSnapshot {
-        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody { path: self.path.clone() } }
+        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody::stored(self.path.clone()) }
     }
 }
 

@@ -5,6 +5,14 @@ use super::file::{CheckpointError, read, write};
 use super::store::CheckpointStore;
 use crate::types::{SnapshotMeta, StoredMembership, log_id};
 
+/// A checkpoint file as it would be sent.
+pub(crate) fn encoded(meta: &SnapshotMeta, state: &[u8]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("encoded");
+    write(&path, meta, state).unwrap();
+    fs::read(path).unwrap()
+}
+
 fn meta(term: u64, index: u64) -> SnapshotMeta {
     SnapshotMeta { last_log_id: Some(log_id(term, index)), last_membership: StoredMembership::default() }
 }
@@ -82,7 +90,7 @@ fn a_crash_before_the_old_checkpoint_is_removed_leaves_the_newer_one() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = CheckpointStore::open(directory.path()).unwrap();
     store.save(meta(2, 9), b"older").unwrap();
-    let older = store.current().unwrap().snapshot.path;
+    let older = store.current().unwrap().snapshot.path().to_owned();
     let kept = fs::read(&older).unwrap();
     store.save(meta(3, 8), b"newer term").unwrap();
     fs::write(&older, kept).unwrap();

@@ -18,9 +18,14 @@ use crate::alive::Alive;
 use crate::record::{self, BadRecord};
 use crate::stop::StopCause;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::wire;
 
 /// Records read per step when a log is opened.
 const SCAN_RECORDS: usize = 1024;
+
+/// How much one message to a follower holds, the last entry aside: far more than a batch of usual
+/// entries, and far less than what a gRPC message may have.
+const MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +207,20 @@ impl RaftLogReader<TypeConfig> for LogReader {
             return Err(io::Error::other(format!("the log lacks entry {next}")));
         }
         entries.extend(held);
+        Ok(entries)
+    }
+
+    /// Entries for a follower: what fits into one message, and one at least.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let mut entries = self.try_get_log_entries(start..end).await?;
+        let mut left = MESSAGE_BYTES;
+        let fits = entries.iter().take_while(|entry| {
+            let fits = left > 0;
+            left = left.saturating_sub(wire::entry_bytes(entry));
+            fits
+        });
+        let count = fits.count();
+        entries.truncate(count);
         Ok(entries)
     }
 

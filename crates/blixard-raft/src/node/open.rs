@@ -15,7 +15,7 @@ use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::log::{LogEngine, LogOpenError, LogStore, RedbEngine, WriterThread};
 use crate::machine::Machine;
-use crate::network::NoPeers;
+use crate::network::PeerNetwork;
 use crate::options::RaftOptions;
 use crate::standing::Standings;
 use crate::stop::StopCause;
@@ -119,6 +119,9 @@ where
     let (alive, gone) = alive::watch();
     let node = options.node.0;
     let peer = options.peer.clone();
+    let network = PeerNetwork { transport: options.transport.clone(), me: node };
+    let log_file = options.data_dir.join(LOG_FILE);
+    let longest_timeout = options.elections.timeout_max;
     let parts = {
         let stop = stop.clone();
         let recover = move || Parts::load(&options, machine, stop, alive, engine);
@@ -126,7 +129,8 @@ where
     };
     let tail = parts.log.tail();
     let writer = parts.writer;
-    let started = Raft::new(node, Arc::new(config), NoPeers, parts.log, parts.machine).await;
+    let checkpoints = Arc::clone(&parts.machine.checkpoints);
+    let started = Raft::new(node, Arc::new(config), network, parts.log, parts.machine).await;
     let raft = match started {
         Ok(raft) => raft,
         Err(fatal) => {
@@ -136,9 +140,10 @@ where
             return Err(OpenError::Recover { reason: stop.or(&fatal) });
         }
     };
-    let standings = Standings { metrics: raft.metrics(), tail, stop };
+    let standings = Standings { metrics: raft.metrics(), tail, stop, members: Arc::default() };
     let rest = Mutex::new(Some(Rest { gone, writer }));
-    let opened = RaftNode(Arc::new(Inner { raft, peer, standings, rest }));
+    let inner = Inner { raft, peer, standings, checkpoints, log_file, longest_timeout, rest };
+    let opened = RaftNode(Arc::new(inner));
     if let Err(error) = opened.stand_if_alone().await {
         opened.shutdown().await;
         return Err(error);

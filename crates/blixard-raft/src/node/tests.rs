@@ -1,7 +1,11 @@
 //! A node as its users see it.
 
+mod all_killed;
+mod changes;
 mod crashes;
 mod failures;
+mod peers;
+mod snapshots;
 
 use std::path::Path;
 use std::sync::Arc;

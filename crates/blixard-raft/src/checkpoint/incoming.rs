@@ -1,0 +1,46 @@
+//! Receiving a checkpoint: to a temporary file, synced, then checked.
+//!
+//! Owns the rule that what is not whole is never loaded: a torn or damaged one is refused and removed.
+//! Holds one piece in memory.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+
+use blixard_core::ports::peer::{Incoming, PeerRefusal};
+use futures_util::StreamExt as _;
+
+use super::body::{CheckpointBody, on_disk};
+use super::file;
+use super::store::CheckpointStore;
+use crate::types::SnapshotMeta;
+
+/// Receives the file that these pieces make.
+pub(crate) async fn receive(
+    store: &CheckpointStore,
+    mut pieces: Incoming,
+) -> Result<(SnapshotMeta, CheckpointBody), PeerRefusal> {
+    let body = CheckpointBody::received(store.landing());
+    let path = body.path().to_owned();
+    let mut file = on_disk(move || File::create(path)).await.map_err(|error| refused(&error))?;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|gone| PeerRefusal::SenderGone { reason: gone.to_string() })?;
+        file = on_disk(move || (&file).write_all(&piece).map(|()| file))
+            .await
+            .map_err(|error| refused(&error))?;
+    }
+    let path = body.path().to_owned();
+    let checked = on_disk(move || {
+        file.sync_all()?;
+        Ok(file::check(&path))
+    });
+    let meta = checked.await.map_err(|error| refused(&error))?.map_err(|bad| {
+        tracing::warn!(error = %bad, "a received snapshot is not taken");
+        PeerRefusal::Snapshot { reason: bad.to_string() }
+    })?;
+    Ok((meta, body))
+}
+
+fn refused(error: &io::Error) -> PeerRefusal {
+    tracing::warn!(%error, "cannot keep a snapshot that is being received");
+    PeerRefusal::Snapshot { reason: error.to_string() }
+}
