@@ -14,6 +14,7 @@ use blixard_core::ports::BoxFuture;
 use blixard_core::ports::confined::{
     ConfinedError, ConfinedOutput, ConfinedProgram, Confinement, LimitReached, Limits, ProgramEnd, StderrSink,
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -44,6 +45,7 @@ impl Confinement for ChildProcesses {
 
 async fn run(program: &ConfinedProgram, stderr: StderrSink<'_>) -> Result<ConfinedOutput, ConfinedError> {
     let mut child = start(program)?;
+    let family = Family::of(&child);
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(ConfinedError::Lost { reason: "it has no streams".to_owned() });
     };
@@ -52,7 +54,32 @@ async fn run(program: &ConfinedProgram, stderr: StderrSink<'_>) -> Result<Confin
     let mut keep = |bytes: &[u8]| stdout.extend_from_slice(bytes);
     tokio::try_join!(read(out, stdout_max, &mut keep), read(err, stderr_max, stderr))?;
     let status = child.wait().await.map_err(|cause| lost(&cause))?;
+    family.has_ended();
     Ok(ConfinedOutput { end: end(status), stdout })
+}
+
+/// A child and its children, which are killed together when the wait for them is given up: a shell that is
+/// killed alone leaves what it runs.
+struct Family(Option<Pid>);
+
+impl Family {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)))
+    }
+
+    /// Its number may be another's from now on.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // It fails where they are gone already.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the fake's programs are its children")]
@@ -69,7 +96,7 @@ fn start(program: &ConfinedProgram) -> Result<Child, ConfinedError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .process_group(0)
         .spawn()
         .map_err(|cause| ConfinedError::Start { reason: cause.to_string() })
 }
