@@ -1,9 +1,10 @@
 //! Compiles `proto/` with protox: no protoc is needed.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Of the run, not of the compilation: a target directory may be moved with its programs.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let folder = root.join("blixard/v1");
     println!("cargo::rerun-if-changed={}", folder.display());
     let mut files: Vec<_> =
