@@ -16,14 +16,17 @@
 
 mod alive;
 mod checkpoint;
+mod files;
 mod log;
 mod machine;
 mod members;
 mod network;
 mod no_peers;
 mod node;
+mod offload;
 mod options;
 mod record;
+mod runtime;
 mod serving;
 mod standing;
 mod stop;
@@ -34,9 +37,12 @@ mod wire;
 mod testing;
 
 pub use checkpoint::CheckpointError;
+pub use files::{Files, NewFile, RealFiles, SharedFiles};
 pub use log::{EngineError, LogOpenError};
 pub use node::{NodeStopped, OpenError, RaftNode};
+pub use offload::{Offload, Pace};
 pub use options::{ElectionTiming, MAX_COMMAND_BYTES, RaftOptions};
 pub use record::BadRecord;
 pub use redb::StorageBackend;
+pub use runtime::draw_from_seed;
 pub use types::Peer;

@@ -15,9 +15,9 @@ pub use engine::EngineError;
 pub(crate) use engine::LogEngine;
 pub(crate) use redb_engine::RedbEngine;
 pub use store::LogOpenError;
-pub(crate) use store::LogStore;
+pub(crate) use store::{FoundLog, LogStore};
 pub(crate) use tail::Tail;
-pub(crate) use writer::WriterThread;
+pub(crate) use writer::WriterHandle;
 
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,10 @@ use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use tokio::task::spawn_blocking;
 
 use crate::alive::Alive;
 use crate::checkpoint::{CheckpointBody, CheckpointStore};
+use crate::offload::Offload;
 use crate::stop::StopCause;
 use crate::types::{Entry, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig, position};
 
@@ -27,6 +27,7 @@ pub(crate) struct Machine {
     pub(crate) applied: Option<LogId>,
     pub(crate) membership: StoredMembership,
     pub(crate) stop: StopCause,
+    pub(crate) offload: Offload,
     /// Last, so that all else is gone when it goes.
     pub(crate) alive: Alive,
 }
@@ -90,6 +91,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             captured: Mutex::new(Some(self.replicated.checkpoint())),
             checkpoints: Arc::clone(&self.checkpoints),
             stop: self.stop.clone(),
+            offload: self.offload.clone(),
             alive: self.alive.clone(),
         }
     }
@@ -101,15 +103,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let stop = self.stop.clone();
         let alive = self.alive.clone();
         let saved_meta = meta.clone();
-        spawn_blocking(move || {
+        let install = move || {
             let state = body.read().map_err(|e| stop.fail(&e))?;
             replicated.restore(&state).map_err(|e| stop.fail(&e))?;
             drop(state);
             checkpoints.adopt(saved_meta, body).map_err(|e| stop.fail(&e))?;
             drop(alive);
             Ok::<(), io::Error>(())
-        })
-        .await??;
+        };
+        self.offload.run(install).await??;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
@@ -129,6 +131,7 @@ pub(crate) struct CheckpointBuilder {
     captured: Mutex<Option<Checkpoint>>,
     checkpoints: Arc<CheckpointStore>,
     stop: StopCause,
+    offload: Offload,
     alive: Alive,
 }
 
@@ -144,11 +147,11 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
         let checkpoints = Arc::clone(&self.checkpoints);
         let stop = self.stop.clone();
         let alive = self.alive.clone();
-        spawn_blocking(move || {
+        let build = move || {
             let saved = checkpoints.save(meta, &encode());
             drop(alive);
             saved.map_err(|error| stop.fail(&error))
-        })
-        .await?
+        };
+        self.offload.run(build).await?
     }
 }

@@ -13,7 +13,6 @@ use blixard_types::NodeId;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
-use tokio::task::spawn_blocking;
 
 use crate::node::RaftNode;
 use crate::standing::Metrics;
@@ -69,7 +68,8 @@ impl Membership for RaftNode {
 
     fn storage(&self) -> BoxFuture<'_, Result<StorageUse, io::Error>> {
         let node = self.clone();
-        Box::pin(async move { spawn_blocking(move || node.files()).await.map_err(io::Error::other)? })
+        let offload = self.offload().clone();
+        Box::pin(async move { offload.run(move || node.files()).await.map_err(io::Error::other)? })
     }
 }
 

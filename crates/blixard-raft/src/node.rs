@@ -20,12 +20,13 @@ use blixard_types::LogPosition;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::{LinearizerOption, Raft, ReadPolicy};
 use redb::StorageBackend;
-use tokio::task::spawn_blocking;
 
 use crate::alive::Gone;
 use crate::checkpoint::CheckpointStore;
-use crate::log::WriterThread;
+use crate::files::SharedFiles;
+use crate::log::WriterHandle;
 use crate::machine::Machine;
+use crate::offload::Offload;
 use crate::options::{MAX_COMMAND_BYTES, RaftOptions};
 use crate::standing::Standings;
 use crate::types::{Cmd, LogId, Peer, TypeConfig, node_id, position};
@@ -47,6 +48,8 @@ struct Inner {
     standings: Standings,
     checkpoints: Arc<CheckpointStore>,
     log_file: PathBuf,
+    files: SharedFiles,
+    offload: Offload,
     longest_timeout: Duration,
     /// What is left to wait for at shutdown.
     rest: Mutex<Option<Rest>>,
@@ -54,7 +57,7 @@ struct Inner {
 
 struct Rest {
     gone: Gone,
-    writer: WriterThread,
+    writer: WriterHandle,
 }
 
 /// The node has stopped, by request or by a failure.
@@ -75,7 +78,7 @@ impl RaftNode {
     }
 
     /// Opens a node whose log is on `backend`, say a disk that forgets what was not synced.
-    /// Checkpoints are files in `options.data_dir` all the same.
+    /// Checkpoints are in `options.files` all the same.
     pub async fn open_on(
         options: RaftOptions,
         machine: Arc<dyn ReplicatedMachine>,
@@ -109,9 +112,7 @@ impl RaftNode {
         let rest = self.0.rest.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Rest { gone, writer }) = rest else { return };
         gone.wait().await;
-        if let Err(error) = spawn_blocking(move || writer.join()).await {
-            tracing::error!(%error, "cannot wait for the log writer");
-        }
+        writer.ended().await;
     }
 
     pub(crate) fn raft(&self) -> &Raft<TypeConfig, Machine> {
@@ -134,6 +135,10 @@ impl RaftNode {
         self.0.standings.clone()
     }
 
+    pub(crate) fn offload(&self) -> &Offload {
+        &self.0.offload
+    }
+
     pub(crate) fn longest_timeout(&self) -> Duration {
         self.0.longest_timeout
     }
@@ -143,8 +148,8 @@ impl RaftNode {
         let ends = self.0.standings.tail.ends();
         let entries = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
         Ok(StorageUse {
-            log_bytes: match std::fs::metadata(&self.0.log_file) {
-                Ok(metadata) => metadata.len(),
+            log_bytes: match self.0.files.size(&self.0.log_file) {
+                Ok(size) => size,
                 // A log on a disk that the caller brought has no file.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
                 Err(error) => return Err(error),

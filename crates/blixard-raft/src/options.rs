@@ -10,7 +10,9 @@ use blixard_core::ports::peer::SharedPeerTransport;
 use blixard_types::NodeId;
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
+use crate::files::{RealFiles, SharedFiles};
 use crate::no_peers::NoPeers;
+use crate::offload::Offload;
 use crate::types::Peer;
 
 /// The largest command that is appended. References go through the log, not content.
@@ -27,6 +29,10 @@ pub struct RaftOptions {
     pub transport: SharedPeerTransport,
     /// Where the log and the checkpoints are kept; created when missing. Of this node alone.
     pub data_dir: PathBuf,
+    /// The files that checkpoints are kept in.
+    pub files: SharedFiles,
+    /// Where work that blocks is done.
+    pub offload: Offload,
     /// A checkpoint is taken each time this many entries were committed since the last.
     pub checkpoint_every: u64,
     /// How many entries before a checkpoint stay in the log, so that a follower that is a little
@@ -34,6 +40,9 @@ pub struct RaftOptions {
     pub keep_entries: u64,
     /// How leaders are chosen and lost.
     pub elections: ElectionTiming,
+    /// Breaks a rule, so that a simulation can show that it would notice. Nothing else sets it.
+    #[doc(hidden)]
+    pub restore_leadership: bool,
 }
 
 impl RaftOptions {
@@ -44,9 +53,12 @@ impl RaftOptions {
             peer: Peer::default(),
             transport: Arc::new(NoPeers),
             data_dir: data_dir.into(),
+            files: Arc::new(RealFiles),
+            offload: Offload::Threads,
             checkpoint_every: 10_000,
             keep_entries: 1_000,
             elections: ElectionTiming::default(),
+            restore_leadership: false,
         }
     }
 
@@ -62,7 +74,7 @@ impl RaftOptions {
             // though followers may hold entries that its own disk lacks; it then gives the same
             // (term, index) to other entries. Killing all three nodes under load left different
             // data on them in 4 of 65 runs with true, in 0 of 35 with false.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(self.restore_leadership),
             // At the default of 5,000 a follower that is a moment behind is sent the whole state.
             replication_lag_threshold: 100_000,
             // The default of 200 ms does not carry a state of some size.

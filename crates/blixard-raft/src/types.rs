@@ -2,10 +2,6 @@
 //!
 //! Owns the shape of a command, an outcome and a peer inside the log. Knows nothing of storage.
 
-// The macro names openraft's own re-export of its tokio runtime, which it deprecates in favour of a
-// crate that it depends on anyway.
-#![allow(deprecated)]
-
 use std::fmt;
 
 use blixard_types::{LogPosition, NodeId};
@@ -22,6 +18,7 @@ openraft::declare_raft_types!(
         R = Reply,
         Node = Peer,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = crate::runtime::Runtime,
 );
 
 pub(crate) type LogId = alias::LogIdOf<TypeConfig>;

@@ -1,11 +1,11 @@
 //! One checkpoint file: writing it so that it is whole or absent, reading it so that damage is found.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::files::Files;
 use crate::types::SnapshotMeta;
 
 const MAGIC: [u8; 8] = *b"BLXCKPT\n";
@@ -105,7 +105,12 @@ impl Lengths {
 }
 
 /// Writes a checkpoint; when it returns, the file is whole and survives a crash.
-pub(super) fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<(), CheckpointError> {
+pub(super) fn write(
+    files: &dyn Files,
+    path: &Path,
+    meta: &SnapshotMeta,
+    state: &[u8],
+) -> Result<(), CheckpointError> {
     let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
     let header = serde_json::to_vec(meta).map_err(|e| failed(e.into()))?;
     let header_length = u32::try_from(header.len()).map_err(|e| failed(io::Error::other(e)))?;
@@ -114,21 +119,21 @@ pub(super) fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<()
 
     let temporary = temporary(path);
     let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
+        let mut file = files.create(&temporary)?;
         for part in [lengths.as_slice(), digest.as_slice(), &header, state] {
             file.write_all(part)?;
         }
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        file.sync()?;
+        drop(file);
+        files.rename(&temporary, path)
     };
     write().map_err(failed)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    sync_directory(files, path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes the names in a directory survive a crash.
-pub(super) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
-    let sync = || File::open(path)?.sync_all();
-    sync().map_err(|source| CheckpointError::Directory { path: path.to_owned(), source })
+pub(super) fn sync_directory(files: &dyn Files, path: &Path) -> Result<(), CheckpointError> {
+    files.sync_directory(path).map_err(|source| CheckpointError::Directory { path: path.to_owned(), source })
 }
 
 /// Where a checkpoint is before it is whole.
@@ -140,25 +145,29 @@ fn temporary(path: &Path) -> PathBuf {
 pub(super) const TEMPORARY: &str = "tmp";
 
 /// Reads a checkpoint and checks all of it.
-pub(super) fn read(path: &Path) -> Result<(SnapshotMeta, Vec<u8>), CheckpointError> {
+pub(super) fn read(files: &dyn Files, path: &Path) -> Result<(SnapshotMeta, Vec<u8>), CheckpointError> {
     let mut state = Vec::new();
-    let meta = scan(path, |piece| state.extend_from_slice(piece))?;
+    let meta = scan(files, path, |piece| state.extend_from_slice(piece))?;
     Ok((meta, state))
 }
 
 /// Checks all of a checkpoint and keeps none of it.
-pub(super) fn check(path: &Path) -> Result<SnapshotMeta, CheckpointError> {
-    scan(path, |_| {})
+pub(super) fn check(files: &dyn Files, path: &Path) -> Result<SnapshotMeta, CheckpointError> {
+    scan(files, path, |_| {})
 }
 
 /// Reads a file from end to end and gives its state away piece by piece; what was given away counts
 /// only if this succeeds.
-fn scan(path: &Path, mut give: impl FnMut(&[u8])) -> Result<SnapshotMeta, CheckpointError> {
+fn scan(
+    files: &dyn Files,
+    path: &Path,
+    mut give: impl FnMut(&[u8]),
+) -> Result<SnapshotMeta, CheckpointError> {
     let failed = |source| CheckpointError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
-    let found = file.metadata().map_err(failed)?.len();
+    let mut file = files.open(path).map_err(failed)?;
+    let found = files.size(path).map_err(failed)?;
     let mut start = Vec::with_capacity(Lengths::PREFIX);
-    (&mut file).take(Lengths::PREFIX as u64).read_to_end(&mut start).map_err(failed)?;
+    file.by_ref().take(Lengths::PREFIX as u64).read_to_end(&mut start).map_err(failed)?;
     let lengths = check_prefix(path, &start, found)?;
     // As long as the file itself, which was just compared, at most.
     let mut header = vec![0; lengths.header as usize];

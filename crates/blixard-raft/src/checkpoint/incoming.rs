@@ -3,8 +3,7 @@
 //! Owns the rule that what is not whole is never loaded: a torn or damaged one is refused and removed.
 //! Holds one piece in memory.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 
 use blixard_core::ports::peer::{Incoming, PeerRefusal};
 use futures_util::StreamExt as _;
@@ -19,19 +18,22 @@ pub(crate) async fn receive(
     store: &CheckpointStore,
     mut pieces: Incoming,
 ) -> Result<(SnapshotMeta, CheckpointBody), PeerRefusal> {
-    let body = CheckpointBody::received(store.landing());
-    let path = body.path().to_owned();
-    let mut file = on_disk(move || File::create(path)).await.map_err(|error| refused(&error))?;
+    let body = store.landing();
+    let offload = store.offload();
+    let (files, path) = (store.files(), body.path().to_owned());
+    let create = move || files.create(&path);
+    let mut file = on_disk(offload, create).await.map_err(|error| refused(&error))?;
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|gone| PeerRefusal::SenderGone { reason: gone.to_string() })?;
-        file = on_disk(move || (&file).write_all(&piece).map(|()| file))
+        file = on_disk(offload, move || file.write_all(&piece).map(|()| file))
             .await
             .map_err(|error| refused(&error))?;
     }
-    let path = body.path().to_owned();
-    let checked = on_disk(move || {
-        file.sync_all()?;
-        Ok(file::check(&path))
+    let (files, path) = (store.files(), body.path().to_owned());
+    let checked = on_disk(offload, move || {
+        file.sync()?;
+        drop(file);
+        Ok(file::check(files.as_ref(), &path))
     });
     let meta = checked.await.map_err(|error| refused(&error))?.map_err(|bad| {
         tracing::warn!(error = %bad, "a received snapshot is not taken");

@@ -4,16 +4,17 @@
 //! durable. A damaged newest one is an error, not a reason to take an older: the log before it may
 //! be gone.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::Snapshot;
 
 use super::body::CheckpointBody;
 use super::file::{self, CheckpointError};
+use crate::files::{Files, SharedFiles};
+use crate::offload::Offload;
 use crate::types::SnapshotMeta;
 
 /// The extension of a checkpoint that is whole.
@@ -26,6 +27,8 @@ type CurrentSnapshot = openraft::alias::SnapshotOf<crate::types::TypeConfig, Che
 /// The checkpoints of one node.
 #[derive(Debug)]
 pub(crate) struct CheckpointStore {
+    files: SharedFiles,
+    offload: Offload,
     directory: PathBuf,
     /// Held while a checkpoint is written, so that they are written one at a time.
     current: Mutex<Option<Current>>,
@@ -41,20 +44,26 @@ struct Current {
 
 impl CheckpointStore {
     /// Opens the directory, removes what a crash left half done, and loads the newest checkpoint.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Option<Loaded>), CheckpointError> {
+    pub(crate) fn open(
+        files: SharedFiles,
+        offload: Offload,
+        directory: &Path,
+    ) -> Result<(Self, Option<Loaded>), CheckpointError> {
         let failed = |source| CheckpointError::Directory { path: directory.to_owned(), source };
-        fs::create_dir_all(directory).map_err(failed)?;
-        let mut whole = sorted_files(directory).map_err(failed)?;
+        files.make_directory(directory).map_err(failed)?;
+        let mut whole = sorted_files(files.as_ref(), directory).map_err(failed)?;
         let loaded = match whole.pop() {
             None => None,
-            Some(path) => Some((file::read(&path)?, path)),
+            Some(path) => Some((file::read(files.as_ref(), &path)?, path)),
         };
         for older in whole {
-            fs::remove_file(older).map_err(failed)?;
+            files.remove(&older).map_err(failed)?;
         }
         let current =
             loaded.as_ref().map(|((meta, _), path)| Current { meta: meta.clone(), path: path.clone() });
         let store = Self {
+            files,
+            offload,
             directory: directory.to_owned(),
             current: Mutex::new(current),
             received: AtomicU64::new(0),
@@ -69,11 +78,11 @@ impl CheckpointStore {
         if let Some(current) = current.as_ref()
             && current.meta.last_log_id >= meta.last_log_id
         {
-            return Ok(current.snapshot());
+            return Ok(self.snapshot(current));
         }
         let path = self.directory.join(name(&meta));
-        file::write(&path, &meta, state)?;
-        Ok(Self::replace(&mut current, Current { meta, path }))
+        file::write(self.files.as_ref(), &path, &meta, state)?;
+        Ok(self.replace(&mut current, Current { meta, path }))
     }
 
     /// Makes a checkpoint that was received, which is whole and synced, current.
@@ -84,23 +93,32 @@ impl CheckpointStore {
         }
         let path = self.directory.join(name(&meta));
         body.rename(&path).map_err(|source| CheckpointError::Write { path: path.clone(), source })?;
-        file::sync_directory(&self.directory)?;
-        Self::replace(&mut current, Current { meta, path });
+        file::sync_directory(self.files.as_ref(), &self.directory)?;
+        self.replace(&mut current, Current { meta, path });
         Ok(())
     }
 
     /// Where the next one that is received is written. A crash leaves it to the next start.
-    pub(super) fn landing(&self) -> PathBuf {
+    pub(super) fn landing(&self) -> CheckpointBody {
         let number = self.received.fetch_add(1, Ordering::Relaxed);
-        self.directory.join(format!("received-{number}.{}", file::TEMPORARY))
+        let path = self.directory.join(format!("received-{number}.{}", file::TEMPORARY));
+        CheckpointBody::received(Arc::clone(&self.files), self.offload.clone(), path)
+    }
+
+    pub(super) fn files(&self) -> SharedFiles {
+        Arc::clone(&self.files)
+    }
+
+    pub(super) fn offload(&self) -> &Offload {
+        &self.offload
     }
 
     /// Bytes of all files, half-written ones included.
     pub(crate) fn size(&self) -> io::Result<u64> {
         let mut size = 0;
-        for found in fs::read_dir(&self.directory)? {
-            match found?.metadata() {
-                Ok(metadata) => size += metadata.len(),
+        for found in self.files.list(&self.directory)? {
+            match self.files.size(&found) {
+                Ok(bytes) => size += bytes,
                 // Replaced meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -109,10 +127,10 @@ impl CheckpointStore {
         Ok(size)
     }
 
-    fn replace(current: &mut Option<Current>, saved: Current) -> CurrentSnapshot {
-        let snapshot = saved.snapshot();
+    fn replace(&self, current: &mut Option<Current>, saved: Current) -> CurrentSnapshot {
+        let snapshot = self.snapshot(&saved);
         if let Some(before) = current.replace(saved)
-            && let Err(error) = fs::remove_file(&before.path)
+            && let Err(error) = self.files.remove(&before.path)
         {
             // Removed at the next start.
             tracing::warn!(path = %before.path.display(), %error, "cannot remove an old checkpoint");
@@ -122,7 +140,13 @@ impl CheckpointStore {
 
     /// The newest checkpoint.
     pub(crate) fn current(&self) -> Option<CurrentSnapshot> {
-        self.lock().as_ref().map(Current::snapshot)
+        self.lock().as_ref().map(|current| self.snapshot(current))
+    }
+
+    fn snapshot(&self, current: &Current) -> CurrentSnapshot {
+        let path = current.path.clone();
+        let body = CheckpointBody::stored(Arc::clone(&self.files), self.offload.clone(), path);
+        Snapshot { meta: current.meta.clone(), snapshot: body }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Current>> {
@@ -131,20 +155,13 @@ impl CheckpointStore {
     }
 }
 
-impl Current {
-    fn snapshot(&self) -> CurrentSnapshot {
-        Snapshot { meta: self.meta.clone(), snapshot: CheckpointBody::stored(self.path.clone()) }
-    }
-}
-
 /// The checkpoints in a directory, oldest first. Removes half-written ones; leaves other files alone.
-fn sorted_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+fn sorted_files(files: &dyn Files, directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut whole = Vec::new();
-    for found in fs::read_dir(directory)? {
-        let path = found?.path();
+    for path in files.list(directory)? {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some(EXTENSION) => whole.push(path),
-            Some(file::TEMPORARY) => fs::remove_file(path)?,
+            Some(file::TEMPORARY) => files.remove(&path)?,
             _ => {}
         }
     }

@@ -1,9 +1,26 @@
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::file::{CheckpointError, read, write};
+use super::file::{self, CheckpointError};
 use super::store::CheckpointStore;
+use crate::files::RealFiles;
+use crate::offload::Offload;
 use crate::types::{SnapshotMeta, StoredMembership, log_id};
+
+type Loaded = (SnapshotMeta, Vec<u8>);
+
+fn open(directory: &Path) -> (CheckpointStore, Option<Loaded>) {
+    CheckpointStore::open(Arc::new(RealFiles), Offload::Threads, directory).unwrap()
+}
+
+fn read(path: &Path) -> Result<Loaded, CheckpointError> {
+    file::read(&RealFiles, path)
+}
+
+fn write(path: &Path, meta: &SnapshotMeta, state: &[u8]) -> Result<(), CheckpointError> {
+    file::write(&RealFiles, path, meta, state)
+}
 
 /// A checkpoint file as it would be sent.
 pub(crate) fn encoded(meta: &SnapshotMeta, state: &[u8]) -> Vec<u8> {
@@ -72,14 +89,14 @@ fn a_checkpoint_of_another_version_is_named_as_such() {
 #[test]
 fn only_the_newest_checkpoint_is_kept_and_loaded() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, none) = CheckpointStore::open(directory.path()).unwrap();
+    let (store, none) = open(directory.path());
     assert!(none.is_none());
     for index in [9, 10, 100] {
         store.save(meta(2, index), format!("at {index}").as_bytes()).unwrap();
     }
     assert_eq!(files(directory.path()), 1);
 
-    let (store, newest) = CheckpointStore::open(directory.path()).unwrap();
+    let (store, newest) = open(directory.path());
 
     assert_eq!(newest, Some((meta(2, 100), b"at 100".to_vec())));
     assert_eq!(store.current().unwrap().meta, meta(2, 100));
@@ -88,14 +105,14 @@ fn only_the_newest_checkpoint_is_kept_and_loaded() {
 #[test]
 fn a_crash_before_the_old_checkpoint_is_removed_leaves_the_newer_one() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, _) = CheckpointStore::open(directory.path()).unwrap();
+    let (store, _) = open(directory.path());
     store.save(meta(2, 9), b"older").unwrap();
     let older = store.current().unwrap().snapshot.path().to_owned();
     let kept = fs::read(&older).unwrap();
     store.save(meta(3, 8), b"newer term").unwrap();
     fs::write(&older, kept).unwrap();
 
-    let (_, newest) = CheckpointStore::open(directory.path()).unwrap();
+    let (_, newest) = open(directory.path());
 
     assert_eq!(newest, Some((meta(3, 8), b"newer term".to_vec())));
     assert!(!older.exists());
@@ -106,7 +123,7 @@ fn a_half_written_checkpoint_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("half.tmp"), b"BLX").unwrap();
 
-    let (_, newest) = CheckpointStore::open(directory.path()).unwrap();
+    let (_, newest) = open(directory.path());
 
     assert!(newest.is_none());
     assert_eq!(files(directory.path()), 0);
@@ -115,7 +132,7 @@ fn a_half_written_checkpoint_is_removed() {
 #[test]
 fn a_checkpoint_that_comes_late_does_not_replace_a_newer_one() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, _) = CheckpointStore::open(directory.path()).unwrap();
+    let (store, _) = open(directory.path());
     store.save(meta(2, 10), b"newer").unwrap();
 
     let current = store.save(meta(2, 9), b"late").unwrap();

@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{EngineError, LogEngine, Slot, Write};
 use super::tail::{Ends, Tail};
-use super::writer::{self, Job, WriterThread};
+use super::writer::{self, Job, WriterHandle};
 use crate::alive::Alive;
+use crate::offload::Offload;
 use crate::record::{self, BadRecord};
 use crate::stop::StopCause;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -72,6 +73,27 @@ pub enum LogOpenError {
     Thread(#[source] io::Error),
 }
 
+/// A log that was read from end to end and is whole.
+#[derive(Debug)]
+pub(crate) struct FoundLog {
+    engine: Arc<dyn LogEngine>,
+    ends: Ends,
+}
+
+impl FoundLog {
+    /// Checks the log of `node`.
+    pub(crate) fn read(node: u64, engine: Arc<dyn LogEngine>) -> Result<Self, LogOpenError> {
+        claim(engine.as_ref(), node)?;
+        let ends = scan(engine.as_ref())?;
+        Ok(Self { engine, ends })
+    }
+
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.ends.purged
+    }
+}
+
 /// Reads the log; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LogReader {
@@ -89,18 +111,18 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Checks the log of `node` and starts its writer.
-    pub(crate) fn open(
-        node: u64,
-        engine: Arc<dyn LogEngine>,
+    /// Starts the writer of a log that was found.
+    pub(crate) fn start(
+        found: FoundLog,
         stop: StopCause,
         alive: Alive,
-    ) -> Result<(Self, WriterThread), LogOpenError> {
-        claim(engine.as_ref(), node)?;
-        let tail = Arc::new(Tail::found(scan(engine.as_ref())?));
-        let started = writer::start(Arc::clone(&engine), Arc::clone(&tail), stop);
-        let (jobs, thread) = started.map_err(LogOpenError::Thread)?;
-        Ok((Self { jobs, reader: LogReader { tail, engine, _alive: alive } }, thread))
+        offload: &Offload,
+    ) -> Result<(Self, WriterHandle), LogOpenError> {
+        let FoundLog { engine, ends } = found;
+        let tail = Arc::new(Tail::found(ends));
+        let started = writer::start(Arc::clone(&engine), Arc::clone(&tail), stop, offload);
+        let (jobs, writer) = started.map_err(LogOpenError::Thread)?;
+        Ok((Self { jobs, reader: LogReader { tail, engine, _alive: alive } }, writer))
     }
 
     /// The log in memory.

@@ -11,11 +11,13 @@ use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 
 use super::engine::{EngineError, LogEngine, Slot, Write};
-use super::store::{LogOpenError, LogStore};
-use super::{RedbEngine, WriterThread};
+use super::store::{FoundLog, LogOpenError, LogStore};
+use super::{RedbEngine, WriterHandle};
 use crate::alive;
 use crate::checkpoint::CheckpointStore;
+use crate::files::RealFiles;
 use crate::machine::Machine;
+use crate::offload::Offload;
 use crate::record;
 use crate::stop::StopCause;
 use crate::testing::{Disk, Keep, Recorder};
@@ -29,14 +31,18 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
         let engine = RedbEngine::open(&directory.path().join("log.redb")).unwrap();
         let (alive, _) = alive::watch();
         let stop = StopCause::default();
-        let (log, _) = LogStore::open(0, Arc::new(engine), stop.clone(), alive.clone()).unwrap();
-        let (checkpoints, _) = CheckpointStore::open(&directory.path().join("checkpoints")).unwrap();
+        let found = FoundLog::read(0, Arc::new(engine)).unwrap();
+        let (log, _) = LogStore::start(found, stop.clone(), alive.clone(), &Offload::Threads).unwrap();
+        let checkpoints = directory.path().join("checkpoints");
+        let (checkpoints, _) =
+            CheckpointStore::open(Arc::new(RealFiles), Offload::Threads, &checkpoints).unwrap();
         let machine = Machine {
             replicated: Recorder::new(),
             checkpoints: Arc::new(checkpoints),
             applied: None,
             membership: StoredMembership::default(),
             stop,
+            offload: Offload::Threads,
             alive,
         };
         Ok((directory, log, machine))
@@ -49,9 +55,17 @@ async fn the_store_passes_the_suite_of_openraft() {
     Suite::test_all(Builder).await.unwrap();
 }
 
-fn open(disk: &Disk) -> Result<(LogStore, WriterThread), LogOpenError> {
-    let engine = RedbEngine::on_backend(disk.clone()).unwrap();
-    LogStore::open(1, Arc::new(engine), StopCause::default(), alive::watch().0)
+fn open(disk: &Disk) -> Result<(LogStore, WriterHandle), LogOpenError> {
+    open_as(1, RedbEngine::on_backend(disk.clone()).unwrap(), StopCause::default())
+}
+
+fn open_as(
+    node: u64,
+    engine: impl LogEngine,
+    stop: StopCause,
+) -> Result<(LogStore, WriterHandle), LogOpenError> {
+    let found = FoundLog::read(node, Arc::new(engine))?;
+    LogStore::start(found, stop, alive::watch().0, &Offload::Threads)
 }
 
 fn command(index: u64, bytes: Vec<u8>) -> Entry {
@@ -63,9 +77,9 @@ fn commands(count: u64) -> Vec<Entry> {
 }
 
 /// Ends the store, so that all it has queued is written.
-fn close(log: LogStore, writer: WriterThread) {
+async fn close(log: LogStore, writer: WriterHandle) {
     drop(log);
-    writer.join();
+    writer.ended().await;
 }
 
 #[tokio::test]
@@ -79,7 +93,7 @@ async fn entries_can_be_read_before_they_are_durable() {
     let mut reader = log.get_log_reader().await;
     assert_eq!(reader.try_get_log_entries(0..3).await.unwrap(), commands(3));
     drop(reader);
-    close(log, writer);
+    close(log, writer).await;
 }
 
 #[tokio::test]
@@ -97,7 +111,7 @@ async fn entries_that_no_longer_fit_in_memory_are_read_from_disk() {
     assert!(reader.try_get_log_entries(..).await.unwrap() == large);
     assert!(reader.try_get_log_entries(3..5).await.unwrap() == large[3..5]);
     drop(reader);
-    close(log, writer);
+    close(log, writer).await;
 }
 
 #[tokio::test]
@@ -109,7 +123,7 @@ async fn a_log_is_found_again_as_it_was_left() {
     log.truncate_after(Some(log_id(1, 7))).await.unwrap();
     log.save_committed(Some(log_id(1, 6))).await.unwrap();
     log.purge(log_id(1, 2)).await.unwrap();
-    close(log, writer);
+    close(log, writer).await;
 
     let (mut log, writer) = open(&disk).unwrap();
 
@@ -121,7 +135,7 @@ async fn a_log_is_found_again_as_it_was_left() {
     assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
     assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(10)[3..8]);
     drop(reader);
-    close(log, writer);
+    close(log, writer).await;
 }
 
 #[tokio::test]
@@ -132,7 +146,7 @@ async fn a_vote_and_entries_that_were_answered_survive_a_crash() {
     log.blocking_append(commands(5)).await.unwrap();
     log.save_vote(&Vote::new(7, 1)).await.unwrap();
     let found = disk.after_a_crash(Keep::Nothing);
-    close(log, writer);
+    close(log, writer).await;
 
     let (mut log, writer) = open(&found).unwrap();
 
@@ -140,7 +154,7 @@ async fn a_vote_and_entries_that_were_answered_survive_a_crash() {
     assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new(7, 1)));
     assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(5));
     drop(reader);
-    close(log, writer);
+    close(log, writer).await;
 }
 
 #[tokio::test]
@@ -154,7 +168,7 @@ async fn after_a_failed_sync_every_write_is_refused() {
     log.save_vote(&Vote::new(7, 1)).await.unwrap_err();
 
     assert_eq!(disk.writes(), writes);
-    close(log, writer);
+    close(log, writer).await;
 }
 
 #[tokio::test]
@@ -179,7 +193,7 @@ async fn writes_that_are_queued_behind_a_sync_share_the_next_one() {
     // One for the first, if the writer took it alone, and one for all behind it.
     let syncs = disk.syncs() - syncs_before;
     assert!(syncs <= 2, "{syncs} syncs for {QUEUED} writes");
-    close(log, writer);
+    close(log, writer).await;
 }
 
 /// An engine that breaks one of its own assumptions when an entry is put.
@@ -204,12 +218,12 @@ impl LogEngine for Panics {
 #[tokio::test]
 async fn a_panic_of_the_engine_is_answered_as_a_failure() {
     let stop = StopCause::default();
-    let (mut log, writer) = LogStore::open(1, Arc::new(Panics), stop.clone(), alive::watch().0).unwrap();
+    let (mut log, writer) = open_as(1, Panics, stop.clone()).unwrap();
 
     log.blocking_append(commands(1)).await.unwrap_err();
 
     assert_eq!(stop.or(&""), "the log's engine has panicked");
-    close(log, writer);
+    close(log, writer).await;
 }
 
 /// A log whose disk was written by `writes`.
@@ -256,7 +270,7 @@ async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
     let (mut log, writer) = open(&disk).unwrap();
     log.save_vote(&Vote::new(7, 1)).await.unwrap();
     log.blocking_append(commands(50)).await.unwrap();
-    close(log, writer);
+    close(log, writer).await;
     let mut refused = 0;
 
     for offset in (0..disk.size()).step_by(997) {
@@ -265,14 +279,14 @@ async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
             refused += 1;
             continue;
         };
-        match LogStore::open(1, Arc::new(engine), StopCause::default(), alive::watch().0) {
+        match open_as(1, engine, StopCause::default()) {
             Err(_) => refused += 1,
             Ok((mut log, writer)) => {
                 let mut reader = log.get_log_reader().await;
                 assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new(7, 1)), "at {offset}");
                 assert_eq!(reader.try_get_log_entries(..).await.unwrap(), commands(50), "at {offset}");
                 drop(reader);
-                close(log, writer);
+                close(log, writer).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The one thread that writes the log.
+//! The one thread that writes the log; in a simulation, a task.
 //!
 //! Owns group commit: it drains its queue, makes all of it durable with one commit, and only then
 //! answers. Refuses to go on after a failure: an fsync that failed may have lost earlier writes
@@ -7,13 +7,14 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::engine::{EngineError, LogEngine, Write};
 use super::tail::Tail;
+use crate::offload::{Offload, Pace};
 use crate::stop::StopCause;
 use crate::types::TypeConfig;
 
@@ -31,30 +32,47 @@ pub(crate) enum Job {
     Later(Vec<Write>),
 }
 
-/// The running thread. It ends, after writing all that is queued, when the last sender is gone.
+/// The running writer. It ends, after writing all that is queued, when the last sender is gone.
 #[derive(Debug)]
-pub(crate) struct WriterThread(JoinHandle<()>);
+pub(crate) enum WriterHandle {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
 
-impl WriterThread {
-    /// Waits for its end; blocks.
-    pub(crate) fn join(self) {
-        if self.0.join().is_err() {
-            tracing::error!("the log writer has panicked");
+impl WriterHandle {
+    /// Waits for its end.
+    pub(crate) async fn ended(self) {
+        let well = match self {
+            Self::Thread(thread) => spawn_blocking(move || thread.join().is_ok()).await.unwrap_or(false),
+            Self::Task(task) => task.await.is_ok(),
+        };
+        if !well {
+            tracing::error!("the log writer has not ended well");
         }
     }
 }
 
-/// Starts the thread.
+/// Starts it.
 pub(crate) fn start(
     engine: Arc<dyn LogEngine>,
     tail: Arc<Tail>,
     stop: StopCause,
-) -> io::Result<(mpsc::Sender<Job>, WriterThread)> {
+    offload: &Offload,
+) -> io::Result<(mpsc::Sender<Job>, WriterHandle)> {
     let (sender, jobs) = mpsc::channel(QUEUE_JOBS);
     let writer = Writer { engine, tail, stop, pending: Vec::new(), failed: false };
-    let thread =
-        std::thread::Builder::new().name("blixard-log".to_owned()).spawn(move || writer.run(jobs))?;
-    Ok((sender, WriterThread(thread)))
+    let handle = match offload {
+        Offload::Threads => {
+            let thread = std::thread::Builder::new().name("blixard-log".to_owned());
+            WriterHandle::Thread(thread.spawn(move || writer.run(jobs))?)
+        }
+        Offload::Inline(pace) => {
+            let run = writer.run_inline(jobs, Arc::clone(pace));
+            #[expect(clippy::disallowed_methods, reason = "the handle is kept with its owner")]
+            WriterHandle::Task(tokio::task::spawn(run))
+        }
+    };
+    Ok((sender, handle))
 }
 
 struct Writer {
@@ -75,18 +93,36 @@ enum Waiter {
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(QUEUE_JOBS);
-        let mut waiters = Vec::new();
         while jobs.blocking_recv_many(&mut batch, QUEUE_JOBS) > 0 {
-            for job in batch.drain(..) {
-                self.take(job, &mut waiters);
-            }
-            if !waiters.is_empty() {
-                self.commit();
-                for waiter in waiters.drain(..) {
-                    self.answer(waiter);
-                }
+            self.write(&mut batch);
+        }
+        self.finish();
+    }
+
+    /// The same in a task. What waits meanwhile is queued, and lost in a crash, as with the thread.
+    async fn run_inline(mut self, mut jobs: mpsc::Receiver<Job>, pace: Arc<dyn Pace>) {
+        let mut batch = Vec::with_capacity(QUEUE_JOBS);
+        while jobs.recv_many(&mut batch, QUEUE_JOBS).await > 0 {
+            tokio::time::sleep(pace.next()).await;
+            self.write(&mut batch);
+        }
+        self.finish();
+    }
+
+    fn write(&mut self, batch: &mut Vec<Job>) {
+        let mut waiters = Vec::new();
+        for job in batch.drain(..) {
+            self.take(job, &mut waiters);
+        }
+        if !waiters.is_empty() {
+            self.commit();
+            for waiter in waiters {
+                self.answer(waiter);
             }
         }
+    }
+
+    fn finish(&mut self) {
         if !self.pending.is_empty() {
             self.commit();
         }

@@ -1,6 +1,5 @@
 //! Opening a node: the log, the newest checkpoint, and whether the two fit together.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -8,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use blixard_core::ports::consensus::{ReplicatedMachine, RestoreError};
 use openraft::{ConfigError, Raft};
 use redb::{DatabaseError, StorageBackend};
-use tokio::task::spawn_blocking;
 
 use super::{Inner, RaftNode, Rest};
 use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
-use crate::log::{LogEngine, LogOpenError, LogStore, RedbEngine, WriterThread};
+use crate::log::{FoundLog, LogEngine, LogOpenError, LogStore, RedbEngine};
 use crate::machine::Machine;
 use crate::network::PeerNetwork;
 use crate::options::RaftOptions;
@@ -122,27 +120,29 @@ where
     let network = PeerNetwork { transport: options.transport.clone(), me: node };
     let log_file = options.data_dir.join(LOG_FILE);
     let longest_timeout = options.elections.timeout_max;
+    let (files, offload) = (options.files.clone(), options.offload.clone());
     let parts = {
         let stop = stop.clone();
         let recover = move || Parts::load(&options, machine, stop, alive, engine);
-        spawn_blocking(recover).await.map_err(OpenError::Task)??
+        offload.run(recover).await.map_err(OpenError::Task)??
     };
-    let tail = parts.log.tail();
-    let writer = parts.writer;
-    let checkpoints = Arc::clone(&parts.machine.checkpoints);
-    let started = Raft::new(node, Arc::new(config), network, parts.log, parts.machine).await;
+    let Parts { found, machine } = parts;
+    let checkpoints = Arc::clone(&machine.checkpoints);
+    let (log, writer) = LogStore::start(found, stop.clone(), machine.alive.clone(), &offload)?;
+    let tail = log.tail();
+    let started = Raft::new(node, Arc::new(config), network, log, machine).await;
     let raft = match started {
         Ok(raft) => raft,
         Err(fatal) => {
             // The files are closed before the error is told.
             gone.wait().await;
-            spawn_blocking(move || writer.join()).await.map_err(OpenError::Task)?;
+            writer.ended().await;
             return Err(OpenError::Recover { reason: stop.or(&fatal) });
         }
     };
     let standings = Standings { metrics: raft.metrics(), tail, stop, members: Arc::default() };
     let rest = Mutex::new(Some(Rest { gone, writer }));
-    let inner = Inner { raft, peer, standings, checkpoints, log_file, longest_timeout, rest };
+    let inner = Inner { raft, peer, standings, checkpoints, log_file, files, offload, longest_timeout, rest };
     let opened = RaftNode(Arc::new(inner));
     if let Err(error) = opened.stand_if_alone().await {
         opened.shutdown().await;
@@ -170,8 +170,7 @@ impl RaftNode {
 
 /// What is loaded from disk before openraft starts.
 struct Parts {
-    log: LogStore,
-    writer: WriterThread,
+    found: FoundLog,
     machine: Machine,
 }
 
@@ -185,12 +184,15 @@ impl Parts {
     ) -> Result<Self, OpenError> {
         let directory = &options.data_dir;
         let failed = |source| OpenError::DataDir { path: directory.clone(), source };
-        fs::create_dir_all(directory).map_err(failed)?;
+        let files = &options.files;
+        files.make_directory(directory).map_err(failed)?;
         // The log first: its lock keeps others from the checkpoints too.
         let engine = Arc::new(engine(&directory.join(LOG_FILE))?);
-        let (checkpoints, newest) = CheckpointStore::open(&directory.join(CHECKPOINT_DIRECTORY))?;
+        let checkpoints = directory.join(CHECKPOINT_DIRECTORY);
+        let (checkpoints, newest) =
+            CheckpointStore::open(files.clone(), options.offload.clone(), &checkpoints)?;
         // The names of the new file and directory must survive a crash as what is in them does.
-        fs::File::open(directory).and_then(|opened| opened.sync_all()).map_err(failed)?;
+        files.sync_directory(directory).map_err(failed)?;
         let meta = match newest {
             None => SnapshotMeta::default(),
             Some((meta, state)) => {
@@ -198,29 +200,25 @@ impl Parts {
                 meta
             }
         };
-        let (log, writer) = LogStore::open(options.node.0, engine, stop.clone(), alive.clone())?;
-        if let Err(error) = check_reach(&log, &meta) {
-            // The files are closed before the error is told.
-            drop(log);
-            writer.join();
-            return Err(error);
-        }
+        let found = FoundLog::read(options.node.0, engine)?;
+        check_reach(&found, &meta)?;
         let machine = Machine {
             replicated: machine,
             checkpoints: Arc::new(checkpoints),
             applied: meta.last_log_id,
             membership: meta.last_membership,
             stop,
+            offload: options.offload.clone(),
             alive,
         };
-        Ok(Self { log, writer, machine })
+        Ok(Self { found, machine })
     }
 }
 
 /// Without this, openraft would take the empty state for the one that the purged entries made.
-fn check_reach(log: &LogStore, meta: &SnapshotMeta) -> Result<(), OpenError> {
+fn check_reach(log: &FoundLog, meta: &SnapshotMeta) -> Result<(), OpenError> {
     let checkpoint = meta.last_log_id.map(|id| position(id).index);
-    match log.tail().ends().purged.map(|id| position(id).index) {
+    match log.purged().map(|id| position(id).index) {
         Some(purged) if checkpoint.is_none_or(|index| index < purged) => {
             Err(OpenError::Gap { purged, checkpoint })
         }
