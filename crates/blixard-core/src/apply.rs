@@ -6,6 +6,7 @@
 
 mod deploy;
 mod evaluation;
+mod fence;
 mod lifecycle;
 mod node;
 mod rejection;
@@ -22,6 +23,7 @@ use crate::state::{ClusterState, Event, EventKind};
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     revision: Revision,
+    term: u64,
     at: UnixMillis,
 }
 
@@ -37,7 +39,7 @@ impl ClusterState {
         if let Some(outcome) = self.requests.outcome(envelope.request) {
             return outcome.clone();
         }
-        let moment = Moment { revision: position.revision(), at: envelope.at };
+        let moment = Moment { revision: position.revision(), term: position.term, at: envelope.at };
         let outcome = self.change(&envelope.command, moment);
         self.requests.remember(envelope.request, outcome.clone());
         outcome
@@ -63,6 +65,7 @@ impl ClusterState {
             Command::RestartVm { vm } => self.restart_vm(vm, moment),
             Command::DeleteVm { vm } => self.delete_vm(vm, moment),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
+            Command::Fence(command) => self.fence(command, moment),
         }
     }
 

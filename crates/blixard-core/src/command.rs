@@ -3,12 +3,15 @@
 //! Time, ids and random numbers are in the command, because `apply` may draw none. The encoding is
 //! `blixard-proto`'s.
 
+mod fence;
+
 use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, NodeId};
 use blixard_types::{NodeName, RequestId, Revision, Spec, StorePath, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
 use crate::state::{Desired, EvaluationKey, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
+pub use fence::FenceCommand;
 
 /// Most bytes of an encoded command; a larger one is refused before it reaches the log.
 pub const COMMAND_MAX_BYTES: usize = 64 << 10;
@@ -97,6 +100,8 @@ pub enum Command {
     },
     /// Remembers what an evaluation gave.
     RememberEvaluation(RememberEvaluation),
+    /// Changes what is known of hosts and their leases.
+    Fence(FenceCommand),
 }
 
 /// One run of `deploy`, evaluated and built.

@@ -4,7 +4,7 @@ use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, Genera
 use blixard_types::{Manifest, NodeId, PathRecord, RequestId, Sha256Hash, Spec, StorePath, VmId};
 
 use crate::apply::Rejection;
-use crate::command::{Command, Deploy, Envelope, Outcome, TakeOver, VmDefinition};
+use crate::command::{Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition};
 use crate::ports::UnixMillis;
 use crate::state::{ClusterState, Desired, HealthStatus, NodeFacts, Role, VmReport};
 
@@ -158,7 +158,20 @@ impl Cluster {
             cluster.ok(register(node, &[Role::Host]));
             cluster.ok(session(node, 1, facts(memory_mib)));
         }
+        cluster.arm();
         cluster
+    }
+
+    /// Every host says that it holds a lease, if leases are required.
+    pub(crate) fn arm(&mut self) {
+        let Some(held) = self.state.fencing.since else { return };
+        let open: Vec<_> = self.state.unfenced().collect();
+        for node in open {
+            let Some(daemon) = self.state.nodes[&node].session.as_ref().map(|open| open.daemon) else {
+                continue;
+            };
+            self.ok(Command::Fence(FenceCommand::FenceArmed { node, daemon, held }));
+        }
     }
 
     pub(crate) fn apply(&mut self, command: Command) -> Result<Outcome, Rejection> {

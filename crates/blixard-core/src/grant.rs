@@ -1,11 +1,18 @@
 //! Heartbeat and grant: how a host learns what it may run.
 //!
 //! A host asks (heartbeat `n`), a leader answers after a quorum round begun after receipt (grant `n`).
-//! Assignments travel inside grants only. While the cluster has one host a grant has no deadline.
+//! Assignments travel inside grants only. While the cluster has one host a grant has no deadline; the rules
+//! of those that have one are in [`crate::lease`], the host's part of them is [`GrantGate`].
+
+use std::collections::BTreeMap;
 
 use blixard_types::{DaemonId, Epoch, GenerationNumber, Incarnation, NodeId, Revision, VmId};
 
 use crate::assignment::AssignmentSet;
+use crate::ports::BootMillis;
+
+/// Heartbeats that may wait for their answers; an answer to an older one is late anyhow.
+const HEARTBEATS_OPEN: usize = 256;
 
 /// A host asks for its assignments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +29,9 @@ pub struct Heartbeat {
     pub running: Vec<RunningVm>,
     /// The incarnation and revision of the newest set it holds.
     pub holds: Option<(Incarnation, Revision)>,
+    /// The revision of the grant whose deadline everything there that may stop obeys; absent if there is
+    /// none.
+    pub fenced_by: Option<Revision>,
 }
 
 /// A vm that runs on a host.
@@ -81,24 +91,50 @@ pub enum GrantRefusal {
         /// Its revision.
         revision: Revision,
     },
+    /// The lease that it gives was over before it came.
+    #[error("its lease was over {by_ms} ms before it came")]
+    Late {
+        /// How late it is, in milliseconds.
+        by_ms: u64,
+    },
     /// It says "unchanged" to a host that holds nothing.
     #[error("it says that nothing has changed, but nothing is held")]
     NothingHeld,
 }
 
-/// The host's side: which grants are taken (rule R3 of the fencing protocol).
+/// Until when a host may run what it was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Term {
+    /// Nothing has been granted to this daemon.
+    #[default]
+    Nothing,
+    /// Without an end: it is the only host.
+    Endless,
+    /// Until this instant; then everything that may stop is killed.
+    Until(BootMillis),
+}
+
+/// The host's side: which grants are taken, and until when they hold (rule R3 of the fencing protocol).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GrantGate {
     sent: u64,
+    /// When the heartbeats that are not answered were sent; read before the sending began.
+    sent_at: BTreeMap<u64, BootMillis>,
     answered: u64,
     newest: Option<(Incarnation, Revision)>,
     held: Option<AssignmentSet>,
+    term: Term,
 }
 
 impl GrantGate {
-    /// Counts a heartbeat and gives its number.
-    pub fn next_heartbeat(&mut self) -> u64 {
+    /// Counts a heartbeat that is about to be sent, and gives its number. `now` is read before it is sent:
+    /// the lease it may bring runs from then.
+    pub fn next_heartbeat(&mut self, now: BootMillis) -> u64 {
         self.sent += 1;
+        self.sent_at.insert(self.sent, now);
+        if self.sent_at.len() > HEARTBEATS_OPEN {
+            self.sent_at.pop_first();
+        }
         self.sent
     }
 
@@ -112,74 +148,59 @@ impl GrantGate {
         self.held.as_ref()
     }
 
-    /// Takes a grant.
+    /// Until when they hold.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whether something may be started now because of what is held.
+    pub fn may_start(&self, now: BootMillis) -> bool {
+        match self.term {
+            Term::Nothing => false,
+            Term::Endless => true,
+            Term::Until(deadline) => now < deadline,
+        }
+    }
+
+    /// Takes a grant that is looked at `now`, and gives the new end of what is held.
     ///
     /// # Errors
-    /// When it is not an answer to an outstanding heartbeat of this daemon, or older than what is held;
-    /// nothing changes then.
-    pub fn take(&mut self, grant: Grant) -> Result<(), GrantRefusal> {
-        if grant.n > self.sent || grant.n <= self.answered {
+    /// When it is not an answer to an outstanding heartbeat of this daemon, older than what is held, or too
+    /// late; nothing changes then.
+    pub fn take(&mut self, grant: Grant, now: BootMillis) -> Result<Term, GrantRefusal> {
+        let sent_at = self.sent_at.get(&grant.n).filter(|_| grant.n > self.answered);
+        let Some(&sent_at) = sent_at else {
             return Err(GrantRefusal::OtherHeartbeat { n: grant.n, outstanding: self.sent });
-        }
+        };
         let stamp = (grant.incarnation, grant.revision);
         if self.newest.is_some_and(|newest| stamp < newest) {
             return Err(GrantRefusal::Older { incarnation: grant.incarnation, revision: grant.revision });
         }
+        let term = match grant.lease_ms {
+            None => Term::Endless,
+            Some(lease_ms) => {
+                let until = BootMillis(sent_at.0.saturating_add(lease_ms));
+                if until <= now {
+                    return Err(GrantRefusal::Late { by_ms: now.since(until) });
+                }
+                match self.term {
+                    Term::Until(before) => Term::Until(until.max(before)),
+                    Term::Nothing | Term::Endless => Term::Until(until),
+                }
+            }
+        };
         match grant.content {
             GrantContent::Whole(set) => self.held = Some(set),
             GrantContent::Unchanged if self.held.is_none() => return Err(GrantRefusal::NothingHeld),
             GrantContent::Unchanged => {}
         }
         self.answered = grant.n;
+        self.sent_at.retain(|&n, _| n > grant.n);
         self.newest = Some(stamp);
-        Ok(())
+        self.term = term;
+        Ok(term)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn grant(n: u64, revision: u64, content: GrantContent) -> Grant {
-        let (incarnation, revision) = (Incarnation(1), Revision(revision));
-        Grant { n, term: 1, incarnation, revision, lease_ms: None, content }
-    }
-
-    fn whole() -> GrantContent {
-        GrantContent::Whole(AssignmentSet::default())
-    }
-
-    #[test]
-    fn nothing_is_held_before_the_first_grant() {
-        let mut gate = GrantGate::default();
-        gate.next_heartbeat();
-        assert_eq!(gate.assignments(), None);
-        assert_eq!(gate.take(grant(1, 5, GrantContent::Unchanged)), Err(GrantRefusal::NothingHeld));
-    }
-
-    #[test]
-    fn a_grant_must_answer_a_heartbeat_of_this_daemon_that_is_open() {
-        let mut gate = GrantGate::default();
-        assert!(gate.take(grant(1, 5, whole())).is_err(), "nothing was asked");
-        gate.next_heartbeat();
-        gate.take(grant(1, 5, whole())).unwrap();
-        assert!(gate.take(grant(1, 5, whole())).is_err(), "answered twice");
-        gate.next_heartbeat();
-        gate.next_heartbeat();
-        gate.take(grant(3, 5, GrantContent::Unchanged)).unwrap();
-        assert!(gate.take(grant(2, 6, whole())).is_err(), "overtaken");
-    }
-
-    #[test]
-    fn an_older_set_never_replaces_a_newer_one() {
-        let mut gate = GrantGate::default();
-        gate.next_heartbeat();
-        gate.take(grant(1, 5, whole())).unwrap();
-        gate.next_heartbeat();
-        assert!(matches!(gate.take(grant(2, 4, whole())), Err(GrantRefusal::Older { .. })));
-        let mut newer = grant(2, 4, whole());
-        newer.incarnation = Incarnation(2);
-        gate.take(newer).unwrap();
-        assert_eq!(gate.holds(), Some((Incarnation(2), Revision(4))));
-    }
-}
+mod tests;

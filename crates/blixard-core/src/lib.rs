@@ -15,6 +15,7 @@ pub mod command;
 #[cfg(test)]
 mod fixture;
 pub mod grant;
+pub mod lease;
 pub mod ports;
 pub mod preview;
 pub mod reconcile;

@@ -10,7 +10,9 @@ use blixard_types::{Epoch, NodeId, Spec, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Generation, Node, Role, Run, Shortage, Unplaced, Usage, Vm};
+use crate::state::{
+    Admission, ClusterState, Generation, Node, Presence, Quarantine, Role, Run, Shortage, Unplaced, Usage, Vm,
+};
 
 /// Pause before a vm that failed is placed again, doubled with each failure in a row.
 pub const BACKOFF_FIRST_MS: u64 = 10_000;
@@ -87,6 +89,21 @@ pub enum RefusalReason {
     /// No daemon has spoken there yet.
     #[error("its daemon has not reported yet")]
     NoSession,
+    /// It is lost, or a person says so.
+    #[error("is lost")]
+    Lost,
+    /// It takes no new vms.
+    #[error("takes no new vms")]
+    Cordoned,
+    /// Another host could not be cut off safely.
+    #[error("waits for {other} to hold a lease")]
+    BesideUnfenced {
+        /// That host.
+        other: String,
+    },
+    /// What was granted before the cluster was recovered or restored may still run.
+    #[error("waits for leases from before the cluster was recovered or restored to end")]
+    Quarantine,
     /// The runner is built for another platform.
     #[error("is {host}, the vm is built for {vm}")]
     System {
@@ -177,13 +194,29 @@ fn choose(
     let mut best: Option<(u64, NodeId)> = None;
     for (&id, node) in &state.nodes {
         let used = usage.get(&id).copied().unwrap_or_default();
-        match free_memory(node, used, generation, spec) {
+        let free = fenced(state, id, node).and_then(|()| free_memory(node, used, generation, spec));
+        match free {
             Ok(free) if best.is_none_or(|(most, _)| free > most) => best = Some((free, id)),
             Ok(_) => {}
             Err(reason) => refusals.push(HostRefusal { name: node.name.to_string(), reason }),
         }
     }
     best.map(|(_, id)| id).ok_or(refusals)
+}
+
+/// Whether a host may be given something to run, as far as leases are concerned.
+fn fenced(state: &ClusterState, id: NodeId, node: &Node) -> Result<(), RefusalReason> {
+    if state.fencing.quarantine == Quarantine::Waiting {
+        return Err(RefusalReason::Quarantine);
+    }
+    if node.presence != Presence::Present {
+        return Err(RefusalReason::Lost);
+    }
+    if node.admission != Admission::Open {
+        return Err(RefusalReason::Cordoned);
+    }
+    let other = state.unfenced().find(|&other| other != id).and_then(|other| state.nodes.get(&other));
+    other.map_or(Ok(()), |other| Err(RefusalReason::BesideUnfenced { other: other.name.to_string() }))
 }
 
 fn free_memory(node: &Node, used: Usage, generation: &Generation, spec: &Spec) -> Result<u64, RefusalReason> {

@@ -5,6 +5,7 @@
 
 mod evaluation;
 mod event;
+mod fencing;
 mod node;
 mod request;
 mod vm;
@@ -17,11 +18,14 @@ use serde::{Deserialize, Serialize};
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
 pub use event::{EVENTS_KEPT, Event, EventKind, EventLog};
+pub use fencing::{Admission, Authority, Fence, Fencing, Presence, Quarantine};
 pub use node::{
     CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
 };
 pub use request::{REQUESTS_KEPT, RequestLog};
-pub use vm::{Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, Phase, Restart, Run};
+pub use vm::{
+    Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Restart, Run,
+};
 pub use vm::{REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
 
 /// Everything that is replicated.
@@ -39,6 +43,9 @@ pub struct ClusterState {
     /// The highest epoch of the vms that were deleted. A vm that comes back under a name goes on after
     /// it, so that a late report on the one before can never be taken for one on it.
     pub retired_epoch: Epoch,
+    /// What holds of leases.
+    #[serde(default)]
+    pub fencing: Fencing,
     /// The specs that generations and evaluations refer to, by content.
     pub specs: BTreeMap<Sha256Hash, Spec>,
     /// What the newest evaluations gave.

@@ -289,7 +289,10 @@ impl Agent {
             }
             LinkEvent::Message(server_message::Message::Grant(grant)) => {
                 let taken = decode_grant(grant).map_err(|error| error.to_string());
-                let taken = taken.and_then(|grant| self.gate.take(grant).map_err(|error| error.to_string()));
+                let taken = taken.and_then(|grant| {
+                    let now = self.host.clock.boot();
+                    self.gate.take(grant, now).map_err(|error| error.to_string())
+                });
                 if let Err(reason) = taken {
                     return tracing::warn!(reason, "a grant is not taken");
                 }
@@ -345,9 +348,10 @@ impl Agent {
             node: self.host.hello.node,
             boot: self.host.hello.boot.clone(),
             daemon: self.host.hello.daemon,
-            n: self.gate.next_heartbeat(),
+            n: self.gate.next_heartbeat(self.host.clock.boot()),
             running: self.units.values().filter_map(running).collect(),
             holds: self.gate.holds(),
+            fenced_by: None,
         };
         self.send(host_message::Message::Heartbeat(encode_heartbeat(&heartbeat)));
     }

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
+pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod outcome;
 pub(crate) mod vm;

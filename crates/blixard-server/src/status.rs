@@ -49,6 +49,17 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }
         | Rejection::NotAHost { .. } => Status::failed_precondition(text),
+        Rejection::OtherLeadership { .. }
+        | Rejection::NoDeadline { .. }
+        | Rejection::DeclaredLost { .. }
+        | Rejection::HostLost { .. }
+        | Rejection::Cordoned { .. }
+        | Rejection::BesideUnfenced { .. }
+        | Rejection::OtherIncarnation { .. } => Status::failed_precondition(text),
+        Rejection::Quarantine | Rejection::StillSettling => {
+            with_hint(Status::unavailable(text), "try again in a minute")
+        }
+        Rejection::LeaseTimes { .. } => Status::invalid_argument(text),
         Rejection::OtherSource { .. } => {
             with_hint(Status::failed_precondition(text), "`blixard deploy --take-over` takes it over")
         }

@@ -225,6 +225,11 @@ impl Spec {
         serde_json::to_string(self)
     }
 
+    /// Whether a host that is cut off goes on running it.
+    pub fn keeps_in_partition(&self) -> bool {
+        self.placement.on_partition == OnPartition::Keep
+    }
+
     /// What identifies this spec by content: the hash of its canonical JSON.
     ///
     /// # Errors

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::{Epoch, GenerationNumber, Sha256Hash, Spec};
 
+use super::fence::in_partition;
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, Restart, Run, Unplaced, Usage,
-    Vm,
+    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, InPartition, Restart, Run,
+    Unplaced, Usage, Vm,
 };
 
 impl ClusterState {
@@ -97,6 +98,7 @@ impl ClusterState {
             deployment: deploy.deployment,
             at: moment.at,
         };
+        vm.in_partition = in_partition(vm, definition.spec.keeps_in_partition());
         vm.generations.insert(number, generation);
         vm.target = number;
         // A new generation is a new try: what failed before says nothing of it.
@@ -134,6 +136,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         last_epoch,
         last_host: None,
         heard: 0,
+        in_partition: InPartition::default(),
         failures: 0,
     }
 }

@@ -1,8 +1,9 @@
 //! The life of a vm: placed, reported on, started and stopped, deleted. The legal transitions are
 //! drawn in [`crate::state::Vm`]'s module and are all here.
 
-use blixard_types::{Epoch, NodeId, VmId};
+use blixard_types::{Epoch, NodeId, Spec, VmId};
 
+use super::fence::in_partition;
 use super::{Moment, Rejection, Speaker};
 use crate::command::Outcome;
 use crate::state::{
@@ -34,7 +35,9 @@ impl ClusterState {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
         }
         self.check_room(id, vm, node)?;
+        let keeps = self.target_spec(vm).is_some_and(Spec::keeps_in_partition);
         let vm = self.known_vm(id)?;
+        vm.in_partition = in_partition(vm, keeps);
         vm.run = Run::Placed { node, epoch, phase: Phase::Assigned };
         vm.last_epoch = epoch;
         vm.last_host = Some(node);
@@ -47,6 +50,7 @@ impl ClusterState {
         let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
         let session = host.session.as_ref().filter(|_| host.roles.contains(&Role::Host));
         let session = session.ok_or(Rejection::NotAHost { node })?;
+        self.check_fence(node, host)?;
         let spec = self.target_spec(vm).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
         let fits = session.facts.fits(self.usage(node), spec);
         fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })
@@ -110,12 +114,13 @@ impl ClusterState {
         moment.changed()
     }
 
-    /// Ends an epoch: the host has no process of the vm any more.
-    fn end(&mut self, id: &VmId, epoch: Epoch, why: Unplaced, moment: Moment) -> Outcome {
+    /// Ends an epoch: the host has no process of the vm any more, or cannot execute it.
+    pub(super) fn end(&mut self, id: &VmId, epoch: Epoch, why: Unplaced, moment: Moment) -> Outcome {
         let kind = match &why {
             Unplaced::Failed { reason, .. } => {
                 EventKind::Failed { vm: id.clone(), epoch, reason: reason.clone() }
             }
+            Unplaced::Lost { .. } => EventKind::HostLost { vm: id.clone(), epoch },
             Unplaced::New | Unplaced::Stopped => EventKind::Stopped { vm: id.clone(), epoch },
         };
         self.note(moment, kind);

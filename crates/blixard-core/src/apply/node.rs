@@ -4,7 +4,9 @@ use blixard_types::{ClusterId, DaemonId, Incarnation, NodeId, NodeName};
 
 use super::{Moment, Rejection};
 use crate::command::Outcome;
-use crate::state::{ClusterState, DAEMONS_REMEMBERED, EventKind, Identity, Node, NodeFacts, Roles, Session};
+use crate::state::{
+    ClusterState, DAEMONS_REMEMBERED, EventKind, Identity, Node, NodeFacts, Role, Roles, Session,
+};
 
 impl ClusterState {
     pub(super) fn init_cluster(&mut self, cluster: ClusterId, moment: Moment) -> Result<Outcome, Rejection> {
@@ -29,10 +31,15 @@ impl ClusterState {
         if node.is_some_and(|node| node.name == *name && node.roles == *roles) {
             return Ok(Outcome::Unchanged);
         }
-        let (session, replaced) =
-            node.map(|node| (node.session.clone(), node.replaced.clone())).unwrap_or_default();
-        self.nodes.insert(id, Node { name: name.clone(), roles: roles.clone(), session, replaced });
-        self.note(moment, EventKind::NodeRegistered { node: id, name: name.clone() });
+        let fence = self.fence_of(id, roles.contains(&Role::Host));
+        let (name, roles) = (name.clone(), roles.clone());
+        let node = match node {
+            Some(node) => Node { name: name.clone(), roles, fence, ..node.clone() },
+            None => Node::new(name.clone(), roles, fence),
+        };
+        self.nodes.insert(id, node);
+        self.review_fencing(moment);
+        self.note(moment, EventKind::NodeRegistered { node: id, name });
         Ok(moment.changed())
     }
 

@@ -1,6 +1,6 @@
 //! Why a command is refused.
 
-use blixard_types::{Epoch, NodeId, NodeName, VmId};
+use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Shortage, SourceId};
@@ -46,6 +46,36 @@ pub enum Rejection {
     /// A node that does not run vms, or whose daemon has not spoken.
     #[error("node {node} does not run vms")]
     NotAHost { node: NodeId },
+    /// A decision of a leader that is not the leader any more.
+    #[error("it was decided under term {term}, in which this cluster is not now")]
+    OtherLeadership { term: u64 },
+    /// A host without a deadline is not lost by being silent.
+    #[error("node {node} holds no lease with a deadline")]
+    NoDeadline { node: NodeId },
+    /// A host that a person says is off.
+    #[error("node {node} was declared lost, and what ran there is still waited for")]
+    DeclaredLost { node: NodeId },
+    /// A host that is lost.
+    #[error("node {node} is lost")]
+    HostLost { node: NodeId },
+    /// A host that takes no vms.
+    #[error("node {node} takes no new vms")]
+    Cordoned { node: NodeId },
+    /// Another host could not be cut off safely.
+    #[error("nothing is placed on node {node} before node {other} holds a lease")]
+    BesideUnfenced { node: NodeId, other: NodeId },
+    /// What an earlier incarnation has granted may still run.
+    #[error("leases from before the cluster was recovered or restored may still run")]
+    Quarantine,
+    /// Not the next incarnation.
+    #[error("{incarnation} is not the cluster's next incarnation")]
+    OtherIncarnation { incarnation: Incarnation },
+    /// Times that are not safe.
+    #[error("these lease times are refused: {reason}")]
+    LeaseTimes { reason: String },
+    /// The times were changed not long ago.
+    #[error("the last change of the lease times is not over yet")]
+    StillSettling,
     /// The vm does not fit.
     #[error("vm {vm} does not fit on node {node}: {shortage}")]
     NoRoom { vm: VmId, node: NodeId, shortage: Shortage },

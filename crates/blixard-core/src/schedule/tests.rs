@@ -42,6 +42,7 @@ fn each_host_that_will_not_do_says_why() {
     let mut emulated = facts(9000);
     emulated.kvm = false;
     cluster.ok(session(5, 1, emulated));
+    cluster.arm();
     let mut wanted = spec(200);
     wanted.kvm = KvmUse::Required;
     cluster.deploy("web", "a", wanted.clone());
@@ -218,6 +219,7 @@ fn cluster_of(hosts: &[(u64, bool, bool)], pasts: &[Past]) -> Cluster {
         facts.kvm = kvm;
         cluster.ok(session(node, 1, facts));
     }
+    cluster.arm();
     for (at, past) in pasts.iter().enumerate() {
         let name = format!("vm{at}");
         let mut wanted = spec(past.memory_mib);

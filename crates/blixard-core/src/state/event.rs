@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use blixard_types::{Epoch, GenerationNumber, NodeId, NodeName, Revision, VmId};
+use blixard_types::{Epoch, GenerationNumber, Incarnation, NodeId, NodeName, Revision, VmId};
 use serde::{Deserialize, Serialize};
 
-use super::{Desired, Phase};
+use super::{Admission, Desired, Phase};
+use crate::lease::LeaseTimes;
 use crate::ports::UnixMillis;
 
 /// Events kept. A watcher further behind lists anew.
@@ -46,6 +47,22 @@ pub enum EventKind {
     Stopped { vm: VmId, epoch: Epoch },
     /// A vm has failed.
     Failed { vm: VmId, epoch: Epoch, reason: String },
+    /// A vm's host was lost.
+    HostLost { vm: VmId, epoch: Epoch },
+    /// A person says that a node is off.
+    NodeDeclaredLost { node: NodeId },
+    /// A node was given up.
+    NodeLost { node: NodeId },
+    /// A node that was lost is back.
+    NodeBack { node: NodeId },
+    /// A node holds a lease.
+    NodeFenced { node: NodeId },
+    /// Whether vms are placed on a node has changed.
+    AdmissionSet { node: NodeId, admission: Admission },
+    /// Leases last for another time.
+    LeaseTimesSet { times: LeaseTimes },
+    /// The cluster was recovered or restored.
+    IncarnationBegun { incarnation: Incarnation },
     /// A vm is to go.
     DeletionRequested { vm: VmId },
     /// A vm is gone.

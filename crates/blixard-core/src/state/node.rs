@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use blixard_types::{DaemonId, NodeName, Revision, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::Usage;
+use super::{Admission, Fence, Presence, Usage};
 
 /// Virtual processors placed per processor of a host, at most. OpenStack's default ratio; most guests
 /// idle most of the time.
@@ -42,6 +42,30 @@ pub struct Node {
     pub session: Option<Session>,
     /// The daemons before that one, oldest first: dead, whatever of theirs arrives late.
     pub replaced: VecDeque<DaemonId>,
+    /// Whether what may stop there stops when its lease ends.
+    #[serde(default)]
+    pub fence: Fence,
+    /// Whether it is there.
+    #[serde(default)]
+    pub presence: Presence,
+    /// Whether vms are placed there.
+    #[serde(default)]
+    pub admission: Admission,
+}
+
+impl Node {
+    /// A node whose daemon has not spoken yet.
+    pub(crate) fn new(name: NodeName, roles: Roles, fence: Fence) -> Self {
+        Self {
+            name,
+            roles,
+            session: None,
+            replaced: VecDeque::new(),
+            fence,
+            presence: Presence::default(),
+            admission: Admission::default(),
+        }
+    }
 }
 
 /// One daemon process of a node.

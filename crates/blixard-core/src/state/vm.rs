@@ -7,7 +7,7 @@
 //!    └────────────────────────┴── Report(Stopped | Failed) ┴────────────────────────┘
 //! ```
 //!
-//! `Stopped` and `Failed` end an epoch for good: after them the vm runs again only by a new placement.
+//! A host that is lost ends its epochs, too. `Stopped`, `Failed` and lost end an epoch for good: after them the vm runs again only by a new placement.
 //! So no late report can be taken for one of a placement that came after it.
 
 use std::collections::BTreeMap;
@@ -47,6 +47,9 @@ pub struct Vm {
     pub last_host: Option<NodeId>,
     /// The number of the newest report on its placement by the daemon whose session is open; 0 if none.
     pub heard: u64,
+    /// What a cut-off host may do with it at its newest epoch.
+    #[serde(default)]
+    pub in_partition: InPartition,
     /// Epochs in a row in which the target generation failed without having been healthy.
     pub failures: u32,
 }
@@ -97,6 +100,18 @@ pub enum Restart {
     No,
     /// Its host stops it; then it is placed again.
     Requested,
+}
+
+/// What a host that is cut off may do with a vm. A generation that is kept may run for a while after one
+/// that is stopped has replaced it as the target, so this is of an epoch, not of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InPartition {
+    /// It stops it when its lease ends, whatever generation runs.
+    #[default]
+    Stops,
+    /// It may go on: a generation that is kept was to run at this epoch.
+    MayRun,
 }
 
 /// One (closure reference, spec) of a vm.
@@ -155,6 +170,11 @@ pub enum Unplaced {
     New,
     /// Its host has stopped it.
     Stopped,
+    /// Its host was lost, and cannot run it any more.
+    Lost {
+        /// That host.
+        node: NodeId,
+    },
     /// It ended by itself, or could not be started.
     Failed {
         /// What happened, in the host's words.

@@ -6,6 +6,7 @@ use blixard_core::state::{EvaluationKey, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId};
 use prost::Message;
 
+use super::fence::{fence_from, fence_to};
 use super::vm::{desired, desired_to};
 use super::{
     ConvertError, closure_from, closure_to, facts_from, facts_to, hash, hash_bytes, random_id, report_from,
@@ -89,6 +90,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::RestartVm { vm } => To::RestartVm(envelope::RestartVm { vm: vm.to_string() }),
         Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
+        Command::Fence(command) => To::Fence(fence_to(command)),
     })
 }
 
@@ -125,6 +127,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         From::RestartVm(restart) => Command::RestartVm { vm: vm_id(&restart.vm)? },
         From::DeleteVm(delete) => Command::DeleteVm { vm: vm_id(&delete.vm)? },
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
+        From::Fence(command) => Command::Fence(fence_from(command)?),
     })
 }
 

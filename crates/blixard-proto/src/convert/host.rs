@@ -79,6 +79,7 @@ pub fn encode_heartbeat(heartbeat: &Heartbeat) -> v1::Heartbeat {
         n: heartbeat.n,
         running: heartbeat.running.iter().map(running).collect(),
         holds: heartbeat.holds.map(held),
+        fenced_by: heartbeat.fenced_by.map(|revision| revision.0),
     }
 }
 
@@ -98,6 +99,7 @@ pub fn decode_heartbeat(hello: &Hello, heartbeat: v1::Heartbeat) -> Result<Heart
         n: heartbeat.n,
         running: heartbeat.running.into_iter().map(running).collect::<Result<_, ConvertError>>()?,
         holds: heartbeat.holds.map(|held| (Incarnation(held.incarnation), Revision(held.revision))),
+        fenced_by: heartbeat.fenced_by.map(Revision),
     })
 }
 

@@ -149,6 +149,7 @@ impl Witness {
             }
             Command::InitCluster { .. }
             | Command::RememberEvaluation(_)
+            | Command::Fence(_)
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
             | Command::RestartVm { .. }

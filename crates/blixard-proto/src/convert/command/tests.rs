@@ -1,5 +1,6 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
+use blixard_core::command::FenceCommand;
 use blixard_core::state::{Desired, HealthStatus, NodeFacts, Role, VmReport};
 use blixard_types::spec::{Check, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
@@ -117,6 +118,7 @@ fn commands() -> Vec<Command> {
         Command::RestartVm { vm: vm.clone() },
     ];
     all.extend(reports().into_iter().map(report));
+    all.push(Command::Fence(FenceCommand::DeclareLost { node: NodeId(2) }));
     all
 }
 
@@ -137,6 +139,7 @@ fn kind(command: &Command) -> usize {
         Command::DeleteVm { .. } => 7,
         Command::RememberEvaluation(_) => 8,
         Command::RestartVm { .. } => 9,
+        Command::Fence(_) => 10,
     }
 }
 
@@ -144,7 +147,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 10);
+    assert_eq!(kinds.len(), 11);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

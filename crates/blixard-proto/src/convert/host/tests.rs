@@ -63,7 +63,8 @@ fn a_heartbeat_reads_back_with_what_is_known_from_the_hello() {
         (vec![running.clone(), RunningVm { vm: vm("db"), ..running }], Some((Incarnation(0), Revision(0)))),
     ] {
         let Hello { node, daemon, boot, .. } = hello();
-        let heartbeat = Heartbeat { node, boot, daemon, n: u64::MAX, running, holds };
+        let fenced_by = holds.map(|(_, revision)| revision);
+        let heartbeat = Heartbeat { node, boot, daemon, n: u64::MAX, running, holds, fenced_by };
         assert_eq!(decode_heartbeat(&hello(), wire(&encode_heartbeat(&heartbeat))), Ok(heartbeat));
     }
 }
