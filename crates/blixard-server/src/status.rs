@@ -48,8 +48,8 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::OtherEpoch { .. }
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }
-        | Rejection::NotAHost { .. } => Status::failed_precondition(text),
-        Rejection::OtherLeadership { .. }
+        | Rejection::NotAHost { .. }
+        | Rejection::OtherLeadership { .. }
         | Rejection::NoDeadline { .. }
         | Rejection::DeclaredLost { .. }
         | Rejection::HostLost { .. }
