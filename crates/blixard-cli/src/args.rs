@@ -101,8 +101,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = DEPLOY_HELP)]
 pub(crate) struct DeployArgs {
-    /// A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME` or
-    /// `REF#microvms.NAME`. Without `#`: all of them.
+    /// A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME`,
+    /// `REF#microvms.NAME`, or a guest of microvm.nix, `REF#nixosConfigurations.NAME`. Without `#`: all
+    /// that the flake defines.
     #[arg(value_name = "FLAKEREF", default_value = ".")]
     pub(crate) flake: FlakeReference,
     /// Take over microVMs that another flake has defined.

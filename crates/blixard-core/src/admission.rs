@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::{InterfaceKind, VmKind};
-use blixard_types::{NameError, Spec, SpecError, StorePath, VmId, VmName};
+use blixard_types::spec::{Claim, Interface, InterfaceKind, Share, ShareProtocol, VmKind};
+use blixard_types::{NameError, STORE_DIR, Spec, SpecError, StorePath, VmId, VmName};
 use serde_json::Value;
 
-use crate::ports::nix::EvaluatedVm;
+use crate::ports::nix::{EvaluatedVm, FlakeOutput};
 
 /// A vm whose definition is sound; not built yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +27,11 @@ pub struct AdmittedVm {
 
 /// Why a vm cannot be deployed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("microvms.{}: {problem}", shown(attribute))]
+#[error("{}.{}: {problem}", output.name(), shown(attribute))]
 pub struct AdmissionError {
-    /// The attribute under `microvms`.
+    /// The flake's output.
+    pub output: FlakeOutput,
+    /// The attribute under that.
     pub attribute: String,
     /// What is wrong.
     pub problem: AdmissionProblem,
@@ -76,12 +78,20 @@ pub enum AdmissionProblem {
         what: &'static str,
     },
     /// Two attributes give the same vm.
-    #[error("microvms.{} is the vm {vm} already", shown(other))]
+    #[error("{other} is the vm {vm} already")]
     SameVm {
         /// The other attribute.
         other: String,
         /// The vm.
         vm: VmId,
+    },
+    /// Two vms claim what only one can have.
+    #[error("{claim} is claimed by {other} already")]
+    Claimed {
+        /// The claim.
+        claim: Claim,
+        /// The other attribute.
+        other: String,
     },
 }
 
@@ -92,28 +102,50 @@ pub enum AdmissionProblem {
 pub fn admit(evaluated: Vec<EvaluatedVm>) -> Result<Vec<AdmittedVm>, Vec<AdmissionError>> {
     let mut admitted = Vec::new();
     let mut problems = Vec::new();
-    let mut attributes: BTreeMap<VmId, String> = BTreeMap::new();
+    let mut seen = Seen::default();
     for vm in evaluated {
-        let attribute = vm.attribute.clone();
-        let checked = admit_one(vm).and_then(|vm| match attributes.get(&vm.vm) {
-            Some(other) => Err(vec![AdmissionProblem::SameVm { other: other.clone(), vm: vm.vm }]),
-            None => Ok(vm),
-        });
-        match checked {
-            Ok(vm) => {
-                attributes.insert(vm.vm.clone(), attribute);
-                admitted.push(vm);
-            }
-            Err(found) => problems.extend(
-                found.into_iter().map(|problem| AdmissionError { attribute: attribute.clone(), problem }),
-            ),
+        let (output, attribute) = (vm.output, vm.attribute.clone());
+        let name = format!("{}.{}", output.name(), shown(&attribute));
+        match admit_one(vm).and_then(|vm| seen.take_in(name, vm)) {
+            Ok(vm) => admitted.push(vm),
+            Err(found) => problems.extend(found.into_iter().map(|problem| AdmissionError {
+                output,
+                attribute: attribute.clone(),
+                problem,
+            })),
         }
     }
     if problems.is_empty() { Ok(admitted) } else { Err(problems) }
 }
 
+/// What the vms before have, by the attribute that has it.
+#[derive(Debug, Default)]
+struct Seen {
+    vms: BTreeMap<VmId, String>,
+    claims: BTreeMap<Claim, String>,
+}
+
+impl Seen {
+    fn take_in(&mut self, name: String, vm: AdmittedVm) -> Result<AdmittedVm, Vec<AdmissionProblem>> {
+        if let Some(other) = self.vms.get(&vm.vm) {
+            return Err(vec![AdmissionProblem::SameVm { other: other.clone(), vm: vm.vm }]);
+        }
+        let claims = vm.spec.claims();
+        let taken = claims.iter().filter_map(|claim| Some((claim, self.claims.get(claim)?)));
+        let taken: Vec<_> = taken
+            .map(|(claim, other)| AdmissionProblem::Claimed { claim: claim.clone(), other: other.clone() })
+            .collect();
+        if !taken.is_empty() {
+            return Err(taken);
+        }
+        self.claims.extend(claims.into_iter().map(|claim| (claim, name.clone())));
+        self.vms.insert(vm.vm.clone(), name);
+        Ok(vm)
+    }
+}
+
 fn admit_one(evaluated: EvaluatedVm) -> Result<AdmittedVm, Vec<AdmissionProblem>> {
-    let EvaluatedVm { attribute, drv, out, system, spec } = evaluated;
+    let EvaluatedVm { output: _, attribute, drv, out, system, spec } = evaluated;
     let name = attribute.parse::<VmName>().map_err(AdmissionProblem::from);
     let spec = admit_spec(&spec);
     match (name, spec) {
@@ -136,14 +168,13 @@ fn admit_spec(json: &Value) -> Result<Spec, Vec<AdmissionProblem>> {
 
 /// What a spec may say that this version does not do.
 fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
-    let on_host = |kind| matches!(kind, InterfaceKind::Tap | InterfaceKind::Macvtap);
+    let macvtap = |interface: &Interface| interface.kind == InterfaceKind::Macvtap;
     let placement = &spec.placement;
     let asked = [
         (spec.kind == VmKind::Task, "kind", "tasks"),
-        (spec.interfaces.iter().any(|one| on_host(one.kind)), "interfaces", "tap and macvtap interfaces"),
+        (spec.interfaces.iter().any(macvtap), "interfaces", "macvtap interfaces"),
         (!spec.volumes.is_empty(), "volumes", "volumes"),
-        (!spec.shares.is_empty(), "shares", "shares"),
-        (spec.vsock_cid.is_some(), "vsockCid", "vsock devices"),
+        (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),
         (!spec.credentials.is_empty(), "credentials", "credentials"),
         (!placement.constraints.is_empty(), "placement.constraints", "constraints"),
@@ -155,6 +186,11 @@ fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
         .filter(|(asked, ..)| *asked)
         .map(|(_, key, what)| AdmissionProblem::Unsupported { key, what })
         .collect()
+}
+
+/// The host's store: the hypervisor itself reads it, nothing has to be started, and nobody can write there.
+fn is_store(share: &Share) -> bool {
+    share.protocol == ShareProtocol::NineP && share.source == STORE_DIR
 }
 
 #[cfg(test)]

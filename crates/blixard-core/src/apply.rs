@@ -4,6 +4,7 @@
 //! decides who was first. Refuses to know: the clock (time is in the command), randomness, and who
 //! proposed. A refused command changes nothing except that its outcome is remembered.
 
+mod claims;
 mod deploy;
 mod evaluation;
 mod fence;

@@ -9,6 +9,7 @@ pub mod consensus;
 pub mod health;
 pub mod journal;
 pub mod members;
+pub mod networks;
 pub mod nix;
 pub mod peer;
 pub mod units;

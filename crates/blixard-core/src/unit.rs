@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::{InterfaceKind, KvmUse, OnPartition, VmKind};
+use blixard_types::spec::{Account, Interface, InterfaceKind, KvmUse, OnPartition, VmKind};
 use blixard_types::unit::{RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice};
 use blixard_types::{Epoch, Spec, VmId};
 
 use crate::assignment::RunIntent;
+use crate::ports::networks::Tap;
 use crate::ports::units::{GracefulStop, ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitState};
 
 /// The environment variable that names the vm, `tenant/name`.
@@ -24,6 +25,8 @@ pub const ENV_STATE_DIR: &str = "BLIXARD_STATE_DIR";
 pub const ENV_SHUTDOWN: &str = "BLIXARD_SHUTDOWN";
 /// The environment variable that says how long that may take, in milliseconds.
 pub const ENV_STOP_TIMEOUT: &str = "BLIXARD_STOP_TIMEOUT_MS";
+/// The environment variable with the account that the unit runs under, `user:group`; absent if it is root.
+pub const ENV_ACCOUNT: &str = "BLIXARD_ACCOUNT";
 /// The environment variable that tells the shutdown program the hypervisor's process.
 pub const ENV_MAIN_PID: &str = "MAINPID";
 /// What the names of all of our variables begin with.
@@ -50,11 +53,14 @@ pub struct HostLayout {
     /// What does not, absolute, below `/run`, and not below the daemon's own directory there, which
     /// systemd removes when the daemon stops.
     pub runtime_dir: String,
+    /// The bridge that taps are put on whose interface names none.
+    pub bridge: Option<String>,
 }
 
 impl Default for HostLayout {
     fn default() -> Self {
-        Self { state_dir: "/var/lib/blixard".to_owned(), runtime_dir: "/run/blixard-vms".to_owned() }
+        let (state_dir, runtime_dir) = ("/var/lib/blixard".to_owned(), "/run/blixard-vms".to_owned());
+        Self { state_dir, runtime_dir, bridge: None }
     }
 }
 
@@ -87,6 +93,7 @@ pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -
             OnPartition::Stop => tenant_slice(vm.tenant()),
             OnPartition::Keep => tenant_keep_slice(vm.tenant()),
         },
+        account: spec.account.clone(),
         argv: vec![format!("{}/{RUN_PROGRAM}", run.closure.root)],
         environment: environment(vm, epoch, run, layout),
         working_directory,
@@ -112,6 +119,9 @@ fn environment(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) ->
         (ENV_RUNTIME_DIR, layout.vm_runtime_dir(vm)),
         (ENV_STATE_DIR, layout.vm_state_dir(vm)),
     ];
+    if let Some(Account { user, group }) = &run.spec.account {
+        variables.push((ENV_ACCOUNT, format!("{user}:{group}")));
+    }
     if run.spec.can_shutdown {
         variables.push((ENV_SHUTDOWN, format!("{}/{SHUTDOWN_PROGRAM}", run.closure.root)));
         variables.push((ENV_STOP_TIMEOUT, run.spec.stop_timeout_ms.to_string()));
@@ -133,6 +143,7 @@ pub fn graceful_stop(unit: &ObservedUnit) -> Option<GracefulStop> {
         run: RunUnitName::of(&unit.vm),
         name: StopUnitName::of(&unit.vm),
         slice: tenant_slice(unit.vm.tenant()),
+        account: told(ENV_ACCOUNT).map(account).transpose().ok()?,
         program: told(ENV_SHUTDOWN)?,
         working_directory: told(ENV_STATE_DIR)?,
         runtime_directory: told(ENV_RUNTIME_DIR)?,
@@ -140,6 +151,26 @@ pub fn graceful_stop(unit: &ObservedUnit) -> Option<GracefulStop> {
         main_pid,
         timeout_ms: told(ENV_STOP_TIMEOUT)?.parse().ok()?,
     })
+}
+
+/// An account as [`environment`] writes it.
+fn account(text: String) -> Result<Account, String> {
+    match text.split_once(':') {
+        Some((user, group)) => Ok(Account { user: user.to_owned(), group: group.to_owned() }),
+        None => Err(text),
+    }
+}
+
+/// The taps that the runner of a spec opens, on the host's bridge unless they name another.
+#[must_use]
+pub fn taps(spec: &Spec, bridge: Option<&str>) -> Vec<Tap> {
+    let tap = |interface: &Interface| Tap {
+        id: interface.id.clone(),
+        account: spec.account.clone(),
+        multi_queue: interface.multi_queue,
+        bridge: interface.bridge.clone().or_else(|| bridge.map(str::to_owned)),
+    };
+    spec.interfaces.iter().filter(|interface| interface.kind == InterfaceKind::Tap).map(tap).collect()
 }
 
 fn restart(spec: &Spec) -> RestartPolicy {
@@ -194,6 +225,7 @@ mod tests {
             ),
             description: "Blixard microVM a-b/web, generation 3",
             slice: "blixard-a\\x2db.slice",
+            account: None,
             argv: [
                 "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-run",
             ],
@@ -250,6 +282,55 @@ mod tests {
         assert_eq!(ask.environment, expected);
         spec.can_shutdown = false;
         assert_eq!(graceful_stop(&observed(run_unit(&vm, Epoch(2), &intent(spec), &layout))), None);
+    }
+
+    #[test]
+    fn a_unit_says_by_itself_under_which_account_its_guest_is_asked() {
+        let mut spec = Spec::minimal(1, 128);
+        let account = Account { user: "microvm".to_owned(), group: "kvm".to_owned() };
+        (spec.can_shutdown, spec.account) = (true, Some(account.clone()));
+        let vm: VmId = "web".parse().unwrap();
+        let unit = run_unit(&vm, Epoch(2), &intent(spec), &HostLayout::default());
+        assert_eq!(unit.account, Some(account.clone()));
+        let mut observed = ObservedUnit {
+            vm,
+            epoch: Some(Epoch(2)),
+            generation: Some(GenerationNumber(3)),
+            state: UnitState::Active,
+            restarts: 0,
+            main_pid: Some(41),
+            environment: unit.environment,
+        };
+        assert_eq!(graceful_stop(&observed).unwrap().account, Some(account));
+        // Rather not asked than asked as root.
+        observed.environment.insert(ENV_ACCOUNT.to_owned(), "nonsense".to_owned());
+        assert_eq!(graceful_stop(&observed), None);
+    }
+
+    #[test]
+    fn taps_are_put_on_their_own_bridge_or_the_hosts_and_belong_to_the_account() {
+        let mut spec = Spec::minimal(2, 128);
+        spec.account = Some(Account { user: "microvm".to_owned(), group: "kvm".to_owned() });
+        let interface = |kind, id: &str, bridge: Option<&str>| Interface {
+            kind,
+            id: id.to_owned(),
+            mac: "02:00:00:00:00:01".to_owned(),
+            bridge: bridge.map(str::to_owned),
+            multi_queue: true,
+        };
+        spec.interfaces = vec![
+            interface(InterfaceKind::Tap, "vm-a", None),
+            interface(InterfaceKind::User, "qemu", None),
+            interface(InterfaceKind::Tap, "vm-b", Some("br1")),
+        ];
+        let tap = |id: &str, bridge: Option<&str>| Tap {
+            id: id.to_owned(),
+            account: spec.account.clone(),
+            multi_queue: true,
+            bridge: bridge.map(str::to_owned),
+        };
+        assert_eq!(taps(&spec, Some("br0")), [tap("vm-a", Some("br0")), tap("vm-b", Some("br1"))]);
+        assert_eq!(taps(&spec, None), [tap("vm-a", None), tap("vm-b", Some("br1"))]);
     }
 
     #[test]

@@ -45,7 +45,12 @@ pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> 
     let roots = host.store.roots().await?;
     let rooted = roots.iter().filter_map(|(name, _)| generation_of(name)).collect();
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
-    let homes = home::all(&host.layout).await;
+    let mut homes = home::all(&host.layout).await;
+    match host.networks.vms().await {
+        Ok(vms) => homes.extend(vms),
+        // Without vms that have interfaces none is missed; with them, their starts and stops will tell.
+        Err(error) => tracing::warn!(error = chain(&error), "cannot look for interfaces of vms"),
+    }
     let mut link = JoinSet::new();
     link.spawn(link::run(host.clone(), sender));
     Agent::new(host, rooted, homes).run(events).await;
@@ -58,7 +63,7 @@ struct Agent {
     units: BTreeMap<VmId, ObservedUnit>,
     memories: Memories,
     rooted: BTreeSet<(VmId, GenerationNumber)>,
-    /// The vms that have a directory here.
+    /// The vms that have a directory here, or interfaces.
     homes: BTreeSet<VmId>,
     server: Option<mpsc::Sender<HostMessage>>,
     reports: Reports,

@@ -10,7 +10,7 @@ use blixard_core::ports::nix::{RootName, Sharing};
 use blixard_core::ports::units::{Asked, GracefulStop};
 use blixard_core::reconcile::{Ended, StopCause};
 use blixard_core::roots::{build_of, generation_root};
-use blixard_core::unit::run_unit;
+use blixard_core::unit::{run_unit, taps};
 use blixard_types::unit::RunUnitName;
 use blixard_types::{Epoch, GenerationNumber, StorePath, VmId};
 
@@ -45,17 +45,25 @@ pub(crate) async fn start(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) ->
     tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
     // made sure of, the outcome is unknown, and what is then seen decides.
-    match host.units.stop(RunUnitName::of(&vm)).await {
+    match end(&host, &vm).await {
         Ok(()) => Done::Ended { vm, ended: Ended { epoch, generation, reason } },
         Err(error) => {
-            tracing::warn!(%vm, error = chain(&error), "could not clean up after a failed start");
+            tracing::warn!(%vm, error, "could not clean up after a failed start");
             Done::Unknown { vm }
         }
     }
 }
 
+/// Stops the unit of a vm until no process is left, and then takes its interfaces away.
+async fn end(host: &Host, vm: &VmId) -> Result<(), String> {
+    host.units.stop(RunUnitName::of(vm)).await.map_err(|error| chain(&error))?;
+    host.networks.remove(vm.clone()).await.map_err(|error| chain(&error))
+}
+
 async fn try_start(host: &Host, vm: &VmId, epoch: Epoch, run: &RunIntent) -> Result<(), String> {
     keep(host, vm, run).await?;
+    let taps = taps(&run.spec, host.layout.bridge.as_deref());
+    host.networks.prepare(vm.clone(), taps).await.map_err(|error| chain(&error))?;
     let unit = run_unit(vm, epoch, run, &host.layout);
     host.units.start(unit).await.map_err(|error| chain(&error))?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
@@ -102,10 +110,10 @@ pub(crate) async fn shutdown(host: Host, vm: VmId, ask: GracefulStop, cause: Sto
     stop(host, vm, cause).await
 }
 
-/// Stops a unit until no process is left.
+/// Stops a vm until no process and no interface of it is left.
 pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
-    if let Err(error) = host.units.stop(RunUnitName::of(&vm)).await {
-        tracing::warn!(%vm, error = chain(&error), "could not stop, trying again");
+    if let Err(error) = end(&host, &vm).await {
+        tracing::warn!(%vm, error, "could not stop, trying again");
         tokio::time::sleep(RETRY_AFTER).await;
         return Done::Unknown { vm };
     }
@@ -137,10 +145,13 @@ pub(crate) async fn probe(host: Host, vm: VmId, run: RunIntent) -> Done {
     Done::Probed { vm, outcome }
 }
 
-/// Drops roots, one that cannot be dropped is tried again later; and the directory of a vm that is gone,
-/// unless its guest has left files there.
+/// Drops roots, one that cannot be dropped is tried again later; and of a vm that is gone what a daemon
+/// before this one may have left: its interfaces, and its directory unless its guest has left files there.
 pub(crate) async fn clean(host: Host, vm: VmId, litter: Litter) -> Done {
     if litter.home {
+        if let Err(error) = host.networks.remove(vm.clone()).await {
+            tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that is gone stay");
+        }
         home::remove_empty(&host.layout, &vm).await;
     }
     let Litter { generations, home } = litter;

@@ -15,6 +15,7 @@ pub mod probe;
 use std::sync::Arc;
 
 use blixard_core::ports::health::HealthProbe;
+use blixard_core::ports::networks::Networks;
 use blixard_core::ports::nix::NixStore;
 use blixard_core::ports::units::UnitManager;
 use blixard_core::ports::{BoxFuture, Clock};
@@ -36,6 +37,8 @@ pub struct Host {
     pub servers: Arc<dyn ServerAccess>,
     /// systemd.
     pub units: Arc<dyn UnitManager>,
+    /// Its network.
+    pub networks: Arc<dyn Networks>,
     /// The local store.
     pub store: Arc<dyn NixStore>,
     /// Checks.

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use blixard_core::ports::confined::LimitReached;
 use blixard_core::ports::nix::{
-    EvaluateError, EvaluatedVm, LockedSource, NixCommandError, NixProgress, ProgressSink, Selection,
+    EvaluateError, EvaluatedVm, FlakeOutput, LockedSource, NixCommandError, NixProgress, ProgressSink,
+    Selection,
 };
 use blixard_types::Sha256Hash;
 
@@ -20,9 +21,8 @@ use crate::command::{Cell, NixCommand};
 use crate::internal_json::Interpreter;
 use crate::outputs;
 use crate::reference::flake_reference;
-use expression::{ATTRIBUTE_NAMES, apply_for, nix_attribute, nix_string};
+use expression::{Wanted, describing, naming};
 use outcome::{Culprit, NOTHING_SAID};
-use printed::Printed;
 
 /// How many failing vms are told of in one go. What many have in common is seen in a few.
 const CULPRITS_MAX: usize = 5;
@@ -45,7 +45,7 @@ const SETTINGS: [&str; 9] = [
 /// evaluation that another version gives otherwise is as good as it was.
 pub(crate) fn fingerprint() -> Sha256Hash {
     let settings = SETTINGS.join("\n");
-    Sha256Hash::of(format!("{settings}\n{}", apply_for(None)).as_bytes())
+    Sha256Hash::of(format!("{settings}\n{}", describing(None)).as_bytes())
 }
 
 /// Evaluates the selected vms of one source.
@@ -67,8 +67,6 @@ enum Trace {
 /// Why a process gave no value.
 #[derive(Debug)]
 enum Failure {
-    /// Nix says that the flake has no such output.
-    NoMicrovms,
     /// The flake is at fault.
     Flake(Interpreter),
     /// Something else is.
@@ -77,7 +75,8 @@ enum Failure {
 
 impl<'a> Evaluation<'a> {
     pub(crate) fn new(nix: &'a Path, cell: &'a Cell, source: &'a LockedSource) -> Self {
-        let reference = format!("{}#.microvms", flake_reference(source));
+        // A fragment of one dot is all outputs.
+        let reference = format!("{}#.", flake_reference(source));
         Self { nix, cell, source, reference }
     }
 
@@ -102,7 +101,10 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
         let mut vms = match selection {
             Selection::All => self.together(None, progress).await?,
-            Selection::Named(names) => self.named(names, progress).await?,
+            Selection::Named(names) => self.wanted(None, names, progress).await?,
+            Selection::Configurations(names) => {
+                self.wanted(Some(FlakeOutput::Configurations), names, progress).await?
+            }
         };
         vms.sort_by(|a, b| a.attribute.cmp(&b.attribute));
         for vm in &vms {
@@ -111,21 +113,24 @@ impl<'a> Evaluation<'a> {
         Ok(vms)
     }
 
-    async fn named(
+    async fn wanted(
         &self,
+        output: Option<FlakeOutput>,
         mut names: Vec<String>,
         progress: &ProgressSink,
     ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
         names.sort_unstable();
         names.dedup();
         // No argument and no Nix string can hold a NUL, so no attribute is called that.
-        if let Some(attribute) = names.iter().find(|name| name.contains('\0')) {
-            return Err(no_such_vm(attribute));
+        if let Some(attribute) = names.iter().find(|name| name.contains('\0')).cloned() {
+            let output = output.unwrap_or(FlakeOutput::Microvms);
+            return Err(EvaluateError::NoSuchVm { output, attribute });
         }
-        let strings: Vec<String> = names.iter().map(|name| nix_string(name)).collect();
+        let wanted: Vec<Wanted> = names.into_iter().map(|name| Wanted { output, name }).collect();
+        let texts: Vec<String> = wanted.iter().map(Wanted::nix).collect();
         let mut vms = Vec::new();
-        let mut rest = names.as_slice();
-        for batch in batches(&strings, String::as_str) {
+        let mut rest = wanted.as_slice();
+        for batch in batches(&texts, String::as_str) {
             let (these, others) = rest.split_at(batch.len());
             vms.extend(self.together(Some(these), progress).await?);
             rest = others;
@@ -136,35 +141,28 @@ impl<'a> Evaluation<'a> {
     /// Evaluates all (`None`) or these vms in one process.
     async fn together(
         &self,
-        names: Option<&[String]>,
+        wanted: Option<&[Wanted]>,
         progress: &ProgressSink,
     ) -> Result<Vec<EvaluatedVm>, EvaluateError> {
-        match self.print(&apply_for(names), Trace::Short, progress).await {
-            Ok(json) => {
-                let printed = Printed::parse(&json)?;
-                match printed.missing.first() {
-                    Some(attribute) => Err(no_such_vm(attribute)),
-                    None => printed.into_vms(),
-                }
-            }
-            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
+        match self.print(&describing(wanted), Trace::Short, progress).await {
+            Ok(json) => printed::vms(&json),
             Err(Failure::Command(error)) => Err(command_error(error)),
-            Err(Failure::Flake(said)) => Err(self.blame(names, &said).await),
+            Err(Failure::Flake(said)) => Err(self.blame(wanted, &said).await),
         }
     }
 
     /// After a failure of all vms together, evaluates each by itself to tell which ones fail and why.
-    async fn blame(&self, names: Option<&[String]>, said: &Interpreter) -> EvaluateError {
-        let names = match names {
-            Some(names) => names.to_vec(),
+    async fn blame(&self, wanted: Option<&[Wanted]>, said: &Interpreter) -> EvaluateError {
+        let wanted = match wanted {
+            Some(wanted) => wanted.to_vec(),
             None => match self.list().await {
-                Ok(names) => names,
+                Ok(wanted) => wanted,
                 Err(error) => return error,
             },
         };
         let mut culprits = Vec::new();
-        for name in &names {
-            match self.alone(name).await {
+        for one in &wanted {
+            match self.alone(one).await {
                 Ok(culprit) => culprits.extend(culprit),
                 Err(error) => return error,
             }
@@ -180,17 +178,16 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Why a vm cannot be evaluated; `None` if it can.
-    async fn alone(&self, name: &str) -> Result<Option<Culprit>, EvaluateError> {
-        let apply = apply_for(Some(&[name.to_owned()]));
+    async fn alone(&self, wanted: &Wanted) -> Result<Option<Culprit>, EvaluateError> {
+        let apply = describing(Some(std::slice::from_ref(wanted)));
         match self.print(&apply, Trace::Full, &silent()).await {
             Ok(_) => Ok(None),
-            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
             Err(Failure::Command(error)) => Err(command_error(error)),
             Err(Failure::Flake(said)) => {
-                let culprit = Culprit::new(Some(nix_attribute(name)), &said, self.source);
+                let culprit = Culprit::new(Some(wanted.attribute()), &said, self.source);
                 match culprit {
                     Some(culprit) => Ok(Some(culprit)),
-                    None => self.alone_without_trace(name).await.map(Some),
+                    None => self.alone_without_trace(wanted).await.map(Some),
                 }
             }
         }
@@ -198,25 +195,24 @@ impl<'a> Evaluation<'a> {
 
     /// Why a vm cannot be evaluated whose error with all its frames is too long to be read: a stack that
     /// overflows has ten thousand.
-    async fn alone_without_trace(&self, name: &str) -> Result<Culprit, EvaluateError> {
-        let apply = apply_for(Some(&[name.to_owned()]));
-        let attribute = nix_attribute(name);
+    async fn alone_without_trace(&self, wanted: &Wanted) -> Result<Culprit, EvaluateError> {
+        let apply = describing(Some(std::slice::from_ref(wanted)));
+        let attribute = wanted.attribute();
         match self.print(&apply, Trace::Short, &silent()).await {
             Err(Failure::Flake(said)) => Ok(Culprit::new(Some(attribute.clone()), &said, self.source)
                 .unwrap_or_else(|| Culprit::unexplained(attribute))),
             // What it says without its frames has no word of the flake: its name is all that is known.
-            Err(Failure::Command(NixCommandError::Failed { .. }) | Failure::NoMicrovms) | Ok(_) => {
+            Err(Failure::Command(NixCommandError::Failed { .. })) | Ok(_) => {
                 Ok(Culprit::unexplained(attribute))
             }
             Err(Failure::Command(error)) => Err(command_error(error)),
         }
     }
 
-    /// The names of the flake's vms; that fails when the flake itself cannot be read.
-    async fn list(&self) -> Result<Vec<String>, EvaluateError> {
-        match self.print(ATTRIBUTE_NAMES, Trace::Full, &silent()).await {
+    /// The flake's vms; that fails when the flake itself cannot be read.
+    async fn list(&self) -> Result<Vec<Wanted>, EvaluateError> {
+        match self.print(&naming(), Trace::Full, &silent()).await {
             Ok(json) => printed::names(&json),
-            Err(Failure::NoMicrovms) => Err(EvaluateError::NoMicrovms),
             Err(Failure::Command(error)) => Err(command_error(error)),
             Err(Failure::Flake(said)) => {
                 let culprit = Culprit::new(None, &said, self.source);
@@ -239,9 +235,6 @@ impl<'a> Evaluation<'a> {
             .map_err(Failure::Command)?;
         if finished.status.success() {
             return Ok(finished.stdout);
-        }
-        if outcome::says_no_output(&said) {
-            return Err(Failure::NoMicrovms);
         }
         // Code 1 and 102 are Nix's own. Without a word of explanation, or killed, it is not the flake's fault.
         if finished.status.code().is_none() || (said.faults().is_empty() && trace == Trace::Short) {
@@ -282,10 +275,6 @@ fn command_error(error: NixCommandError) -> EvaluateError {
         }
         other => EvaluateError::Command(other),
     }
-}
-
-fn no_such_vm(attribute: &str) -> EvaluateError {
-    EvaluateError::NoSuchVm { attribute: attribute.to_owned() }
 }
 
 fn silent() -> ProgressSink {

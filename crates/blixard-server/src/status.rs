@@ -60,6 +60,10 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
             with_hint(Status::unavailable(text), "try again in a minute")
         }
         Rejection::LeaseTimes { .. } => Status::invalid_argument(text),
+        Rejection::Claimed { .. } => {
+            let hint = "give one of them another; a vm that is gone from its flake keeps its own until `blixard vm delete`";
+            with_hint(Status::failed_precondition(text), hint)
+        }
         Rejection::OtherSource { .. } => {
             with_hint(Status::failed_precondition(text), "`blixard deploy --take-over` takes it over")
         }

@@ -8,6 +8,7 @@
 mod bus;
 mod cgroup;
 mod confined;
+mod directory;
 mod error;
 mod journal;
 mod manager;

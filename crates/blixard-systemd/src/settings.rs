@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use blixard_core::ports::units::{GracefulStop, Readiness, RestartPolicy, TransientUnit};
+use blixard_types::spec::Account;
 use zbus::zvariant::Value;
 
 /// One property: its name and its value.
@@ -52,6 +53,7 @@ pub(crate) fn stop_settings(ask: &GracefulStop) -> Vec<Setting> {
     let description = format!("asks the guest of {} to shut down", ask.run);
     let (slice, argv) = (ask.slice.clone(), vec![ask.program.clone()]);
     let mut all = execution(description, slice, &ask.program, argv, &ask.environment);
+    all.extend(account(ask.account.as_ref()));
     let writable = vec![ask.working_directory.clone(), ask.runtime_directory.clone()];
     all.extend([
         ("SyslogIdentifier", ask.name.to_string().into()),
@@ -75,8 +77,15 @@ fn program(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     let path = unit.argv.first().ok_or(BadUnit::NoProgram)?;
     let (description, slice) = (unit.description.clone(), unit.slice.clone());
     let mut all = execution(description, slice, path, unit.argv.clone(), &unit.environment);
+    all.extend(account(unit.account.as_ref()));
     all.push(("SyslogIdentifier", unit.name.to_string().into()));
     Ok(all)
+}
+
+/// Without an account a program runs as root, in its sandbox.
+fn account(account: Option<&Account>) -> Vec<Setting> {
+    let Some(Account { user, group }) = account else { return Vec::new() };
+    vec![("User", user.clone().into()), ("Group", group.clone().into())]
 }
 
 fn execution(

@@ -15,6 +15,7 @@ use blixard_core::ports::units::{TransientUnit, UnitError, UnitState};
 use tokio::time::timeout;
 
 use crate::bus::{Bus, JobEnd, JobPath, Link};
+use crate::directory;
 use crate::error::CallError;
 use crate::settings::{Setting, settings};
 use crate::stop;
@@ -35,7 +36,7 @@ pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitErr
         unit: name.to_owned(),
         reason: bad.to_string(),
     })?;
-    make_directory(&unit.working_directory).await?;
+    directory::prepare(&unit.working_directory, unit.account.as_ref()).await?;
     let link = bus.link()?;
     // A start that fails is followed by a stop, in systemd too.
     let limit = Duration::from_millis(unit.start_timeout_ms.saturating_add(unit.stop_timeout_ms));
@@ -80,36 +81,5 @@ pub(crate) async fn make_job(link: &Link, name: &str, settings: &[Setting]) -> R
             link.start_transient(name, settings).await
         }
         result => result,
-    }
-}
-
-/// Makes a directory that only its owner may enter, with its parents.
-async fn make_directory(path: &str) -> Result<(), UnitError> {
-    let mut builder = tokio::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(path).await.map_err(|cause| UnitError::Directory { path: path.to_owned(), cause })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_working_directory_is_made_for_its_owner_alone() {
-        let base = tempfile::tempdir().unwrap();
-        let path = base.path().join("vms/acme/web");
-        make_directory(path.to_str().unwrap()).await.unwrap();
-        make_directory(path.to_str().unwrap()).await.unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_cannot_be_made_is_named() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path().join("below").to_str().unwrap().to_owned();
-        let error = make_directory(&path).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot make the directory {path}"));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod confined;
 pub mod journal;
+pub mod networks;
 pub mod nix;
 pub mod peers;
 pub mod units;

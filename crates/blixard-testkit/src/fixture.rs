@@ -27,6 +27,8 @@ pub enum Fixture {
     EvaluationError,
     /// Vms that try more than they may, by name, and one called `good`.
     Hostile,
+    /// Guests of microvm.nix, which needs what [`crate::beside`] brings.
+    PlainMicrovmNix,
     /// A flake without microVMs.
     Empty,
 }
@@ -40,6 +42,7 @@ impl Fixture {
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
             Self::Hostile => "hostile",
+            Self::PlainMicrovmNix => "plain-microvm-nix",
             Self::Empty => "empty",
         }
     }
@@ -64,7 +67,11 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
             host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
         }
         Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,
-        Fixture::FailingBuild | Fixture::EvaluationError | Fixture::Hostile | Fixture::Empty => {}
+        Fixture::FailingBuild
+        | Fixture::EvaluationError
+        | Fixture::Hostile
+        | Fixture::PlainMicrovmNix
+        | Fixture::Empty => {}
     }
     Ok(there)
 }

@@ -10,10 +10,12 @@
 //! | [`world`] | hosts on one bridge, in namespaces that die with the test |
 //! | [`host`] | what one can do to a host: run, write, read its journal, crash it, install Blixard |
 //! | [`fixture`] | flakes whose microVMs need neither nixpkgs nor a network |
+//! | [`beside`] | repositories of others on a host, and what stands in for nixpkgs |
 //! | [`scenario`] | the end-to-end scenarios and their runner |
 //!
 //! Everything blocks: a scenario reads from top to bottom, and waits by polling with a deadline.
 
+pub mod beside;
 pub mod fake;
 pub mod fixture;
 pub mod host;

@@ -5,15 +5,20 @@
 
 mod bad_input;
 mod daemon_restart_adopts;
+mod flake_app_deploys;
 mod garbage;
 mod guest;
 mod hostile_evaluation;
+mod nix_evaluates;
+mod plain_microvm_nix;
 mod runner;
 mod second_deploy_is_free;
 mod services_gone;
 mod single_host_deploy;
 mod testhost_boots;
 mod vm_lifecycle;
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -22,7 +27,7 @@ use crate::host::{Binaries, Host};
 use crate::image::Image;
 use crate::world::{Lifetime, World};
 
-pub use runner::{Tally, run};
+pub use runner::{Skipped, Tally, run};
 
 /// A named scenario.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +60,9 @@ pub const ALL: &[Scenario] = &[
     vm_lifecycle::SCENARIO,
     hostile_evaluation::SCENARIO,
     bad_input::SCENARIO,
+    nix_evaluates::SCENARIO,
+    plain_microvm_nix::SCENARIO,
+    flake_app_deploys::SCENARIO,
     garbage::SCENARIO,
     services_gone::SCENARIO,
 ];
@@ -116,6 +124,21 @@ impl Context {
     /// When one does not end.
     pub fn end_worlds(&mut self) -> anyhow::Result<()> {
         self.worlds.drain(..).try_for_each(World::end)
+    }
+
+    /// The folder with this checkout of somebody else's repository. It stands beside ours and never in it,
+    /// and a variable says where.
+    ///
+    /// # Errors
+    /// [`Skipped`] when the variable is not set; another error when it names no folder.
+    pub fn beside(&self, variable: &str, repository: &str) -> anyhow::Result<PathBuf> {
+        let Some(folder) = std::env::var_os(variable).filter(|value| !value.is_empty()) else {
+            let why = format!("needs a checkout of {repository}; {variable} says where it is");
+            return Err(Skipped(why).into());
+        };
+        let folder = PathBuf::from(folder);
+        anyhow::ensure!(folder.is_dir(), "{variable} is {}, which is no folder", folder.display());
+        Ok(folder)
     }
 
     /// The programs to install.

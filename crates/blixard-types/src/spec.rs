@@ -4,6 +4,8 @@
 //! whole MiB, durations whole milliseconds, and the key says which. An unknown key is refused, so that
 //! a typing mistake is never a silent default.
 
+mod account;
+mod claim;
 mod device;
 mod health;
 mod parse;
@@ -14,6 +16,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use account::Account;
+pub use claim::Claim;
 pub use device::{Interface, InterfaceKind, Share, ShareProtocol, Volume, VolumeKind};
 pub use health::{Check, Health};
 pub use parse::{SpecError, SpecProblem};
@@ -67,6 +71,9 @@ pub struct Spec {
     /// How a new generation replaces the old one.
     #[serde(default)]
     pub update: Update,
+    /// The account its hypervisor runs under; root if absent.
+    #[serde(default)]
+    pub account: Option<Account>,
     /// Its network interfaces.
     #[serde(default)]
     pub interfaces: Vec<Interface>,
@@ -207,6 +214,7 @@ impl Spec {
             restart: Restart::default(),
             placement: Placement::default(),
             update: Update::default(),
+            account: None,
             interfaces: Vec::new(),
             volumes: Vec::new(),
             shares: Vec::new(),

@@ -11,6 +11,7 @@ use blixard_core::state::Role;
 use blixard_core::unit::HostLayout;
 use blixard_host::probe::NetworkProbe;
 use blixard_host::{Host, console};
+use blixard_network::IpNetworks;
 use blixard_nix::{NixCli, NixCliOptions};
 use blixard_proto::Hello;
 use blixard_proto::v1::host_service_server::HostServiceServer;
@@ -137,9 +138,11 @@ async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Resul
             layout: HostLayout {
                 state_dir: config.host.state_dir.display().to_string(),
                 runtime_dir: config.host.runtime_dir.display().to_string(),
+                bridge: config.host.bridge.clone(),
             },
             servers: Arc::new(local),
             units: systemd,
+            networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
             store: nix,
             probe: Arc::new(NetworkProbe),
             clock,

@@ -60,6 +60,10 @@ pub(crate) struct Host {
     pub(crate) state_dir: PathBuf,
     /// Sockets of vms, in `<tenant>/<name>` below it; below /run.
     pub(crate) runtime_dir: PathBuf,
+    /// The bridge that taps are put on whose interface names none.
+    pub(crate) bridge: Option<String>,
+    /// The program `ip`, which makes taps.
+    pub(crate) ip_command: PathBuf,
 }
 
 /// `[nix]`: how Nix is run.
@@ -102,7 +106,8 @@ impl Default for Api {
 
 impl Default for Host {
     fn default() -> Self {
-        Self { state_dir: "/var/lib/blixard".into(), runtime_dir: "/run/blixard-vms".into() }
+        let (state_dir, runtime_dir) = ("/var/lib/blixard".into(), "/run/blixard-vms".into());
+        Self { state_dir, runtime_dir, bridge: None, ip_command: "ip".into() }
     }
 }
 

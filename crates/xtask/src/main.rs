@@ -12,6 +12,7 @@
 
 mod bench;
 mod demo;
+mod nix;
 mod step;
 mod suite;
 mod testhost;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Check the flake, the modules and all other Nix of this project on a test host (as root)
+    Nix(nix::Arguments),
     /// Run a benchmark beside its peer; the last line of the output is one JSON object
     Bench {
         /// Its name; without one, the benchmarks are listed
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::E2e { scenarios, list: false } => suite::e2e(&scenarios),
         Command::Testhost(command) => testhost::run(command),
         Command::Demo { keep } => demo::demo(keep),
+        Command::Nix(arguments) => nix::run(&arguments),
         Command::Bench { name, json } => bench::bench(name.as_deref(), json),
     };
     match done {

@@ -51,13 +51,16 @@ pub(super) async fn run(
     }
     let tree = local_tree(&locked.source.id);
     let mut progress = Progress::new(&locked.source.path, args.print_build_logs);
+    let (attributes, configurations) = match args.flake.selection {
+        Selection::All => (Vec::new(), Vec::new()),
+        Selection::One(name) => (vec![name.to_string()], Vec::new()),
+        Selection::Configuration(name) => (Vec::new(), vec![name.to_string()]),
+    };
     let request = DeployRequest {
         request_id: request_id()?.to_vec().into(),
         source: Some(locked.source),
-        attributes: match args.flake.selection {
-            Selection::All => Vec::new(),
-            Selection::One(name) => vec![name.to_string()],
-        },
+        attributes,
+        configurations,
         take_over: args.take_over,
         dry_run: args.dry_run,
     };

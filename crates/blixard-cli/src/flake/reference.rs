@@ -1,4 +1,4 @@
-//! What people type for a flake: `REF`, `REF#NAME`, `REF#microvms.NAME`.
+//! What people type for a flake: `REF`, `REF#NAME`, `REF#microvms.NAME`, `REF#nixosConfigurations.NAME`.
 //!
 //! Owns: splitting at the `#` and what may follow it. Refuses to know: what a `REF` may be; that is
 //! Nix's.
@@ -19,16 +19,20 @@ pub(crate) struct FlakeReference {
 /// Which microVMs of a flake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// All under `microvms`.
+    /// All that it defines.
     All,
-    /// `microvms.NAME`.
+    /// The one of this name.
     One(VmName),
+    /// `nixosConfigurations.NAME`, a guest of microvm.nix.
+    Configuration(VmName),
 }
 
 /// A text that names no microVM of a flake.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReferenceError {
-    #[error("`#{0}` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them")]
+    #[error(
+        "`#{0}` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them"
+    )]
     Fragment(String),
     #[error("{0}")]
     Name(NameError),
@@ -46,16 +50,17 @@ impl FromStr for FlakeReference {
 }
 
 fn selection(fragment: &str) -> Result<Selection, ReferenceError> {
-    let name = match fragment.split_once('.') {
+    let (name, selected): (_, fn(VmName) -> Selection) = match fragment.split_once('.') {
         None if matches!(fragment, "" | "microvms") => return Ok(Selection::All),
-        None => fragment,
-        Some(("microvms", name)) => name,
+        None => (fragment, Selection::One),
+        Some(("microvms", name)) => (name, Selection::One),
+        Some(("nixosConfigurations", name)) => (name, Selection::Configuration),
         Some(_) => return Err(ReferenceError::Fragment(fragment.to_owned())),
     };
     if name.contains(['.', '"', '^', '#']) {
         return Err(ReferenceError::Fragment(fragment.to_owned()));
     }
-    name.parse().map(Selection::One).map_err(ReferenceError::Name)
+    name.parse().map(selected).map_err(ReferenceError::Name)
 }
 
 #[cfg(test)]
@@ -82,13 +87,20 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_is_named_by_its_whole_path() {
+        let reference: FlakeReference = ".#nixosConfigurations.web".parse().unwrap();
+        assert_eq!(reference.selection, Selection::Configuration("web".parse().unwrap()));
+    }
+
+    #[test]
     fn another_fragment_is_refused_with_what_is_allowed() {
         let refused = |text: &str| text.parse::<FlakeReference>().unwrap_err().to_string();
-        insta::assert_snapshot!(refused(".#packages.x"), @"`#packages.x` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them");
-        insta::assert_snapshot!(refused(".#microvms.a.b"), @"`#microvms.a.b` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them");
-        insta::assert_snapshot!(refused(".#microvms.\"a\""), @r#"`#microvms."a"` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them"#);
+        insta::assert_snapshot!(refused(".#packages.x"), @"`#packages.x` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them");
+        insta::assert_snapshot!(refused(".#microvms.a.b"), @"`#microvms.a.b` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them");
+        insta::assert_snapshot!(refused(".#microvms.\"a\""), @r#"`#microvms."a"` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them"#);
         insta::assert_snapshot!(refused(".#microvms."), @"the vm name is empty");
+        insta::assert_snapshot!(refused(".#nixosConfigurations."), @"the vm name is empty");
         insta::assert_snapshot!(refused(".#Web"), @r#"the vm name "Web" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit"#);
-        insta::assert_snapshot!(refused(".#a#b"), @"`#a#b` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them");
+        insta::assert_snapshot!(refused(".#a#b"), @"`#a#b` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them");
     }
 }

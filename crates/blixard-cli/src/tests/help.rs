@@ -75,7 +75,7 @@ async fn help_of_a_command_has_examples() {
 
     Arguments:
       [FLAKEREF]
-              A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME` or `REF#microvms.NAME`. Without `#`: all of them
+              A flake, as Nix writes it, and after `#` the one microVM that is wanted: `REF#NAME`, `REF#microvms.NAME`, or a guest of microvm.nix, `REF#nixosConfigurations.NAME`. Without `#`: all that the flake defines
               
               [default: .]
 
@@ -144,7 +144,7 @@ async fn a_noun_alone_is_no_command() {
     ");
     insta::assert_snapshot!(says("deploy .#packages.x").await, @"
     --- stderr
-    error: invalid value '.#packages.x' for '[FLAKEREF]': `#packages.x` names no microVM: after `#` comes NAME or microvms.NAME, or nothing for all of them
+    error: invalid value '.#packages.x' for '[FLAKEREF]': `#packages.x` names no microVM: after `#` comes NAME, microvms.NAME or nixosConfigurations.NAME, or nothing for all of them
 
     For more information, try '--help'.
     --- exit 2

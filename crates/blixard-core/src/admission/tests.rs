@@ -7,6 +7,7 @@ use crate::fixture::{SYSTEM, store_path};
 
 fn evaluated(attribute: &str, spec: Value) -> EvaluatedVm {
     EvaluatedVm {
+        output: FlakeOutput::Microvms,
         attribute: attribute.to_owned(),
         drv: store_path("runner.drv"),
         out: store_path("runner"),
@@ -79,7 +80,8 @@ fn an_attribute_that_could_lead_out_of_a_path_or_a_unit_name_is_no_name() {
         &long,
     ] {
         let problems = admit(vec![evaluated(name, spec(&json!({})))]).unwrap_err();
-        let [AdmissionError { attribute, problem: AdmissionProblem::Name(_) }] = problems.as_slice() else {
+        let [AdmissionError { attribute, problem: AdmissionProblem::Name(_), .. }] = problems.as_slice()
+        else {
             panic!("{name:?}: {problems:?}")
         };
         assert_eq!(attribute, name);
@@ -109,7 +111,7 @@ fn each_problem_names_the_attribute_and_the_key() {
     ];
     insta::assert_snapshot!(words.join("\n"), @r#"
     microvms.Web: the vm name "Web" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
-    microvms.web: blixard.memory: unknown field `memory`, expected one of `schema`, `tenant`, `kind`, `resources`, `hypervisor`, `kvm`, `notify`, `canShutdown`, `stopTimeoutMs`, `health`, `restart`, `placement`, `update`, `interfaces`, `volumes`, `shares`, `vsockCid`, `devices`, `credentials`, `labels`
+    microvms.web: blixard.memory: unknown field `memory`, expected one of `schema`, `tenant`, `kind`, `resources`, `hypervisor`, `kvm`, `notify`, `canShutdown`, `stopTimeoutMs`, `health`, `restart`, `placement`, `update`, `account`, `interfaces`, `volumes`, `shares`, `vsockCid`, `devices`, `credentials`, `labels`
     microvms.web: blixard.resources.vcpus: 0 is out of range, allowed is 1 to 1024
     microvms.web: blixard.tenant: the tenant name "../etc" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms.web: the derivation has no `blixard` attribute: it is not a microVM for Blixard
@@ -122,15 +124,15 @@ fn each_problem_names_the_attribute_and_the_key() {
 fn what_this_version_does_not_do_is_refused_by_name() {
     let tap = |kind| json!({ "interfaces": [{ "kind": kind, "id": "vm-a", "mac": "02:00:00:00:00:01" }] });
     let volume = json!({ "volumes": [{ "name": "data", "image": "data.img", "sizeMib": 1 }] });
-    let share = json!({ "shares": [{ "tag": "s", "source": "/srv", "protocol": "virtiofs" }] });
+    let share =
+        |source, protocol| json!({ "shares": [{ "tag": "s", "source": source, "protocol": protocol }] });
     let constraint = json!({ "placement": { "constraints": [{ "label": "zone", "operator": "exists" }] } });
     let words: Vec<_> = [
         json!({ "kind": "task" }),
-        tap("tap"),
         tap("macvtap"),
         volume,
-        share,
-        json!({ "vsockCid": 3 }),
+        share("/nix/store", "virtiofs"),
+        share("/srv", "9p"),
         json!({ "devices": ["0000:01:00.0"] }),
         json!({ "credentials": { "key": "/etc/key" } }),
         constraint,
@@ -142,19 +144,28 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     .collect();
     insta::assert_snapshot!(words.join("\n"), @"
     microvms.web: blixard.kind: tasks are not supported by this version
-    microvms.web: blixard.interfaces: tap and macvtap interfaces are not supported by this version
-    microvms.web: blixard.interfaces: tap and macvtap interfaces are not supported by this version
+    microvms.web: blixard.interfaces: macvtap interfaces are not supported by this version
     microvms.web: blixard.volumes: volumes are not supported by this version
-    microvms.web: blixard.shares: shares are not supported by this version
-    microvms.web: blixard.vsockCid: vsock devices are not supported by this version
+    microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
+    microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.devices: host devices are not supported by this version
     microvms.web: blixard.credentials: credentials are not supported by this version
     microvms.web: blixard.placement.constraints: constraints are not supported by this version
     microvms.web: blixard.placement.affinity: affinities are not supported by this version
     microvms.web: blixard.placement.antiAffinity: anti-affinities are not supported by this version
     ");
-    let user = tap("user");
-    assert!(admit(vec![evaluated("web", spec(&user))]).is_ok(), "needs nothing of the host");
+    for done in [tap("user"), tap("tap"), json!({ "vsockCid": 3 }), share("/nix/store", "9p")] {
+        assert!(admit(vec![evaluated("web", spec(&done))]).is_ok(), "{done}");
+    }
+}
+
+#[test]
+fn two_vms_of_a_flake_that_claim_the_same_are_told_before_anything_is_built() {
+    let tap = |mac| spec(&json!({ "interfaces": [{ "kind": "tap", "id": "vm-a", "mac": mac }] }));
+    let mut plain = evaluated("web", tap("02:00:00:00:00:02"));
+    plain.output = FlakeOutput::Configurations;
+    let vms = vec![evaluated("db", tap("02:00:00:00:00:01")), plain];
+    insta::assert_snapshot!(problems(vms), @"nixosConfigurations.web: the interface vm-a is claimed by microvms.db already");
 }
 
 #[test]
@@ -162,20 +173,23 @@ fn all_problems_of_all_vms_are_found_at_once() {
     let said = problems(vec![
         evaluated("good", spec(&json!({}))),
         evaluated("Bad", Value::Null),
-        evaluated("worse", spec(&json!({ "kind": "task", "vsockCid": 3, "devices": ["0000:01:00.0"] }))),
+        evaluated(
+            "worse",
+            spec(&json!({ "kind": "task", "credentials": { "a": "/a" }, "devices": ["0000:01:00.0"] })),
+        ),
         evaluated("A B", spec(&json!({ "kvm": "maybe" }))),
-        evaluated("Big", spec(&json!({ "vsockCid": 3 }))),
+        evaluated("Big", spec(&json!({ "devices": ["0000:01:00.0"] }))),
     ]);
     insta::assert_snapshot!(said, @r#"
     microvms.Bad: the vm name "Bad" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms.Bad: the derivation has no `blixard` attribute: it is not a microVM for Blixard
     microvms.worse: blixard.kind: tasks are not supported by this version
-    microvms.worse: blixard.vsockCid: vsock devices are not supported by this version
     microvms.worse: blixard.devices: host devices are not supported by this version
+    microvms.worse: blixard.credentials: credentials are not supported by this version
     microvms."A B": the vm name "A B" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms."A B": blixard.kvm: unknown variant `maybe`, expected one of `required`, `preferred`, `unused`
     microvms.Big: the vm name "Big" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
-    microvms.Big: blixard.vsockCid: vsock devices are not supported by this version
+    microvms.Big: blixard.devices: host devices are not supported by this version
     "#);
 }
 

@@ -16,6 +16,7 @@ impl ClusterState {
     pub(super) fn deploy(&mut self, deploy: &Deploy, moment: Moment) -> Result<Outcome, Rejection> {
         self.check_deploy(deploy)?;
         self.check_growth(deploy)?;
+        self.check_claims(deploy)?;
         let digests = deploy.vms.iter().map(spec_digest).collect::<Result<Vec<_>, _>>()?;
         let vms: Vec<_> = deploy
             .vms
@@ -103,8 +104,12 @@ impl ClusterState {
         vm.target = number;
         // A new generation is a new try: what failed before says nothing of it.
         vm.failures = 0;
-        while vm.generations.len() > GENERATIONS_KEPT {
-            vm.generations.pop_first();
+        // One that still runs keeps its claims, so it is not forgotten.
+        let runs = vm.run.generation();
+        while vm.generations.len() > GENERATIONS_KEPT
+            && let Some(oldest) = vm.generations.keys().copied().find(|&one| Some(one) != runs)
+        {
+            vm.generations.remove(&oldest);
         }
         self.specs.entry(spec).or_insert_with(|| definition.spec.clone());
         self.note(moment, EventKind::GenerationAdded { vm: id.clone(), generation: number });

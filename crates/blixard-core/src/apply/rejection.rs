@@ -88,6 +88,9 @@ pub enum Rejection {
     /// A vm of another flake.
     #[error("vm {vm} is defined by {owner}, not by {source_id}")]
     OtherSource { vm: VmId, owner: SourceId, source_id: SourceId },
+    /// Two vms claim what only one can have.
+    #[error("{claim}, which vm {vm} claims, belongs to vm {owner}")]
+    Claimed { vm: VmId, claim: String, owner: VmId },
     /// A vm that is going.
     #[error("vm {vm} is being deleted")]
     BeingDeleted { vm: VmId },

@@ -28,16 +28,40 @@ pub struct LockedSource {
 /// Which vms of a flake are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All of `microvms`.
+    /// All of `microvms`, and the configurations that `blixard.microvmNix` lists.
     All,
-    /// `microvms.<name>` for each of these attribute names.
+    /// Those of these names.
     Named(Vec<String>),
+    /// `nixosConfigurations.<name>` for each of these, listed or not.
+    Configurations(Vec<String>),
+}
+
+/// The output of a flake that defines a vm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlakeOutput {
+    /// `microvms`.
+    Microvms,
+    /// `nixosConfigurations`: a guest of microvm.nix, whose spec is derived.
+    Configurations,
+}
+
+impl FlakeOutput {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Microvms => "microvms",
+            Self::Configurations => "nixosConfigurations",
+        }
+    }
 }
 
 /// One vm as a flake defines it, not yet checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluatedVm {
-    /// The attribute under `microvms`.
+    /// The output it comes from.
+    pub output: FlakeOutput,
+    /// The attribute under that.
     pub attribute: String,
     /// The runner's derivation.
     pub drv: StorePath,
@@ -104,8 +128,10 @@ pub enum EvaluateError {
     #[error("the flake has no output `microvms`")]
     NoMicrovms,
     /// A named vm is not there.
-    #[error("the flake has no output `microvms.{attribute}`")]
+    #[error("the flake has no output `{}.{attribute}`", .output.name())]
     NoSuchVm {
+        /// Where it was looked for.
+        output: FlakeOutput,
         /// The attribute asked for.
         attribute: String,
     },

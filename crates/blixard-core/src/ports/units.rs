@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blixard_types::spec::Account;
 use blixard_types::unit::{RunUnitName, StopUnitName};
 use blixard_types::{Epoch, GenerationNumber, VmId};
 
@@ -43,6 +44,8 @@ pub struct TransientUnit {
     pub description: String,
     /// The slice it is in.
     pub slice: String,
+    /// The account its program runs under; root if absent. Its directories are that one's too.
+    pub account: Option<Account>,
     /// The program, absolute, and its arguments.
     pub argv: Vec<String>,
     /// Its environment.
@@ -114,6 +117,8 @@ pub struct GracefulStop {
     pub name: StopUnitName,
     /// The slice it is in.
     pub slice: String,
+    /// The account it runs under: the run unit's.
+    pub account: Option<Account>,
     /// The program, absolute.
     pub program: String,
     /// Its environment: that of the run unit, and `MAINPID`.
@@ -177,6 +182,14 @@ pub enum UnitError {
         unit: String,
         /// systemd's result: `failed`, `timeout`, `canceled`, `dependency` …
         result: String,
+    },
+    /// The account of the unit is not there.
+    #[error("there is no {what} {name} on this host")]
+    NoAccount {
+        /// User or group.
+        what: &'static str,
+        /// Its name.
+        name: String,
     },
     /// A directory of the unit could not be made.
     #[error("cannot make the directory {path}")]

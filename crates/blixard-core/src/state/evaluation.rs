@@ -46,16 +46,16 @@ impl EvaluationKey {
         for number in [source.rev_count, source.last_modified] {
             put_option(&mut text, number.map(|number| number.to_string()).as_deref());
         }
-        match selection {
-            Selection::All => text.push(0),
-            Selection::Named(names) => {
-                text.push(1);
-                // The evaluator gives each once and sorted, however they are named.
-                let names: BTreeSet<&String> = names.iter().collect();
-                for name in names {
-                    put(&mut text, name);
-                }
-            }
+        let (kind, names) = match selection {
+            Selection::All => (0, &[][..]),
+            Selection::Named(names) => (1, names.as_slice()),
+            Selection::Configurations(names) => (2, names.as_slice()),
+        };
+        text.push(kind);
+        // The evaluator gives each once and sorted, however they are named.
+        let names: BTreeSet<&String> = names.iter().collect();
+        for name in names {
+            put(&mut text, name);
         }
         Self(Sha256Hash::of(&text))
     }

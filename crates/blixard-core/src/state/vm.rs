@@ -160,6 +160,15 @@ impl Run {
             Self::Unplaced { .. } => None,
         }
     }
+
+    /// The generation that its host has last said to run.
+    pub fn generation(&self) -> Option<GenerationNumber> {
+        match self {
+            Self::Placed { phase: Phase::Starting { generation }, .. }
+            | Self::Placed { phase: Phase::Running { generation, .. }, .. } => Some(*generation),
+            Self::Placed { phase: Phase::Assigned, .. } | Self::Unplaced { .. } => None,
+        }
+    }
 }
 
 /// Why a vm is on no host.

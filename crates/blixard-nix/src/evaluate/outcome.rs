@@ -46,13 +46,6 @@ pub(super) fn failed(culprits: Vec<Culprit>, said: &Interpreter) -> EvaluateErro
     }
 }
 
-/// Whether the error is that the flake has no output `microvms`.
-pub(super) fn says_no_output(said: &Interpreter) -> bool {
-    said.faults().iter().any(|fault| {
-        fault.message.starts_with("flake '") && fault.message.contains("' does not provide attribute ")
-    })
-}
-
 /// The innermost position in the user's tree, or else the innermost of all: an error within nixpkgs is
 /// caused by what its caller gave it.
 fn position_in(fault: &Fault, source: &LockedSource) -> Option<SourcePosition> {

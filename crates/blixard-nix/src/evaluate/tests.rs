@@ -2,17 +2,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use blixard_core::ports::confined::{LimitReached, Limits};
-use blixard_core::ports::nix::{EvaluateError, LockedSource, NixCommandError, Selection};
+use blixard_core::ports::nix::{EvaluateError, FlakeOutput, LockedSource, NixCommandError, Selection};
 use blixard_testkit::fake::confined::ChildProcesses;
 
-use super::expression::{apply_for, nix_attribute, nix_string};
-use super::outcome::{Culprit, failed, says_no_output};
-use super::printed::Printed;
+use super::expression::{Wanted, describing, nix_string};
+use super::outcome::{Culprit, failed};
+use super::printed;
 use super::{Evaluation, Trace, command_error, silent};
 use crate::command::{Cell, Line};
 use crate::internal_json::Interpreter;
 
-const VM: &str = r#""attribute":"web","system":"x86_64-linux","spec":null"#;
+const VM: &str = r#""output":"microvms","name":"web","system":"x86_64-linux","spec":null"#;
 const DRV: &str = "/nix/store/6fvigk1lfrkq0yn3v9063brlvscc31k6-web.drv";
 const OUT: &str = "/nix/store/m3k2prd15qqhazcwmjg9gwk0cq3lyj42-web";
 
@@ -38,6 +38,10 @@ fn cell() -> Cell {
     Cell { confinement: Arc::new(ChildProcesses), purpose: "evaluate", limits }
 }
 
+fn wanted(name: &str) -> Wanted {
+    Wanted { output: None, name: name.to_owned() }
+}
+
 fn said(lines: &str) -> Interpreter {
     let mut said = Interpreter::default();
     for line in lines.lines() {
@@ -48,7 +52,7 @@ fn said(lines: &str) -> Interpreter {
 
 fn told(attribute: &str, lines: &str) -> String {
     let said = said(lines);
-    let culprit = Culprit::new(Some(nix_attribute(attribute)), &said, &source());
+    let culprit = Culprit::new(Some(wanted(attribute).attribute()), &said, &source());
     match failed(culprit.into_iter().collect(), &said) {
         EvaluateError::Failed { message, position: Some(at) } => {
             format!("{message}\nat {}:{}:{}", at.file, at.line, at.column)
@@ -58,8 +62,8 @@ fn told(attribute: &str, lines: &str) -> String {
 }
 
 fn read(drv: &str, out: &str) -> String {
-    let json = format!(r#"{{"missing":[],"vms":[{{{VM},"drv":{drv},"out":{out}}}]}}"#);
-    match Printed::parse(json.as_bytes()).and_then(Printed::into_vms) {
+    let json = format!(r#"{{"provides":true,"missing":[],"vms":[{{{VM},"drv":{drv},"out":{out}}}]}}"#);
+    match printed::vms(json.as_bytes()) {
         Ok(vms) => format!("{vms:?}"),
         Err(error) => error.to_string(),
     }
@@ -76,7 +80,7 @@ fn the_command_is_pure_and_takes_nothing_from_the_flake() {
         arguments: [
             "eval",
             "--json",
-            "path:/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source?narHash=sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo%3D#.microvms",
+            "path:/nix/store/i1fpjhpl9ahxlxzrzb1g6b9bmqgdxr8p-source?narHash=sha256-JcVylkfjfT3hOFFcHEV27GpDYe3yqaH57CxXhDw9FXo%3D#.",
             "--apply",
             "f",
             "--extra-experimental-features",
@@ -109,17 +113,21 @@ fn names_are_strings_of_nix_and_never_code() {
     assert_eq!(nix_string("${evil}"), r#""\${evil}""#);
     assert_eq!(nix_string("$${x} \\${y}"), r#""\$\${x} \\\${y}""#);
     assert_eq!(nix_string("a\r\nb\tc"), r#""a\r\nb\tc""#);
-    let apply = apply_for(Some(&["a b".to_owned(), "\" ]".to_owned()]));
-    assert!(apply.ends_with(r#") { names = [ "a b" "\" ]" ]; }"#), "{apply}");
-    assert!(apply_for(None).ends_with(") { names = null; }"));
+    let plain = Wanted { output: Some(FlakeOutput::Configurations), name: "\" ]".to_owned() };
+    let apply = describing(Some(&[wanted("a b"), plain]));
+    let asked = r#"[ { output = null; name = "a b"; } { output = "nixosConfigurations"; name = "\" ]"; } ]"#;
+    assert!(apply.ends_with(&format!(") {{ describe = true; ask = {asked}; }}")), "{apply}");
+    assert!(describing(None).ends_with(") { describe = true; ask = null; }"));
 }
 
 #[test]
 fn attributes_are_shown_as_they_are_written() {
-    assert_eq!(nix_attribute("web-1"), "microvms.web-1");
-    assert_eq!(nix_attribute("1"), r#"microvms."1""#);
-    assert_eq!(nix_attribute("a.b"), r#"microvms."a.b""#);
-    assert_eq!(nix_attribute(""), r#"microvms."""#);
+    assert_eq!(wanted("web-1").attribute(), "microvms.web-1");
+    assert_eq!(wanted("1").attribute(), r#"microvms."1""#);
+    assert_eq!(wanted("a.b").attribute(), r#"microvms."a.b""#);
+    assert_eq!(wanted("").attribute(), r#"microvms."""#);
+    let plain = Wanted { output: Some(FlakeOutput::Configurations), name: "web".to_owned() };
+    assert_eq!(plain.attribute(), "nixosConfigurations.web");
 }
 
 #[test]
@@ -150,10 +158,12 @@ fn a_place_outside_of_the_users_tree_is_better_than_none() {
 }
 
 #[test]
-fn a_missing_output_is_known_from_other_errors() {
-    assert!(says_no_output(&said(include_str!("../internal_json/recorded/2.26.3/no-output.log"))));
-    assert!(says_no_output(&said(include_str!("../internal_json/recorded/2.34.8/no-output.log"))));
-    assert!(!says_no_output(&said(include_str!("../internal_json/recorded/2.34.8/throw.log"))));
+fn a_flake_without_vms_and_a_vm_that_is_not_there_are_told_apart() {
+    let read = |json: &str| printed::vms(json.as_bytes()).unwrap_err().to_string();
+    let none = r#"{"provides":false,"missing":[],"vms":[]}"#;
+    assert_eq!(read(none), "the flake has no output `microvms`");
+    let missing = r#"{"provides":true,"missing":[{"output":"nixosConfigurations","name":"web"}],"vms":[]}"#;
+    assert_eq!(read(missing), "the flake has no output `nixosConfigurations.web`");
 }
 
 #[test]
@@ -225,7 +235,8 @@ async fn an_error_too_long_with_its_frames_is_told_without_them() {
     let line = r#"@nix {"action":"msg","level":0,"msg":"x","raw_msg":"stack overflow"}"#;
     let script = format!(
         r#"case "$*" in
-          *"--apply builtins.attrNames"*) echo '["web"]'; exit 0 ;;
+          *"describe = false"*)
+            echo '{{"provides":true,"missing":[],"vms":[{{"output":"microvms","name":"web"}}]}}'; exit 0 ;;
           *--show-trace*) head -c 1100000 /dev/zero | tr '\\0' x >&2 ;;
           *) echo '{line}' >&2 ;;
         esac

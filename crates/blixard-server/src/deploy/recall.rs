@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use blixard_core::admission::{AdmittedVm, admit};
 use blixard_core::command::{COMMAND_MAX_BYTES, Command, RememberEvaluation};
-use blixard_core::ports::nix::{EvaluatedVm, NixCommandError};
+use blixard_core::ports::nix::{EvaluatedVm, FlakeOutput, NixCommandError};
 use blixard_core::state::{ClusterState, EvaluationKey, RememberedVm};
 use blixard_types::StorePath;
 use serde_json::Value;
@@ -52,7 +52,8 @@ fn remembered(state: &ClusterState, key: EvaluationKey) -> Option<Vec<EvaluatedV
     let vm = |vm: &RememberedVm| {
         let spec: Value = serde_json::to_value(state.specs.get(&vm.spec)?).ok()?;
         let RememberedVm { attribute, drv, out, system, .. } = vm.clone();
-        Some(EvaluatedVm { attribute, drv, out, system, spec })
+        // Only problems are told by their output, and what has one is not recalled.
+        Some(EvaluatedVm { output: FlakeOutput::Microvms, attribute, drv, out, system, spec })
     };
     let vms = state.evaluations.get(key)?.vms.iter().map(vm).collect::<Option<Vec<_>>>()?;
     (!vms.is_empty()).then_some(vms)

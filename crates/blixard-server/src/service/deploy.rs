@@ -37,8 +37,12 @@ impl DeployService for DeployApi {
 
 fn order(request: DeployRequest) -> Result<DeployOrder, Status> {
     let source = request.source.ok_or_else(|| Status::invalid_argument("source: is missing"))?;
-    let selection =
-        if request.attributes.is_empty() { Selection::All } else { Selection::Named(request.attributes) };
+    let selection = match (request.attributes, request.configurations) {
+        (named, configurations) if named.is_empty() && configurations.is_empty() => Selection::All,
+        (named, configurations) if configurations.is_empty() => Selection::Named(named),
+        (named, configurations) if named.is_empty() => Selection::Configurations(configurations),
+        _ => return Err(Status::invalid_argument("attributes and configurations exclude each other")),
+    };
     Ok(DeployOrder {
         request: RequestId(random_id("request_id", &request.request_id)?),
         id: source.id.parse().map_err(|error| Status::invalid_argument(format!("source.id: {error}")))?,

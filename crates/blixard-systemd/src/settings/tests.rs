@@ -13,6 +13,7 @@ fn unit() -> TransientUnit {
         name: RunUnitName::of(&vm),
         description: "Blixard vm acme/web-1".to_owned(),
         slice: "blixard-acme.slice".to_owned(),
+        account: None,
         argv: vec!["/nix/store/x/bin/run".to_owned(), "a $b %c".to_owned()],
         environment: BTreeMap::from([
             ("BLIXARD_EPOCH".to_owned(), "3".to_owned()),
@@ -48,6 +49,7 @@ fn the_unit_that_asks_a_guest_is_as_confined_as_the_hypervisor() {
         run: RunUnitName::of(&vm),
         name: StopUnitName::of(&vm),
         slice: "blixard-acme.slice".to_owned(),
+        account: None,
         program: "/nix/store/x/bin/microvm-shutdown".to_owned(),
         environment: BTreeMap::from([("MAINPID".to_owned(), "41".to_owned())]),
         working_directory: "/var/lib/blixard/vms/acme/web-1".to_owned(),
@@ -90,6 +92,14 @@ fn a_unit_that_notifies_lets_every_process_of_it_do_so() {
     let notified = TransientUnit { readiness: Readiness::Notified, ..unit() };
     let all = text(&settings(&notified).unwrap());
     assert!(all.contains("Type = \"notify\"\nNotifyAccess = \"all\""), "{all}");
+}
+
+#[test]
+fn a_unit_with_an_account_runs_under_it() {
+    let account = Some(Account { user: "microvm".to_owned(), group: "kvm".to_owned() });
+    let all = text(&settings(&TransientUnit { account, ..unit() }).unwrap());
+    assert!(all.contains("User = \"microvm\"\nGroup = \"kvm\""), "{all}");
+    assert!(!text(&settings(&unit()).unwrap()).contains("User"), "root needs no word");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::nix::{
-    BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixProgress, NixStore, ProgramError, ProgressSink, RootError, RootName, Selection, Sharing,
-    SourcePosition,
+    BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, FlakeOutput, LockedSource,
+    NixCommandError, NixProgress, NixStore, ProgramError, ProgressSink, RootError, RootName, Selection,
+    Sharing, SourcePosition,
 };
 use blixard_types::{Manifest, PathRecord, Sha256Hash, StorePath};
 
@@ -41,6 +41,7 @@ impl FakeVm {
     pub fn version(attribute: &str, version: &str, spec: serde_json::Value) -> Self {
         let label = format!("{attribute}-{version}");
         let vm = EvaluatedVm {
+            output: FlakeOutput::Microvms,
             attribute: attribute.to_owned(),
             drv: fake_store_path(&format!("{label}.drv")),
             out: fake_store_path(&label),
@@ -184,15 +185,19 @@ impl State {
     }
 }
 
+/// Configurations are those of its vms that come from there.
 fn choose(vms: Vec<FakeVm>, selection: Selection) -> Result<Vec<FakeVm>, EvaluateError> {
-    let Selection::Named(names) = selection else {
-        return Ok(vms);
+    let (output, names) = match selection {
+        Selection::All => return Ok(vms),
+        Selection::Named(names) => (FlakeOutput::Microvms, names),
+        Selection::Configurations(names) => (FlakeOutput::Configurations, names),
     };
-    let is_there = |name: &&String| !vms.iter().any(|fake| fake.vm.attribute == **name);
-    if let Some(attribute) = names.iter().find(is_there).cloned() {
-        return Err(EvaluateError::NoSuchVm { attribute });
+    let is_of = |fake: &FakeVm| output == FlakeOutput::Microvms || fake.vm.output == output;
+    let missing = |name: &&String| !vms.iter().any(|fake| is_of(fake) && fake.vm.attribute == **name);
+    if let Some(attribute) = names.iter().find(missing).cloned() {
+        return Err(EvaluateError::NoSuchVm { output, attribute });
     }
-    Ok(vms.into_iter().filter(|fake| names.contains(&fake.vm.attribute)).collect())
+    Ok(vms.into_iter().filter(|fake| is_of(fake) && names.contains(&fake.vm.attribute)).collect())
 }
 
 /// A path's record, the same for the same path.

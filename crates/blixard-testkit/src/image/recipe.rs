@@ -14,7 +14,7 @@ pub(super) const MIRROR: &str = "http://deb.debian.org/debian";
 
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 20] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -30,6 +30,8 @@ const PACKAGES: [&str; 19] = [
     "kmod",
     "procps",
     "curl",
+    // What microvm.nix asks a guest of QEMU with.
+    "socat",
     // What a guest is made of.
     "busybox-static",
     "bash-static",

@@ -27,13 +27,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 /// How a mistake is answered.
-pub(super) struct Expected {
+pub(super) struct Expected<'a> {
     /// The exit code.
-    pub(super) code: i32,
+    pub(in crate::scenario) code: i32,
     /// What standard error says, whole.
-    pub(super) says: &'static [&'static str],
+    pub(in crate::scenario) says: &'a [&'a str],
     /// What a hint says; empty where none is owed.
-    pub(super) hint: &'static str,
+    pub(in crate::scenario) hint: &'a str,
 }
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
@@ -66,7 +66,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
 }
 
 /// Checks that a command has failed as it should: by itself, with one error.
-pub(super) fn check(output: &Output, expected: &Expected) -> anyhow::Result<()> {
+pub(super) fn check(output: &Output, expected: &Expected<'_>) -> anyhow::Result<()> {
     let wrong = |what: String| output.unexpected(&what);
     let code = output.status.code();
     ensure!(code == Some(expected.code), wrong(format!("should have exited with {}", expected.code)));
@@ -84,6 +84,6 @@ pub(super) fn check(output: &Output, expected: &Expected) -> anyhow::Result<()> 
 }
 
 /// Runs `blixard` and checks that it is refused.
-pub(super) fn refused(host: &Host, words: &[&str], expected: &Expected) -> anyhow::Result<()> {
+pub(super) fn refused(host: &Host, words: &[&str], expected: &Expected<'_>) -> anyhow::Result<()> {
     check(&host.run(&[&["blixard"], words].concat())?, expected)
 }

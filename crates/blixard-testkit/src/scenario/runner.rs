@@ -16,11 +16,29 @@ pub struct Tally {
     pub passed: usize,
     /// Those that did not.
     pub failed: usize,
+    /// Those that could not run here, each with its reason.
+    pub skipped: usize,
 }
+
+/// Why a scenario cannot run here: an error that is no failure.
+#[derive(Debug)]
+pub struct Skipped(pub String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} passed, {} failed", self.passed, self.failed)
+        write!(out, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(out, ", {skipped} skipped"),
+        }
     }
 }
 
@@ -36,6 +54,10 @@ pub fn run(workspace: &Workspace, image: &Image, scenarios: &[Scenario]) -> Tall
                 tally.passed += 1;
                 println!("PASS {} ({seconds:.1} s)", scenario.name);
             }
+            Err(error) if error.is::<Skipped>() => {
+                tally.skipped += 1;
+                println!("SKIP {}: {error:#}", scenario.name);
+            }
             Err(error) => {
                 tally.failed += 1;
                 println!("FAIL {} ({seconds:.1} s)\n{error:#}", scenario.name);
@@ -50,7 +72,7 @@ fn run_one(workspace: &Workspace, image: &Image, scenario: &Scenario) -> anyhow:
     let mut context = Context::new(workspace, image);
     let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&mut context)))
         .unwrap_or_else(|panic| Err(anyhow::anyhow!("it panicked: {}", message(&*panic))));
-    if result.is_err() {
+    if result.as_ref().is_err_and(|error| !error.is::<Skipped>()) {
         context.worlds.iter().flat_map(super::World::hosts).for_each(dump);
     }
     result.and(context.end_worlds())

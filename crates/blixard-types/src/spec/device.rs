@@ -18,6 +18,9 @@ pub struct Interface {
     /// The bridge it is put on; the host's configured one if absent.
     #[serde(default)]
     pub bridge: Option<String>,
+    /// A tap with a queue for each vcpu, which a hypervisor that opens several needs.
+    #[serde(default)]
+    pub multi_queue: bool,
 }
 
 /// How an interface is attached.

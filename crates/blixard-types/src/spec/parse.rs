@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use super::{Check, ConstraintOperator, InterfaceKind, SPEC_SCHEMA, Spec, VolumeKind};
+use super::{Account, Check, ConstraintOperator, InterfaceKind, SPEC_SCHEMA, Spec, VolumeKind};
 
 /// Why a spec is refused: the key and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +80,9 @@ impl Spec {
     pub fn validate(&self) -> Result<(), SpecError> {
         self.check_numbers()?;
         self.check_health()?;
-        self.check_devices()?;
+        self.check_account()?;
+        self.check_interfaces()?;
+        self.check_volumes()?;
         self.check_labels()
     }
 
@@ -116,14 +118,23 @@ impl Spec {
         Ok(())
     }
 
-    fn check_devices(&self) -> Result<(), SpecError> {
-        let mut seen = BTreeSet::new();
+    fn check_account(&self) -> Result<(), SpecError> {
+        let Some(Account { user, group }) = &self.account else { return Ok(()) };
+        for (key, name) in [("account.user", user), ("account.group", group)] {
+            if !Account::is_name(name) {
+                let rule = "an account's name has lower-case letters, digits, `_` or `-`, at most 31";
+                return rule_broken(key.to_owned(), name, rule);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_interfaces(&self) -> Result<(), SpecError> {
+        let (mut seen, mut macs) = (BTreeSet::new(), BTreeSet::new());
         for (at, interface) in self.interfaces.iter().enumerate() {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             let id = &interface.id;
-            if id.is_empty() || id.len() > 15 || !id.bytes().all(plain) || id.starts_with(['-', '.']) {
-                let rule = "an interface name has 1 to 15 letters, digits, `-`, `_` or `.`";
-                return rule_broken(format!("interfaces[{at}].id"), id, rule);
+            if !is_interface_name(id) {
+                return rule_broken(format!("interfaces[{at}].id"), id, INTERFACE_RULE);
             }
             if !is_mac(&interface.mac) {
                 let rule = "expected a unicast address as in 02:00:00:00:00:01";
@@ -132,7 +143,19 @@ impl Spec {
             if interface.kind != InterfaceKind::User && !seen.insert(id) {
                 return duplicate(format!("interfaces[{at}].id"), id);
             }
+            if !macs.insert(interface.mac.to_ascii_lowercase()) {
+                return duplicate(format!("interfaces[{at}].mac"), &interface.mac);
+            }
+            if let Some(bridge) = &interface.bridge
+                && !is_interface_name(bridge)
+            {
+                return rule_broken(format!("interfaces[{at}].bridge"), bridge, INTERFACE_RULE);
+            }
         }
+        Ok(())
+    }
+
+    fn check_volumes(&self) -> Result<(), SpecError> {
         let mut seen = BTreeSet::new();
         for (at, volume) in self.volumes.iter().enumerate() {
             range(&format!("volumes[{at}].sizeMib"), volume.size_mib, 1..=1 << 30)?;
@@ -202,6 +225,13 @@ fn kind_of(json: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an attribute set",
     }
+}
+
+const INTERFACE_RULE: &str = "an interface name has 1 to 15 letters, digits, `-`, `_` or `.`";
+
+fn is_interface_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=15).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(['-', '.'])
 }
 
 fn is_mac(text: &str) -> bool {

@@ -25,7 +25,7 @@ fn refused(json: &Value) -> String {
 fn what_a_spec_leaves_out_has_a_default() {
     let spec = Spec::from_json(&base()).unwrap();
     assert_eq!(spec, Spec::minimal(1, 128));
-    insta::assert_snapshot!(spec.to_canonical_json().unwrap(), @r#"{"schema":1,"tenant":"default","kind":"service","resources":{"vcpus":1,"memoryMib":128,"overheadMib":256},"hypervisor":"qemu","kvm":"preferred","notify":false,"canShutdown":false,"stopTimeoutMs":30000,"health":{"activeForMs":3000,"deadlineMs":120000,"checks":[]},"restart":{"delayMs":1000,"burst":5,"withinMs":120000},"placement":{"onPartition":"stop","constraints":[],"affinity":{},"antiAffinity":{},"priority":0},"update":{"rollback":true},"interfaces":[],"volumes":[],"shares":[],"vsockCid":null,"devices":[],"credentials":{},"labels":{}}"#);
+    insta::assert_snapshot!(spec.to_canonical_json().unwrap(), @r#"{"schema":1,"tenant":"default","kind":"service","resources":{"vcpus":1,"memoryMib":128,"overheadMib":256},"hypervisor":"qemu","kvm":"preferred","notify":false,"canShutdown":false,"stopTimeoutMs":30000,"health":{"activeForMs":3000,"deadlineMs":120000,"checks":[]},"restart":{"delayMs":1000,"burst":5,"withinMs":120000},"placement":{"onPartition":"stop","constraints":[],"affinity":{},"antiAffinity":{},"priority":0},"update":{"rollback":true},"account":null,"interfaces":[],"volumes":[],"shares":[],"vsockCid":null,"devices":[],"credentials":{},"labels":{}}"#);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
     schema = "1"
         schema: schema "1" is not supported, this version reads schema 1
     memory = 1
-        memory: unknown field `memory`, expected one of `schema`, `tenant`, `kind`, `resources`, `hypervisor`, `kvm`, `notify`, `canShutdown`, `stopTimeoutMs`, `health`, `restart`, `placement`, `update`, `interfaces`, `volumes`, `shares`, `vsockCid`, `devices`, `credentials`, `labels`
+        memory: unknown field `memory`, expected one of `schema`, `tenant`, `kind`, `resources`, `hypervisor`, `kvm`, `notify`, `canShutdown`, `stopTimeoutMs`, `health`, `restart`, `placement`, `update`, `account`, `interfaces`, `volumes`, `shares`, `vsockCid`, `devices`, `credentials`, `labels`
     resources = {"vcpus":1}
         resources: missing field `memoryMib`
     resources.vcpus = 0
@@ -131,6 +131,33 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         placement.constraints[0].values: "" is not allowed: `in` and `not-in` take at least one value, `exists` and `absent` none
     credentials = {"a/b":"/etc/secret"}
         credentials: "a/b" is not allowed: a credential's name has letters, digits, `-`, `_` or `.`
+    "#);
+}
+
+#[test]
+fn an_address_twice_a_bad_bridge_and_a_bad_account_are_refused() {
+    let mut table = String::new();
+    let tap = |id| json!({ "kind": "tap", "id": id, "mac": "02:00:00:00:00:01" });
+    for (pointer, value) in [
+        ("interfaces", json!([tap("vm-a"), tap("vm-b")])),
+        ("interfaces", json!([{ "kind": "tap", "id": "a", "mac": "02:00:00:00:00:01", "bridge": "a b" }])),
+        ("account", json!({ "user": "microvm" })),
+        ("account", json!({ "user": "0", "group": "kvm" })),
+        ("account", json!({ "user": "microvm", "group": "%i" })),
+    ] {
+        table += &format!("{pointer} = {value}\n    {}\n", refused(&with(pointer, value.clone())));
+    }
+    insta::assert_snapshot!(table, @r#"
+    interfaces = [{"id":"vm-a","kind":"tap","mac":"02:00:00:00:00:01"},{"id":"vm-b","kind":"tap","mac":"02:00:00:00:00:01"}]
+        interfaces[1].mac: "02:00:00:00:00:01" is there twice
+    interfaces = [{"bridge":"a b","id":"a","kind":"tap","mac":"02:00:00:00:00:01"}]
+        interfaces[0].bridge: "a b" is not allowed: an interface name has 1 to 15 letters, digits, `-`, `_` or `.`
+    account = {"user":"microvm"}
+        account: missing field `group`
+    account = {"group":"kvm","user":"0"}
+        account.user: "0" is not allowed: an account's name has lower-case letters, digits, `_` or `-`, at most 31
+    account = {"group":"%i","user":"microvm"}
+        account.group: "%i" is not allowed: an account's name has lower-case letters, digits, `_` or `-`, at most 31
     "#);
 }
 

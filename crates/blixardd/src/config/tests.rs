@@ -24,12 +24,13 @@ fn the_documented_file_shows_every_key_with_its_default() {
     let mut expected = Config::default();
     expected.node.name = Some("alpha".parse().unwrap());
     expected.evaluation.user = Some("blixard-evaluation".to_owned());
+    expected.host.bridge = Some("br0".to_owned());
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
     assert_eq!(parse(&text).unwrap(), expected);
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 20);
+    assert_eq!(keys, 22);
 }
 
 #[test]
@@ -123,4 +124,19 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nonexistent/blixardd.toml")).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration /nonexistent/blixardd.toml");
+}
+
+/// What `modules/blixard` makes; `cargo xtask nix` says whether it still does.
+#[test]
+fn every_configuration_that_the_module_makes_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checks/offline/snapshots");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+            read += 1;
+        }
+    }
+    assert!(read >= 3, "only {read} configurations were found");
 }

@@ -21,10 +21,11 @@ enum Layer {
 }
 
 /// Where each crate is. A crate that is not here is a finding: it has to be somewhere.
-const LAYERS: [(&str, Layer); 14] = [
+const LAYERS: [(&str, Layer); 15] = [
     ("blixard-types", Layer::Types),
     ("blixard-core", Layer::Core),
     ("blixard-raft", Layer::Adapter),
+    ("blixard-network", Layer::Adapter),
     ("blixard-nix", Layer::Adapter),
     ("blixard-systemd", Layer::Adapter),
     ("blixard-proto", Layer::Adapter),

@@ -50,7 +50,7 @@ pub async fn flake_evaluator_contract(evaluator: &dyn FlakeEvaluator, prepared: 
 
     let unknown = evaluate(&prepared.flake, named(&["alpha", "gamma"])).await;
     ensure!(
-        matches!(&unknown, Err(EvaluateError::NoSuchVm { attribute }) if attribute == "gamma"),
+        matches!(&unknown, Err(EvaluateError::NoSuchVm { attribute, .. }) if attribute == "gamma"),
         "an unknown vm: {unknown:?}"
     );
     let bare = evaluate(&prepared.bare, Selection::All).await;

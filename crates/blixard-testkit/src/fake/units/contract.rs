@@ -42,6 +42,7 @@ impl Ground {
             name: RunUnitName::of(vm),
             description: format!("contract of units: {vm}"),
             slice: "blixard-contract.slice".to_owned(),
+            account: None,
             argv: argv.to_vec(),
             environment: BTreeMap::from([
                 (ENV_EPOCH.to_owned(), "3".to_owned()),

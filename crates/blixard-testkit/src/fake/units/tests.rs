@@ -107,6 +107,7 @@ async fn a_guest_that_is_asked_ends_its_program_unless_it_is_stubborn() {
         run: RunUnitName::of(&vm()),
         name: StopUnitName::of(&vm()),
         slice: "blixard-default.slice".to_owned(),
+        account: None,
         program: "/shutdown".to_owned(),
         environment: BTreeMap::new(),
         working_directory: "/state".to_owned(),

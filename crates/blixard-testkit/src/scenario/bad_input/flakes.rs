@@ -10,7 +10,7 @@ struct Case {
     name: &'static str,
     /// The flake's outputs, in the scope of [`HEAD`].
     outputs: &'static str,
-    expected: Expected,
+    expected: Expected<'static>,
 }
 
 /// Names that cases use: `run` is a script that makes a good runner, `vm` makes a microVM of a script and
@@ -203,6 +203,15 @@ const CASES: &[Case] = &[
         SCHEMA_HINT,
     ),
     case(
+        "two vms claiming one tap",
+        r#"{ microvms = let tapped = mac: vm run { interfaces = [ { kind = "tap"; id = "vm-a"; inherit mac; } ]; }; in {
+          a = tapped "02:00:00:00:00:01";
+          b = tapped "02:00:00:00:00:02";
+        }; }"#,
+        &["microvms.b: the interface vm-a is claimed by microvms.a already"],
+        SCHEMA_HINT,
+    ),
+    case(
         "one bad among good",
         "{ microvms.good = vm run { }; microvms.bad = vm run { schema = 9; }; }",
         &["microvms.bad: blixard.schema: "],
@@ -229,7 +238,7 @@ pub(super) fn each(host: &Host, case: &mut dyn FnMut(&str, anyhow::Result<()>)) 
     }
 }
 
-fn deployed(host: &Host, name: &str, outputs: &str, expected: &Expected) -> anyhow::Result<()> {
+fn deployed(host: &Host, name: &str, outputs: &str, expected: &Expected<'_>) -> anyhow::Result<()> {
     let folder = format!("/root/flakes/{}", name.replace(' ', "-"));
     let flake = format!("{{ outputs = {{ self }}: {HEAD}{outputs}; }}\n");
     host.write(&format!("{folder}/flake.nix"), flake, 0o644).context("cannot write the flake")?;

@@ -9,7 +9,7 @@ use crate::wait::{self, Seen};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// A good runner, but for what stands where `NAME`, `MEMORY` and `BUILD` are.
+/// A good runner, but for what stands where `NAME`, `MEMORY`, `BUILD` and `MORE` are.
 const FLAKE: &str = r#"{
   outputs = { self }: {
     microvms.NAME = derivation {
@@ -23,7 +23,7 @@ const FLAKE: &str = r#"{
         printf '#!/bin/sh\nexec /usr/bin/sleep infinity\n' > $out/bin/microvm-run
         chmod 755 $out/bin/microvm-run
       '' ];
-    } // { blixard = { schema = 1; resources = { vcpus = 1; memoryMib = MEMORY; }; }; };
+    } // { blixard = { schema = 1; resources = { vcpus = 1; memoryMib = MEMORY; }; MORE }; };
   };
 }
 "#;
@@ -32,12 +32,18 @@ const FLAKE: &str = r#"{
 pub(super) fn each(host: &Host, case: &mut dyn FnMut(&str, anyhow::Result<()>)) {
     case("a vm of another flake", a_vm_of_another_flake(host));
     case("a vm without room", a_vm_without_room(host));
+    case("a tap of another vm", a_tap_of_another_vm(host));
     case("an interruption", an_interruption(host));
 }
 
 fn flake(host: &Host, name: &str, memory: &str, build: &str) -> anyhow::Result<String> {
+    flake_with(host, name, memory, build, "")
+}
+
+fn flake_with(host: &Host, name: &str, memory: &str, build: &str, more: &str) -> anyhow::Result<String> {
     let folder = format!("/root/kinds/{name}");
     let text = FLAKE.replace("NAME", name).replace("MEMORY", memory).replace("BUILD", build);
+    let text = text.replace("MORE", more);
     host.write(&format!("{folder}/flake.nix"), text, 0o644)?;
     Ok(folder)
 }
@@ -62,6 +68,28 @@ fn a_vm_without_room(host: &Host) -> anyhow::Result<()> {
     let told = refused(host, &["deploy", &flake], &expected);
     // It is accepted, and waits.
     host.run_ok(&["blixard", "vm", "delete", "huge"])?;
+    told
+}
+
+/// Of another flake, so that only the cluster can know.
+fn a_tap_of_another_vm(host: &Host) -> anyhow::Result<()> {
+    let tap = |last: u8| {
+        format!("interfaces = [ {{ kind = \"tap\"; id = \"vm-a\"; mac = \"02:00:00:00:00:0{last}\"; }} ];")
+    };
+    let first = flake_with(host, "tapped", "16", "", &tap(1))?;
+    host.run_ok(&["blixard", "deploy", &first])?;
+    let marked = host.run_ok(&["cat", "/sys/class/net/vm-a/ifalias"])?;
+    anyhow::ensure!(marked.trim() == "blixard:default/tapped", "the tap is marked {marked:?}");
+    let second = flake_with(host, "envious", "16", "", &tap(2))?;
+    let expected = Expected {
+        code: 6,
+        says: &["the interface vm-a, which vm default/envious claims, belongs to vm default/tapped"],
+        hint: "`blixard vm delete`",
+    };
+    let told = refused(host, &["deploy", &second], &expected);
+    host.run_ok(&["blixard", "vm", "delete", "tapped"])?;
+    let gone = !host.run(&["test", "-e", "/sys/class/net/vm-a"])?.status.success();
+    anyhow::ensure!(gone, "a deleted vm has left its tap");
     told
 }
 

@@ -13,14 +13,14 @@ const FLAKE: i32 = 7;
 /// What stands for 300 characters.
 const LONG: &str = "{long}";
 
-const fn expected(code: i32, says: &'static [&'static str], hint: &'static str) -> Expected {
+const fn expected(code: i32, says: &'static [&'static str], hint: &'static str) -> Expected<'static> {
     Expected { code, says, hint }
 }
 
 const NAMES_RULE: &[&str] = &["must be lower-case letters, digits and `-`"];
 const NO_FLAKE_HINT: &str = "is there a flake.nix?";
 
-const CASES: &[(&[&str], Expected)] = &[
+const CASES: &[(&[&str], Expected<'static>)] = &[
     (&["deploy", "/root/nowhere"], expected(FLAKE, &["/root/nowhere"], NO_FLAKE_HINT)),
     (&["deploy", "/root"], expected(FLAKE, &["flake.nix"], NO_FLAKE_HINT)),
     (

@@ -1,0 +1,79 @@
+# A user's flake for the VM tests. They have no network, so its inputs are paths of the store; and no KVM within KVM that
+# one could count on, so its guests are emulated.
+{
+  pkgs,
+  self,
+  system,
+  nixpkgs,
+  microvm,
+}:
+let
+  emulated = ''
+    {
+      microvm = {
+        cpu = "max";
+        qemu.machine = "q35";
+        qemu.machineOpts = { accel = "tcg"; };
+      };
+      blixard.vm.kvm = "unused";
+      blixard.vm.health.deadlineMs = 600000;
+    }
+  '';
+in
+{
+  /**
+    A flake with these `microvms`, Nix code that may use `blixard`. Also what it needs is in the store of a machine
+    that has it.
+  */
+  flake =
+    microvms:
+    pkgs.writeTextDir "flake.nix" ''
+      {
+        inputs = {
+          nixpkgs.url = "path:${nixpkgs}";
+          blixard.url = "path:${self}";
+          blixard.inputs.nixpkgs.follows = "nixpkgs";
+          blixard.inputs.microvm.follows = "microvm";
+          microvm.url = "path:${microvm}";
+          microvm.inputs.nixpkgs.follows = "nixpkgs";
+          microvm.inputs.spectrum.follows = "nixpkgs";
+        };
+        outputs = { self, nixpkgs, blixard, microvm }: {
+          microvms = blixard.lib.mkMicrovms {
+            inherit nixpkgs;
+            system = "${system}";
+            modules = [ ${emulated} ];
+          } ${microvms};
+        };
+      }
+    '';
+
+  /**
+    The runners of these modules, to be in the store of a machine: without a network nothing of them can be built there.
+  */
+  runners =
+    modules:
+    builtins.attrValues (
+      self.lib.mkMicrovms {
+        inherit system;
+        modules = [
+          {
+            microvm = {
+              cpu = "max";
+              qemu.machine = "q35";
+              qemu.machineOpts.accel = "tcg";
+            };
+            blixard.vm.kvm = "unused";
+            blixard.vm.health.deadlineMs = 600000;
+          }
+        ];
+      } modules
+    );
+
+  # What evaluating such a flake reads.
+  sources = [
+    nixpkgs
+    microvm
+    self
+  ];
+}

@@ -1,0 +1,38 @@
+# What cannot work, each told by its option and with the cure.
+{ config, lib, ... }:
+let
+  cfg = config.services.blixard;
+  is = role: lib.elem role cfg.roles;
+  allowed = config.nix.settings.allowed-users or [ "*" ];
+  check = assertion: message: { inherit assertion message; };
+in
+{
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      (check (cfg.join.tokenFile == null || cfg.settings.cluster.listen != null)
+        "services.blixard.join.tokenFile: a node of a cluster is reached by the others; set services.blixard.settings.cluster.listen, as in \"[::]:7440\"."
+      )
+      (check (cfg.join.tokenFile == null || !lib.hasPrefix builtins.storeDir cfg.join.tokenFile)
+        "services.blixard.join.tokenFile: the file is in the store, where everybody can read it; give the path as text, \"/run/secrets/…\"."
+      )
+      (check (is "server" || cfg.settings.cluster.listen != null)
+        "services.blixard.roles: a machine that is no server belongs to a cluster; add \"server\", or set services.blixard.settings.cluster.listen."
+      )
+      (check (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
+        "services.blixard.openFirewall: nothing listens, so there is nothing to open; set services.blixard.settings.cluster.listen, or remove openFirewall."
+      )
+      (check (config.nix.enable)
+        "services.blixard.enable: Blixard needs Nix on each node; set nix.enable."
+      )
+      (check (!(is "builder") || lib.elem "*" allowed || lib.elem (toString cfg.settings.evaluation.user) allowed)
+        "services.blixard.settings.evaluation.user: nix.settings.allowed-users keeps out the user that evaluates; name one here that is in it, or allow \"*\"."
+      )
+      (check (!cfg.bridge.enable || is "host")
+        "services.blixard.bridge.enable: the bridge is for microVMs, and this machine runs none; add \"host\" to services.blixard.roles, or remove the bridge."
+      )
+      (check (cfg.settings.node.roles == cfg.roles)
+        "services.blixard.settings.node.roles: set services.blixard.roles instead; the module makes users and devices by it."
+      )
+    ];
+  };
+}

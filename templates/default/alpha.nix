@@ -1,0 +1,12 @@
+# Beside this: the disks of the machine, as `nixos-generate-config` writes them.
+{
+  networking.hostName = "alpha";
+  services.blixard = {
+    enable = true;
+    bridge = {
+      enable = true;
+      addresses = [ "10.0.0.1/24" ];
+    };
+  };
+  system.stateVersion = "26.05";
+}

@@ -1,0 +1,14 @@
+# What all three have. Beside this: the disks of each, as `nixos-generate-config` writes them.
+{ config, lib, ... }:
+{
+  services.blixard = {
+    enable = true;
+    openFirewall = true;
+    settings.cluster.listen = "[::]:7440";
+    bridge = lib.mkIf (lib.elem "host" config.services.blixard.roles) {
+      enable = true;
+      uplinks = [ "eno1" ];
+    };
+  };
+  system.stateVersion = "26.05";
+}
