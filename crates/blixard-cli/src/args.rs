@@ -147,8 +147,10 @@ pub(crate) enum VmCommand {
         #[command(flatten)]
         vm: VmArg,
     },
-    /// Stop a microVM and forget it; its volumes stay on the host.
-    #[command(after_help = "Example:\n  blixard vm delete hello --dry-run")]
+    /// Stop a microVM and forget it; its volumes and files stay on its host unless told otherwise.
+    #[command(
+        after_help = "Examples:\n  blixard vm delete hello --dry-run\n  blixard vm delete hello --volumes"
+    )]
     Delete(DeleteArgs),
     /// Print a guest's console.
     #[command(after_help = "Example:\n  blixard vm logs -n 50 -f hello")]
@@ -181,6 +183,9 @@ pub(crate) struct ChangeArgs {
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    /// Its volumes, and all that its guest has left in its directory on its host, go too.
+    #[arg(long)]
+    pub(crate) volumes: bool,
     /// Only show what would go.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -59,10 +59,8 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Stop(args)) => vm::stop(&mut session, &args).await,
         Command::Vm(VmCommand::Restart(args)) => vm::restart(&mut session, &args).await,
         Command::Vm(VmCommand::History { vm }) => vm::history(&mut session, &vm.vm).await,
-        Command::Vm(VmCommand::Delete(args)) if args.dry_run => {
-            vm::would_delete(&mut session, &args.change.vm.vm).await
-        }
-        Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args.change).await,
+        Command::Vm(VmCommand::Delete(args)) if args.dry_run => vm::would_delete(&mut session, &args).await,
+        Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args).await,
         Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
         Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
         Command::Node(NodeCommand::List) => node::list(&mut session).await,

@@ -9,6 +9,7 @@ mod logs;
 pub(crate) mod nix;
 mod node;
 mod packaging;
+mod upload;
 mod vm;
 mod watched;
 

@@ -64,7 +64,7 @@ impl ClusterState {
             }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::RestartVm { vm } => self.restart_vm(vm, moment),
-            Command::DeleteVm { vm } => self.delete_vm(vm, moment),
+            Command::DeleteVm { vm, files } => self.delete_vm(vm, *files, moment),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
             Command::Fence(command) => self.fence(command, moment),
         }

@@ -13,6 +13,16 @@ pub struct AssignmentSet {
     pub assignments: BTreeMap<VmId, Assignment>,
     /// The generations whose roots the host keeps, running or not.
     pub retained: BTreeMap<VmId, BTreeSet<GenerationNumber>>,
+    /// The vms whose files the host removes, with their last placement, which is over.
+    pub discarded: BTreeMap<VmId, Epoch>,
+}
+
+impl AssignmentSet {
+    /// Whether there is something to do about this vm.
+    #[must_use]
+    pub fn speaks_of(&self, vm: &VmId) -> bool {
+        self.assignments.contains_key(vm) || self.discarded.contains_key(vm)
+    }
 }
 
 /// A vm that is placed on the host.
@@ -51,6 +61,9 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
     for (id, vm) in &state.vms {
         if vm.last_host == Some(host) {
             set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
+        }
+        if vm.discards() == Some(host) {
+            set.discarded.insert(id.clone(), vm.last_epoch);
         }
         let Run::Placed { node, epoch, .. } = vm.run else {
             continue;

@@ -10,7 +10,7 @@ use blixard_types::{NodeName, RequestId, Revision, Spec, StorePath, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
-use crate::state::{Desired, EvaluationKey, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
+use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
 
 /// Most bytes of an encoded command; a larger one is refused before it reaches the log.
@@ -97,6 +97,8 @@ pub enum Command {
     DeleteVm {
         /// The vm.
         vm: VmId,
+        /// What becomes of its files.
+        files: Files,
     },
     /// Remembers what an evaluation gave.
     RememberEvaluation(RememberEvaluation),

@@ -6,7 +6,7 @@ use blixard_types::{Manifest, NodeId, PathRecord, RequestId, Sha256Hash, Spec, S
 use crate::apply::Rejection;
 use crate::command::{Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition};
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Desired, HealthStatus, NodeFacts, Role, VmReport};
+use crate::state::{ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, VmReport};
 
 /// The platform of every host and vm that says nothing else.
 pub(crate) const SYSTEM: &str = "x86_64-linux";
@@ -121,7 +121,11 @@ pub(crate) fn desired(name: &str, desired: Desired) -> Command {
 }
 
 pub(crate) fn delete(name: &str) -> Command {
-    Command::DeleteVm { vm: vm(name) }
+    Command::DeleteVm { vm: vm(name), files: Files::Keep }
+}
+
+pub(crate) fn discard(name: &str) -> Command {
+    Command::DeleteVm { vm: vm(name), files: Files::Discard }
 }
 
 pub(crate) fn restart(name: &str) -> Command {

@@ -12,6 +12,7 @@ pub mod members;
 pub mod networks;
 pub mod nix;
 pub mod peer;
+pub mod sources;
 pub mod units;
 
 pub use clock::{BootMillis, Clock, Entropy, UnixMillis};

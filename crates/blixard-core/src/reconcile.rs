@@ -32,6 +32,8 @@ pub struct VmMemory {
     pub active: Option<ActiveSpell>,
     /// What the checks said last.
     pub checks: Checks,
+    /// The placement after which its files were removed.
+    pub discarded: Option<Epoch>,
     /// The newest report that the servers have accepted.
     pub acknowledged: Option<(Epoch, VmReport)>,
 }
@@ -133,6 +135,11 @@ pub enum Action {
     },
     /// Run the checks.
     Probe(Box<RunIntent>),
+    /// Remove the files of a vm that goes away.
+    Discard {
+        /// Its last placement, which is over.
+        epoch: Epoch,
+    },
     /// Tell the servers.
     Report {
         /// The placement.
@@ -174,12 +181,18 @@ pub fn plan(
 ) -> HostPlan {
     let mut plan = HostPlan::default();
     let nothing = VmMemory::default();
-    for vm in granted.assignments.keys().chain(units.keys()).collect::<BTreeSet<_>>() {
+    let granted_at_all = granted.assignments.keys().chain(granted.discarded.keys());
+    for vm in granted_at_all.chain(units.keys()).collect::<BTreeSet<_>>() {
         let memory = memory.get(vm).unwrap_or(&nothing);
         if memory.work == Work::Busy {
             continue;
         }
-        match step(granted.assignments.get(vm), units.get(vm), memory, now) {
+        let discard = granted.discarded.get(vm).filter(|_| !units.contains_key(vm));
+        let step = match discard {
+            Some(epoch) => self::discard(*epoch, memory),
+            None => step(granted.assignments.get(vm), units.get(vm), memory, now),
+        };
+        match step {
             Step::Do(action) => {
                 plan.actions.insert(vm.clone(), action);
             }
@@ -193,6 +206,15 @@ pub fn plan(
 enum Step {
     Do(Action),
     Wait(Option<BootMillis>),
+}
+
+/// No process of the vm is left, and none will come.
+fn discard(epoch: Epoch, memory: &VmMemory) -> Step {
+    if memory.discarded == Some(epoch) {
+        report(memory, epoch, VmReport::FilesGone, None)
+    } else {
+        Step::Do(Action::Discard { epoch })
+    }
 }
 
 fn step(

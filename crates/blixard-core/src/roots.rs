@@ -3,15 +3,17 @@
 //! ```text
 //! builds/<deployment>/<tenant>/<name>    by the builder, before the deployment is proposed
 //! vms/<tenant>/<name>/<generation>       by the host, before the generation is started
+//! uploads/<upload>/<path>                by the builder, for as long as the upload's call lasts
 //! ```
-//! Owns: the two folders and their forms. Refuses to know: when a root is made or removed.
+//! Owns: the folders and their forms. Refuses to know: when a root is made or removed.
 
-use blixard_types::{DeploymentId, GenerationNumber, VmId};
+use blixard_types::{DeploymentId, GenerationNumber, StorePath, UploadId, VmId};
 
 use crate::ports::nix::RootName;
 
 const BUILDS: &str = "builds";
 const VMS: &str = "vms";
+const UPLOADS: &str = "uploads";
 
 /// The builder's root of what a deployment built for a vm.
 #[must_use]
@@ -39,6 +41,19 @@ pub fn generation_of(root: &RootName) -> Option<(VmId, GenerationNumber)> {
     Some((vm.parse().ok()?, GenerationNumber(generation.parse().ok()?)))
 }
 
+/// The root of a source that a caller needs.
+#[must_use]
+pub fn upload_root(upload: UploadId, path: &StorePath) -> RootName {
+    RootName(format!("{UPLOADS}/{upload}/{}", path.basename()))
+}
+
+/// The upload of such a root.
+#[must_use]
+pub fn upload_of(root: &RootName) -> Option<UploadId> {
+    let (upload, _) = root.0.strip_prefix(UPLOADS)?.strip_prefix('/')?.split_once('/')?;
+    upload.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +77,17 @@ mod tests {
         assert_eq!(build_of(&root), Some((deployment, vm)));
         for other in ["vms/tenant/web/12", "builds/x/tenant/web", "builds", "builds/a"] {
             assert_eq!(build_of(&RootName(other.to_owned())), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_root_of_a_source_leads_back_to_its_upload() {
+        let path = "/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source".parse().unwrap();
+        let root = upload_root(UploadId([7; 16]), &path);
+        assert_eq!(root.0, format!("uploads/{}/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source", "07".repeat(16)));
+        assert_eq!(upload_of(&root), Some(UploadId([7; 16])));
+        for other in ["uploads", "uploads/a/b", "builds/00/default/web"] {
+            assert_eq!(upload_of(&RootName(other.to_owned())), None, "{other}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub use request::{REQUESTS_KEPT, RequestLog};
 pub use vm::{
     Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Restart, Run,
 };
-pub use vm::{REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
+pub use vm::{Files, REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
 
 /// Everything that is replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

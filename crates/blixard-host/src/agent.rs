@@ -231,6 +231,10 @@ impl Agent {
                 self.set_work(&vm, Work::Busy);
                 self.work.spawn(execute::probe(host, vm, *run));
             }
+            Action::Discard { epoch } => {
+                self.set_work(&vm, Work::Busy);
+                self.work.spawn(execute::discard(host, vm, epoch));
+            }
             Action::Report { epoch, report } => self.send_report(vm, epoch, report),
         }
     }
@@ -267,6 +271,11 @@ impl Agent {
                     Ok(()) => Checks::Passed,
                     Err(reason) => Checks::Failed { reason: cut_reason(&reason).to_owned(), at: now },
                 };
+            }
+            Done::Discarded { vm, epoch } => {
+                self.homes.remove(&vm);
+                let memory = self.memories.entry(vm).or_default();
+                (memory.work, memory.discarded) = (Work::Idle, Some(epoch));
             }
             Done::Cleaned { vm, dropped, home } => {
                 if home {

@@ -32,6 +32,8 @@ pub(crate) enum Done {
     Unknown { vm: VmId },
     /// Checks: all passed, or why one did not.
     Probed { vm: VmId, outcome: Result<(), String> },
+    /// Its files are removed.
+    Discarded { vm: VmId, epoch: Epoch },
     /// Roots were dropped, and the directory if it was to go.
     Cleaned { vm: VmId, dropped: Vec<GenerationNumber>, home: bool },
 }
@@ -143,6 +145,18 @@ pub(crate) async fn probe(host: Host, vm: VmId, run: RunIntent) -> Done {
         }
     }
     Done::Probed { vm, outcome }
+}
+
+/// Removes the files of a vm that goes away.
+pub(crate) async fn discard(host: Host, vm: VmId, epoch: Epoch) -> Done {
+    match home::remove(&host.layout, &vm).await {
+        Ok(()) => Done::Discarded { vm, epoch },
+        Err(error) => {
+            tracing::warn!(%vm, error = chain(&error), "the files of a vm that goes away stay, trying again");
+            tokio::time::sleep(RETRY_AFTER).await;
+            Done::Unknown { vm }
+        }
+    }
 }
 
 /// Drops roots, one that cannot be dropped is tried again later; and of a vm that is gone what a daemon

@@ -1,7 +1,7 @@
 //! The directories of vms on their host: what is there, and what may go.
 //!
-//! Owns: the tree below `<state>/vms`. Refuses to know: when a vm is gone. What a guest has made is never
-//! removed here: only a directory that is empty goes.
+//! Owns: the tree below `<state>/vms`. Refuses to know: when a vm is gone. What a guest has made is removed
+//! only where that was asked for; else only a directory that is empty goes.
 
 use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind};
@@ -60,6 +60,19 @@ pub(crate) async fn remove_empty(layout: &HostLayout, vm: &VmId) {
     }
 }
 
+/// Removes the directory of a vm with all that is in it.
+pub(crate) async fn remove(layout: &HostLayout, vm: &VmId) -> std::io::Result<()> {
+    let home = layout.vm_state_dir(vm);
+    match tokio::fs::remove_dir_all(&home).await {
+        Ok(()) => {
+            tracing::info!(%vm, home, "the files of a vm are removed, as was asked");
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn stays(vm: &VmId, home: &str, error: &Error) {
     tracing::warn!(%vm, home, error = chain(error), "the directory of a vm that is gone stays");
 }
@@ -82,6 +95,22 @@ mod tests {
         let homes = all(&layout(folder.path())).await;
         assert_eq!(homes, ["default/web", "shop/db-1"].map(|vm| vm.parse().unwrap()).into());
         assert_eq!(all(&layout(&folder.path().join("gone"))).await, BTreeSet::new());
+    }
+
+    #[tokio::test]
+    async fn files_go_where_that_is_asked_for_and_no_link_leads_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, vm): (_, VmId) = (layout(folder.path()), "web".parse().unwrap());
+        let home = folder.path().join("vms/default/web");
+        std::fs::create_dir_all(home.join("deep")).unwrap();
+        std::fs::write(home.join("deep/disk"), "precious").unwrap();
+        std::fs::create_dir(folder.path().join("other")).unwrap();
+        std::fs::write(folder.path().join("other/file"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("other"), home.join("link")).unwrap();
+        remove(&layout, &vm).await.unwrap();
+        assert!(!home.exists());
+        assert!(folder.path().join("other/file").exists());
+        remove(&layout, &vm).await.unwrap();
     }
 
     #[tokio::test]

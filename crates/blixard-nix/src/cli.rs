@@ -7,23 +7,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blixard_core::ports::BoxFuture;
-use blixard_core::ports::confined::{Confinement, Limits};
+use blixard_core::ports::confined::{Confinement, Limits, Network};
 use blixard_core::ports::nix::{
     BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
     NixStore, ProgramError, ProgressSink, RootError, RootName, Selection, Sharing,
 };
+use blixard_core::ports::sources::{ContentSource, IncomingSource, SourceInbox, TakeError};
 use blixard_types::{Manifest, Sha256Hash, StorePath};
 
 use crate::build::Client;
 use crate::command::{Cell, STDOUT_MAX};
 use crate::evaluate::Evaluation;
+use crate::inbox::Inbox;
 use crate::query::StoreQueries;
 use crate::roots::RootsFolder;
-use crate::{build, closure, evaluate, hold, outputs};
+use crate::{build, closure, evaluate, hold, inputs, outputs};
 
 /// Where our roots are unless said otherwise: below the collector's own folder, so that links in it
 /// are roots without being registered.
 pub const DEFAULT_ROOTS: &str = "/nix/var/nix/gcroots/blixard";
+
+/// Where sources are kept while they are sent, unless said otherwise.
+const DEFAULT_UPLOADS: &str = "/var/lib/blixard/uploads";
 
 /// What a [`NixCli`] uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +39,23 @@ pub struct NixCliOptions {
     pub nix_store: PathBuf,
     /// The folder of our garbage collector roots, below `gcroots` of Nix's state.
     pub roots: PathBuf,
+    /// Where sources that callers send are kept until they are whole. The daemon's alone.
+    pub uploads: PathBuf,
+    /// What sources may take.
+    pub sources: SourceLimits,
     /// What an evaluation may take.
     pub evaluation: EvaluationLimits,
     /// What builds may take.
     pub builds: BuildLimits,
+}
+
+/// What the sources of a flake may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// The size of one that a caller sends, in bytes.
+    pub upload_max: u64,
+    /// Time to fetch the inputs of one flake, in seconds.
+    pub fetch_s: u64,
 }
 
 /// What one evaluation may take.
@@ -66,6 +84,12 @@ pub struct BuildLimits {
     pub cores: Option<u64>,
 }
 
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self { upload_max: 4096 << 20, fetch_s: 900 }
+    }
+}
+
 impl Default for EvaluationLimits {
     fn default() -> Self {
         Self { time_s: 300, memory_max: 4096 << 20, output_max: 16 << 20 }
@@ -90,6 +114,8 @@ impl Default for NixCliOptions {
             nix: PathBuf::from("nix"),
             nix_store: PathBuf::from("nix-store"),
             roots: PathBuf::from(DEFAULT_ROOTS),
+            uploads: PathBuf::from(DEFAULT_UPLOADS),
+            sources: SourceLimits::default(),
             evaluation: EvaluationLimits::default(),
             builds: BuildLimits::default(),
         }
@@ -102,6 +128,8 @@ pub struct NixCli {
     nix: PathBuf,
     nix_store: PathBuf,
     roots: RootsFolder,
+    inbox: Arc<Inbox>,
+    fetching: Cell,
     evaluation: Cell,
     client: Cell,
     builds: BuildLimits,
@@ -110,7 +138,7 @@ pub struct NixCli {
 impl NixCli {
     /// Does nothing yet: programs and folder are looked for when they are used. What flakes say is
     /// evaluated, and builds are asked for, in this confinement.
-    pub fn new(options: NixCliOptions, confinement: Arc<dyn Confinement>) -> Self {
+    pub fn new(options: NixCliOptions, confinement: &Arc<dyn Confinement>) -> Self {
         let evaluation = Limits {
             time_ms: options.evaluation.time_s.saturating_mul(1000),
             memory_max: options.evaluation.memory_max,
@@ -126,16 +154,25 @@ impl NixCli {
             stdout_max: STDOUT_MAX as u64,
             stderr_max: options.builds.log_max,
         };
+        let fetching = Limits {
+            time_ms: options.sources.fetch_s.saturating_mul(1000),
+            stderr_max: options.evaluation.output_max,
+            ..client
+        };
+        let cell = |purpose, network, limits| Cell {
+            confinement: Arc::clone(confinement),
+            purpose,
+            network,
+            limits,
+        };
         Self {
+            inbox: Inbox::new(options.nix.clone(), options.uploads, options.sources.upload_max),
             nix: options.nix,
             nix_store: options.nix_store,
             roots: RootsFolder::new(options.roots),
-            evaluation: Cell {
-                confinement: Arc::clone(&confinement),
-                purpose: "evaluate",
-                limits: evaluation,
-            },
-            client: Cell { confinement, purpose: "build", limits: client },
+            fetching: cell("fetch", Network::Host, fetching),
+            evaluation: cell("evaluate", Network::None, evaluation),
+            client: cell("build", Network::None, client),
             builds: options.builds,
         }
     }
@@ -153,12 +190,19 @@ impl FlakeEvaluator for NixCli {
         progress: ProgressSink,
     ) -> BoxFuture<'_, Result<Vec<EvaluatedVm>, EvaluateError>> {
         Box::pin(async move {
+            inputs::provide(&self.nix, &self.fetching, self.queries(), &source, &progress).await?;
             Evaluation::new(&self.nix, &self.evaluation, &source).run(selection, &progress).await
         })
     }
 
     fn fingerprint(&self) -> Sha256Hash {
         evaluate::fingerprint()
+    }
+}
+
+impl SourceInbox for NixCli {
+    fn take(&self, source: ContentSource) -> BoxFuture<'_, Result<Box<dyn IncomingSource>, TakeError>> {
+        Box::pin(self.inbox.take(source))
     }
 }
 
@@ -205,6 +249,10 @@ impl NixStore for NixCli {
             self.roots.add(roots).await?;
             hold::hold(&self.nix, &paths).await.map_err(refused)
         })
+    }
+
+    fn reserve_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {
+        Box::pin(self.roots.add(roots))
     }
 
     fn share_root(

@@ -20,7 +20,7 @@ use crate::batches::batches;
 use crate::command::{Cell, NixCommand};
 use crate::internal_json::Interpreter;
 use crate::outputs;
-use crate::reference::flake_reference;
+use crate::reference::{flake_reference, lock_arguments};
 use expression::{Wanted, describing, naming};
 use outcome::{Culprit, NOTHING_SAID};
 
@@ -251,6 +251,7 @@ impl<'a> Evaluation<'a> {
             .args(["--extra-experimental-features", "nix-command flakes"])
             .args(["--log-format", "internal-json"])
             .args(["--no-write-lock-file", "--no-eval-cache"])
+            .args(lock_arguments(self.source))
             .args(SETTINGS)
             // There is no network where it runs.
             .args(["--offline"]);

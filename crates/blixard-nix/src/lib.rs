@@ -1,4 +1,4 @@
-//! The Nix command line behind the ports: evaluation, builds, closures, roots.
+//! The Nix command line behind the ports: sources, evaluation, builds, closures, roots.
 //!
 //! Owns: how `nix` and `nix-store` are called, what they print, and our folder of garbage collector
 //! roots. Refuses to know: what a spec means, which generation is kept, who asks and why.
@@ -11,6 +11,8 @@ mod command;
 mod dump_db;
 mod evaluate;
 mod hold;
+mod inbox;
+mod inputs;
 mod internal_json;
 mod outputs;
 mod query;
@@ -18,4 +20,4 @@ mod reference;
 mod root_name;
 mod roots;
 
-pub use cli::{BuildLimits, DEFAULT_ROOTS, EvaluationLimits, NixCli, NixCliOptions};
+pub use cli::{BuildLimits, DEFAULT_ROOTS, EvaluationLimits, NixCli, NixCliOptions, SourceLimits};

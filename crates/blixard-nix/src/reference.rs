@@ -31,6 +31,11 @@ pub(crate) fn flake_reference(source: &LockedSource) -> String {
     reference
 }
 
+/// The lock file to be read, if not the one in the tree.
+pub(crate) fn lock_arguments(source: &LockedSource) -> Vec<&str> {
+    source.lock.iter().flat_map(|lock| ["--reference-lock-file", lock.as_str()]).collect()
+}
+
 /// Percent-encodes all but the unreserved characters of RFC 3986 and `allowed`.
 fn encode(out: &mut String, text: &str, allowed: &[u8]) {
     for byte in text.bytes() {
@@ -54,6 +59,7 @@ mod tests {
             rev_count: None,
             last_modified: None,
             subdir: String::new(),
+            lock: None,
         }
     }
 

@@ -11,4 +11,5 @@ mod real_nix {
     mod failures;
     mod hostile;
     mod roots;
+    mod uploads;
 }

@@ -155,7 +155,7 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 }
 
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
-    use v1::vm_report::{Failed, Report, Running, Starting, Stopped};
+    use v1::vm_report::{Failed, FilesGone, Report, Running, Starting, Stopped};
     let report = match report {
         VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
         VmReport::Running { generation, health } => {
@@ -163,6 +163,7 @@ pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
             Report::Running(Running { generation: generation.0, health: health.into(), reason })
         }
         VmReport::Stopped => Report::Stopped(Stopped {}),
+        VmReport::FilesGone => Report::FilesGone(FilesGone {}),
         VmReport::Failed { generation, reason } => {
             Report::Failed(Failed { generation: generation.0, reason: reason.clone() })
         }
@@ -182,6 +183,7 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
             health: health_from(running.health, running.reason)?,
         },
         Report::Stopped(_) => VmReport::Stopped,
+        Report::FilesGone(_) => VmReport::FilesGone,
         Report::Failed(failed) => {
             VmReport::Failed { generation: GenerationNumber(failed.generation), reason: failed.reason }
         }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use self::define::Defined;
+pub(crate) use self::prepare::builder;
 use self::prepare::{Prepared, prepare};
 use crate::Server;
 use crate::roots::BuildsInFlight;
@@ -94,13 +95,14 @@ async fn tell(events: &Events, event: deploy_event::Event) {
 
 /// Passes Nix's progress on. A caller who does not read fast enough misses log lines, not results.
 fn sink(events: &Events) -> ProgressSink {
-    use deploy_event::{BuildLog, BuildStarted, Building, Event, Message};
+    use deploy_event::{BuildLog, BuildStarted, Building, Event, Fetching, Message};
     let events = events.clone();
     std::sync::Arc::new(move |progress| {
         let event = match progress {
             NixProgress::Builds { done, expected } => Event::Building(Building { done, expected }),
             NixProgress::BuildStarted { drv } => Event::BuildStarted(BuildStarted { drv }),
             NixProgress::BuildLog { drv, line } => Event::BuildLog(BuildLog { drv, line }),
+            NixProgress::Fetching { inputs } => Event::Fetching(Fetching { inputs }),
             NixProgress::Message { text } | NixProgress::Unlocked { text } => {
                 Event::Message(Message { text })
             }

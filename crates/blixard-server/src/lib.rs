@@ -13,11 +13,13 @@ mod replica;
 pub mod roots;
 mod service;
 mod status;
+mod upload;
 
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_core::ports::nix::{FlakeEvaluator, NixStore};
+use blixard_core::ports::sources::SourceInbox;
 use blixard_core::ports::{Clock, Entropy};
 use blixard_types::NodeId;
 
@@ -48,6 +50,8 @@ pub struct Server {
 /// What a builder needs.
 #[derive(Clone)]
 pub struct Builder {
+    /// Takes what callers send.
+    pub inbox: Arc<dyn SourceInbox>,
     /// Evaluates.
     pub evaluator: Arc<dyn FlakeEvaluator>,
     /// Builds, and holds what was built.

@@ -6,23 +6,36 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blixard_core::ports::nix::NixStore;
-use blixard_core::roots::build_of;
+use blixard_core::ports::nix::{NixStore, RootName};
+use blixard_core::roots::{build_of, upload_of};
 use blixard_core::state::Vm;
-use blixard_types::{DeploymentId, VmId};
+use blixard_types::{DeploymentId, UploadId, VmId};
 use tokio::sync::Notify;
 
 use crate::{Replica, Server};
 
-/// Deployments that are being built here: they have roots, and are not in the state yet.
+/// What has roots here and is not in the state: deployments that are being built, and sources that callers
+/// need.
 #[derive(Debug, Clone, Default)]
 pub struct BuildsInFlight(Arc<InFlight>);
 
 #[derive(Debug, Default)]
 struct InFlight {
-    deployments: Mutex<BTreeSet<DeploymentId>>,
-    /// One has ended, well or not.
+    work: Mutex<Work>,
+    /// Some of it has ended, well or not.
     ended: Notify,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Work {
+    deployments: BTreeSet<DeploymentId>,
+    uploads: BTreeSet<UploadId>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.deployments.is_empty() && self.uploads.is_empty()
+    }
 }
 
 /// Keeps the roots of a deployment until it is dropped; after that the state must refer to them.
@@ -32,24 +45,39 @@ pub struct BuildGuard {
     builds: BuildsInFlight,
 }
 
+/// Keeps the roots of an upload until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UploadGuard {
+    upload: UploadId,
+    builds: BuildsInFlight,
+}
+
 impl BuildsInFlight {
     pub(crate) fn begin(&self, deployment: DeploymentId) -> BuildGuard {
-        self.deployments().insert(deployment);
+        self.work().deployments.insert(deployment);
         BuildGuard { deployment, builds: self.clone() }
     }
 
-    fn current(&self) -> BTreeSet<DeploymentId> {
-        self.deployments().clone()
+    pub(crate) fn begin_upload(&self, upload: UploadId) -> UploadGuard {
+        self.work().uploads.insert(upload);
+        UploadGuard { upload, builds: self.clone() }
     }
 
-    fn deployments(&self) -> MutexGuard<'_, BTreeSet<DeploymentId>> {
-        self.0.deployments.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for BuildGuard {
     fn drop(&mut self) {
-        self.builds.deployments().remove(&self.deployment);
+        self.builds.work().deployments.remove(&self.deployment);
+        self.builds.0.ended.notify_one();
+    }
+}
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.builds.work().uploads.remove(&self.upload);
         self.builds.0.ended.notify_one();
     }
 }
@@ -63,7 +91,7 @@ pub async fn run(server: Server, builds: BuildsInFlight) {
     loop {
         changes.mark_unchanged();
         // Taken before the state is read: a deployment that ends in between is in the state by then.
-        let in_flight = builds.current();
+        let in_flight = builds.work().clone();
         let needed = needed_builds(&server.replica);
         if seen.as_ref() != Some(&needed) {
             sweep(builder.store.as_ref(), &needed, &in_flight).await;
@@ -90,7 +118,7 @@ fn needed_builds(replica: &Replica) -> BTreeSet<Build> {
     replica.read(|state| state.vms.iter().flat_map(builds_of).collect())
 }
 
-async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &BTreeSet<DeploymentId>) {
+async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &Work) {
     let roots = match store.roots().await {
         Ok(roots) => roots,
         Err(error) => {
@@ -99,12 +127,53 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &BTree
         }
     };
     for (name, _) in roots {
-        let Some(build) = build_of(&name) else { continue };
-        if needed.contains(&build) || in_flight.contains(&build.0) {
+        if !is_litter(&name, needed, in_flight) {
             continue;
         }
         if let Err(error) = store.remove_root(name).await {
             tracing::warn!(error = crate::status::chain(&error), "a root that nothing needs stays");
         }
+    }
+}
+
+/// Whether a root is the builder's, and nothing needs it. Others are the host's.
+fn is_litter(name: &RootName, needed: &BTreeSet<Build>, in_flight: &Work) -> bool {
+    if let Some(upload) = upload_of(name) {
+        return !in_flight.uploads.contains(&upload);
+    }
+    build_of(name).is_some_and(|build| !needed.contains(&build) && !in_flight.deployments.contains(&build.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use blixard_core::roots::{build_root, generation_root, upload_root};
+    use blixard_types::GenerationNumber;
+
+    use super::*;
+
+    #[test]
+    fn roots_go_with_what_needed_them_and_those_of_hosts_are_left_alone() {
+        let vm: VmId = "default/web".parse().unwrap();
+        let (kept, flying, over) = (DeploymentId([1; 16]), DeploymentId([2; 16]), DeploymentId([3; 16]));
+        let builds = BuildsInFlight::default();
+        let build = builds.begin(flying);
+        let upload = builds.begin_upload(UploadId([4; 16]));
+        let needed = BTreeSet::from([(kept, vm.clone())]);
+        let source = "/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source".parse().unwrap();
+        let names = [
+            build_root(kept, &vm),
+            build_root(flying, &vm),
+            build_root(over, &vm),
+            upload_root(UploadId([4; 16]), &source),
+            upload_root(UploadId([5; 16]), &source),
+            generation_root(&vm, GenerationNumber(1)),
+        ];
+        let litter = || {
+            let work = builds.work().clone();
+            names.iter().map(|name| is_litter(name, &needed, &work)).collect::<Vec<_>>()
+        };
+        assert_eq!(litter(), [false, false, true, false, true, false]);
+        drop((build, upload));
+        assert_eq!(litter(), [false, true, true, true, true, false]);
     }
 }

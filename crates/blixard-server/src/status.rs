@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use blixard_core::apply::Rejection;
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixCommandError, RootError};
+use blixard_core::ports::sources::TakeError;
 use blixard_proto::hint::with_hint;
 use blixard_proto::position::with_position;
 use tonic::Status;
@@ -133,6 +134,14 @@ pub(crate) fn evaluate(error: &EvaluateError) -> Status {
             Status::resource_exhausted(text),
             "if its vms need more words, raise `evaluation.output_max_mib` in the builder's blixardd.toml",
         ),
+        EvaluateError::Fetch { .. } => with_hint(
+            Status::aborted(text),
+            "the builder fetches them: it must reach them, with `access-tokens` or `netrc-file` in its nix.conf if they are private",
+        ),
+        EvaluateError::FetchTimeLimit { .. } => with_hint(
+            Status::resource_exhausted(text),
+            "if they take longer, raise `sources.fetch_time_limit_s` in the builder's blixardd.toml",
+        ),
         EvaluateError::Malformed { .. } => Status::invalid_argument(text),
         EvaluateError::Command(error) => nix_command(error),
     }
@@ -147,7 +156,7 @@ pub(crate) fn nix_command(error: &NixCommandError) -> Status {
         NixCommandError::Limit { .. } => Status::resource_exhausted(text),
         NixCommandError::Confinement { .. } => with_hint(
             Status::unavailable(text),
-            "`systemctl status nix-daemon.socket` and the journal of the builder may tell more",
+            "it is a unit of systemd, started over D-Bus: `systemctl status dbus nix-daemon.socket` on the builder may tell more",
         ),
         NixCommandError::Io { .. } | NixCommandError::Failed { .. } | NixCommandError::Unexpected { .. } => {
             with_hint(
@@ -155,6 +164,21 @@ pub(crate) fn nix_command(error: &NixCommandError) -> Status {
                 "`nix-store --version` and `systemctl status nix-daemon` may tell more",
             )
         }
+    }
+}
+
+pub(crate) fn take(error: &TakeError) -> Status {
+    let text = chain(error);
+    match error {
+        TakeError::TooLarge { .. } => with_hint(
+            Status::resource_exhausted(text),
+            "is everything in it needed? a git repository leaves out what it ignores; or raise `sources.upload_max_mib` in the builder's blixardd.toml",
+        ),
+        TakeError::WrongHash { .. } => {
+            with_hint(Status::aborted(text), "did it change meanwhile? run it again")
+        }
+        TakeError::Spool { .. } => Status::unavailable(text),
+        TakeError::Command(error) => nix_command(error),
     }
 }
 

@@ -41,6 +41,10 @@ const CHANGES_KEPT: usize = 1024;
 /// How long a call may take. PID 1 may be busy or stopped for seconds; sd-bus waits as long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// How long one attempt to connect may take. While the bus and systemd find each other again a call may wait for
+/// an answer that never comes, and the next is answered at once.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -70,6 +74,15 @@ impl Bus {
         self.link.borrow().clone().ok_or_else(|| UnitError::Unreachable {
             reason: "there is no connection to the system bus".to_owned(),
         })
+    }
+
+    /// The connection of this moment, or the next one if it comes within the time that a call may take:
+    /// a bus that is gone and one that hangs are waited for alike.
+    pub(crate) async fn link_soon(&self) -> Result<Link, UnitError> {
+        let mut link = self.link.clone();
+        // Whether it came is asked anew below.
+        let _ = tokio::time::timeout(CALL_TIMEOUT, link.wait_for(Option::is_some)).await;
+        self.link()
     }
 
     /// Changes from now on.
@@ -180,9 +193,10 @@ async fn reopened() -> Opened {
     let mut pause = FIRST_PAUSE;
     loop {
         tokio::time::sleep(pause).await;
-        match Opened::open().await {
-            Ok(opened) => return opened,
-            Err(error) => tracing::debug!(?error, "cannot connect to systemd yet"),
+        match tokio::time::timeout(OPEN_LIMIT, Opened::open()).await {
+            Ok(Ok(opened)) => return opened,
+            Ok(Err(error)) => tracing::debug!(?error, "cannot connect to systemd yet"),
+            Err(_) => tracing::debug!("cannot connect to systemd yet: nobody answers"),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! pipes ─▶ StartTransientUnit (oneshot, referenced) ─▶ job ends ─▶ Result ─▶ unreferenced ─▶ forgotten
-//!             │ too much is printed, or the future is dropped
+//!             │ too much is printed, the bus is lost (then once more), or the future is dropped
 //!             └─▶ the janitor stops the unit: SIGKILL of its cgroup
 //! ```
 //! A unit of a daemon that is gone loses its reference, ends at its time limit, and is stopped earlier
@@ -42,6 +42,45 @@ const PREFIX: &str = "blixard-confined-";
 /// How long the end of the pipes may take after the end of every process that could write to them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often a program is started when the bus is lost each time. With the time that one connection is waited
+/// for, and that one call may take, a bus may be gone or hang for two minutes.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a unit has told no end of its program.
+#[derive(Debug)]
+enum RunError {
+    /// Nobody can be asked.
+    Bus(String),
+    Other(ConfinedError),
+}
+
+impl RunError {
+    fn told(self) -> ConfinedError {
+        match self {
+            Self::Bus(reason) => {
+                ConfinedError::Lost { reason: format!("systemd cannot be reached: {reason}") }
+            }
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<CallError> for RunError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable { reason } => Self::Bus(reason),
+            other => Self::Other(ConfinedError::Start { reason: other.words() }),
+        }
+    }
+}
+
+impl From<ConfinedError> for RunError {
+    fn from(error: ConfinedError) -> Self {
+        Self::Other(error)
+    }
+}
+
 /// What is the same for all confined programs of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfinementOptions {
@@ -69,12 +108,37 @@ impl SystemdConfinement {
         Self { bus, options, janitor, started: AtomicU64::new(0) }
     }
 
-    async fn run_unit(
+    /// Runs the program in a unit, and in another one if the bus is lost on the way: how the first has ended
+    /// can be asked of nobody then.
+    async fn run_patiently(
         &self,
         program: ConfinedProgram,
         stderr: StderrSink<'_>,
     ) -> Result<ConfinedOutput, ConfinedError> {
-        let link = self.bus.link().map_err(|error| ConfinedError::Start { reason: error.to_string() })?;
+        let mut attempt = 1;
+        loop {
+            match self.run_unit(&program, stderr).await {
+                Err(RunError::Bus(reason)) if attempt < ATTEMPTS => {
+                    tracing::warn!(
+                        purpose = program.purpose,
+                        reason,
+                        "systemd cannot be reached; trying again"
+                    );
+                    attempt += 1;
+                    // The connection may not have been found to be lost yet.
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended.map_err(RunError::told),
+            }
+        }
+    }
+
+    async fn run_unit(
+        &self,
+        program: &ConfinedProgram,
+        stderr: StderrSink<'_>,
+    ) -> Result<ConfinedOutput, RunError> {
+        let link = self.bus.link_soon().await.map_err(|error| RunError::Bus(error.to_string()))?;
         let name = self.unit_name(program.purpose);
         let (streams, ends) = streams::pipes()
             .map_err(|cause| ConfinedError::Start { reason: format!("cannot make a pipe: {cause}") })?;
@@ -82,15 +146,15 @@ impl SystemdConfinement {
         let guard = self.janitor.guard(&name);
         let mut ticket = link.expect_job(&name);
         // The ends that are written to are the unit's alone once this has been sent.
-        let settings = properties::properties(&program, &self.options, ends);
-        let job = link.start_transient(&name, &settings).await.map_err(start_error)?;
+        let settings = properties::properties(program, &self.options, ends);
+        let job = link.start_transient(&name, &settings).await?;
         drop(settings);
         let ended = async {
             link.job_end(&mut ticket, &job).await?;
             outcome(&link, &name).await
         };
-        let (outcome, stdout) = follow(ended, streams, &program, stderr, || link.unreference(&name)).await?;
-        let end = outcome.end(&program)?;
+        let (outcome, stdout) = follow(ended, streams, program, stderr, || link.unreference(&name)).await?;
+        let end = outcome.end(program)?;
         // systemd has forgotten it or is about to.
         guard.done();
         Ok(ConfinedOutput { end, stdout })
@@ -108,7 +172,7 @@ impl Confinement for SystemdConfinement {
         program: ConfinedProgram,
         stderr: StderrSink<'a>,
     ) -> BoxFuture<'a, Result<ConfinedOutput, ConfinedError>> {
-        Box::pin(self.run_unit(program, stderr))
+        Box::pin(self.run_patiently(program, stderr))
     }
 }
 
@@ -119,18 +183,18 @@ async fn follow<F: Future<Output = Result<(), CallError>>>(
     program: &ConfinedProgram,
     stderr: StderrSink<'_>,
     unreference: impl FnOnce() -> F,
-) -> Result<(Outcome, Vec<u8>), ConfinedError> {
+) -> Result<(Outcome, Vec<u8>), RunError> {
     let reading = streams.read(program.limits, stderr);
     tokio::pin!(ended, reading);
     let mut stdout = None;
     let outcome = loop {
         tokio::select! {
             read = &mut reading, if stdout.is_none() => stdout = Some(read?),
-            outcome = &mut ended => break outcome.map_err(lost)?,
+            outcome = &mut ended => break outcome?,
         }
     };
     // Until then systemd may hold its ends of the pipes.
-    unreference().await.map_err(lost)?;
+    unreference().await?;
     let stdout = match stdout {
         Some(stdout) => stdout,
         None => timeout(DRAIN_LIMIT, reading).await.map_err(|_| ConfinedError::Lost {
@@ -176,14 +240,6 @@ impl Outcome {
             (other, _) => Err(ConfinedError::Start { reason: format!("its unit ended with `{other}`") }),
         }
     }
-}
-
-fn start_error(error: CallError) -> ConfinedError {
-    ConfinedError::Start { reason: error.words() }
-}
-
-fn lost(error: CallError) -> ConfinedError {
-    ConfinedError::Lost { reason: error.words() }
 }
 
 #[cfg(test)]

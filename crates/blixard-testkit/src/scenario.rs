@@ -9,6 +9,7 @@ mod flake_app_deploys;
 mod garbage;
 mod guest;
 mod hostile_evaluation;
+mod local_flake_upload;
 mod nix_evaluates;
 mod plain_microvm_nix;
 mod runner;
@@ -64,6 +65,7 @@ pub const ALL: &[Scenario] = &[
     plain_microvm_nix::SCENARIO,
     flake_app_deploys::SCENARIO,
     garbage::SCENARIO,
+    local_flake_upload::SCENARIO,
     services_gone::SCENARIO,
 ];
 

@@ -106,6 +106,10 @@ random_id!(
     RequestId
 );
 random_id!(
+    /// One call that uploads sources.
+    UploadId
+);
+random_id!(
     /// One start of a daemon process; a report of an earlier one is refused.
     DaemonId
 );

@@ -14,7 +14,7 @@ pub mod unit;
 pub use closure::{ClosureRef, Manifest, ManifestError, PathRecord};
 pub use hash::{HashError, Sha256Hash};
 pub use ids::{ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, IdError, Incarnation};
-pub use ids::{LogPosition, NodeId, RequestId, Revision};
+pub use ids::{LogPosition, NodeId, RequestId, Revision, UploadId};
 pub use name::{DEFAULT_TENANT, NAME_MAX, NameError, NodeName, TenantName, VmId, VmName};
 pub use spec::{Spec, SpecError};
 pub use store_path::{STORE_DIR, StorePath, StorePathError};

@@ -4,7 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use nix_derivation::store_path::build_ca_path;
+use nix_derivation::{CAHash, NixHash};
 use serde::{Deserialize, Serialize};
+
+use crate::Sha256Hash;
+
+/// What Nix calls every source tree.
+const SOURCE: &str = "source";
 
 /// The store directory. Stores elsewhere are not supported: the hash in a path depends on it.
 pub const STORE_DIR: &str = nix_derivation::store_path::STORE_DIR;
@@ -26,6 +33,16 @@ pub struct StorePathError {
 }
 
 impl StorePath {
+    /// The path that a source tree with this NAR hash has in the store: it is added by content, and called
+    /// `source` whatever it was called before (`Input::computeStorePath` in Nix's `src/libfetchers`).
+    pub fn of_source(nar_hash: Sha256Hash) -> Result<Self, StorePathError> {
+        let content = CAHash::Nar(NixHash::Sha256(nar_hash.0));
+        match build_ca_path(SOURCE, &content, [], false) {
+            Ok(path) => Ok(Self(path.to_absolute_path())),
+            Err(cause) => Err(StorePathError { text: SOURCE.to_owned(), cause }),
+        }
+    }
+
     /// The absolute path as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,6 +102,18 @@ mod tests {
         let path: StorePath = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-hello-2.12".parse().unwrap();
         assert_eq!(path.basename(), "7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-hello-2.12");
         assert!(!path.is_derivation());
+    }
+
+    #[test]
+    fn a_source_is_where_nix_puts_it() {
+        // `nix flake metadata --json` of Nix 2.26.3.
+        for (hash, path) in [
+            ("sha256-yLT71u/TtULkqW31/gaIhBtcZFqG7hfk5pd2eUAjiqg=", "f6jk96ama4nm1qmqckjx98kq8k38j8ag"),
+            ("sha256-tPh1F2V/JEEUIGQ1qxAczYRf+ivEvQ3jsOd5OQtABhw=", "nrnq4cm2zdmg6wsvrfs2gkav182j9adi"),
+        ] {
+            let found = StorePath::of_source(hash.parse().unwrap()).unwrap();
+            assert_eq!(found.as_str(), format!("/nix/store/{path}-source"));
+        }
     }
 
     #[test]

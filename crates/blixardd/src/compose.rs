@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use blixard_core::ports::confined::Confinement;
 use blixard_core::ports::consensus::Consensus;
 use blixard_core::ports::nix::RootError;
 use blixard_core::ports::units::UnitError;
@@ -109,8 +110,9 @@ async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Resul
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(KernelEntropy);
     let systemd = Arc::new(Systemd::connect().await?);
-    let nix = Arc::new(NixCli::new(nix_options(config), Arc::new(confinement(config, &systemd))));
-    let builder = Builder { evaluator: nix.clone(), store: nix.clone() };
+    let confinement: Arc<dyn Confinement> = Arc::new(confinement(config, &systemd));
+    let nix = Arc::new(NixCli::new(nix_options(config), &confinement));
+    let builder = Builder { inbox: nix.clone(), evaluator: nix.clone(), store: nix.clone() };
     let server = Server {
         node: FIRST_NODE,
         version: env!("CARGO_PKG_VERSION"),
@@ -168,6 +170,8 @@ fn nix_options(config: &Config) -> NixCliOptions {
         nix: config.nix.command.clone(),
         nix_store: config.nix.store_command.clone(),
         roots: config.nix.gc_roots.clone(),
+        uploads: config.storage.data_dir.join("uploads"),
+        sources: config.sources.limits(),
         evaluation: config.evaluation.limits(),
         builds: config.builder.limits(),
     }

@@ -8,7 +8,7 @@ use blixard_core::state::{Role, Roles};
 use blixard_types::NodeName;
 use serde::Deserialize;
 
-pub(crate) use limits::{Builder, Evaluation};
+pub(crate) use limits::{Builder, Evaluation, Sources};
 
 /// The configuration. A key that is not here is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -19,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     pub(crate) host: Host,
     pub(crate) nix: Nix,
+    pub(crate) sources: Sources,
     pub(crate) evaluation: Evaluation,
     pub(crate) builder: Builder,
     pub(crate) log: Log,
@@ -201,7 +202,8 @@ impl Config {
             let reason = "the daemon's socket is in it, and systemd empties that directory with the daemon";
             return Some(("host.runtime_dir", reason.to_owned()));
         }
-        if let Some(problem) = self.evaluation.problem().or_else(|| self.builder.problem()) {
+        let limits = self.sources.problem().or_else(|| self.evaluation.problem());
+        if let Some(problem) = limits.or_else(|| self.builder.problem()) {
             return Some(problem);
         }
         if !self.node.roles.contains(&Role::Server) {

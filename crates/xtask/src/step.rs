@@ -42,6 +42,11 @@ pub(crate) fn cargo(
     })
 }
 
+/// Builds the two programs as they ship, which takes minutes.
+pub(crate) fn build_release(workspace: &Workspace) -> anyhow::Result<()> {
+    cargo(workspace, &["build", "--release", "-p", "blixardd", "-p", "blixard-cli"], &[])
+}
+
 /// Builds the two programs that end-to-end tests install.
 pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
     cargo(workspace, &["build", "-p", "blixardd", "-p", "blixard-cli"], &[])

@@ -1,7 +1,7 @@
 //! `blixard deploy`: locks a flake, hands it over, and follows what becomes of it.
 //!
 //! ```text
-//! lock (Nix, as the caller) → Deploy → evaluating → building → accepted → stages → finished
+//! lock (Nix, as the caller) → Upload what the builder lacks → Deploy → evaluating → building → accepted → stages → finished
 //! ```
 //! Owns: the order of these steps and what each failure means to the caller. Refuses to know: evaluation
 //! and placement, which are the daemon's. Up to `accepted` an interruption ends the deployment; from
@@ -9,6 +9,7 @@
 
 mod plan;
 mod progress;
+mod upload;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -49,6 +50,11 @@ pub(super) async fn run(
     if locked.is_incomplete() {
         session.notes.line("hint: `nix flake lock` pins the inputs, so that every deployment gets the same");
     }
+    let mut interrupt = interrupt;
+    let held = tokio::select! {
+        held = upload::upload(session, &locked) => held?,
+        () = interrupt.as_mut() => return Err(interrupted(&Progress::new("", false))),
+    };
     let tree = local_tree(&locked.source.id);
     let mut progress = Progress::new(&locked.source.path, args.print_build_logs);
     let (attributes, configurations) = match args.flake.selection {
@@ -58,7 +64,7 @@ pub(super) async fn run(
     };
     let request = DeployRequest {
         request_id: request_id()?.to_vec().into(),
-        source: Some(locked.source),
+        source: Some(locked.source.clone()),
         attributes,
         configurations,
         take_over: args.take_over,
@@ -73,6 +79,8 @@ pub(super) async fn run(
         good = follow(&mut session.notes, &mut events, &mut progress, tree.as_deref()) => Some(good?),
         () = interrupt => None,
     };
+    drop(held);
+    locked.nix.forget();
     if let Some(planned) = progress.planned() {
         return plan::write(session, planned);
     }

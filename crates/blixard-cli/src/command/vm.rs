@@ -13,7 +13,7 @@ use blixard_types::{TenantName, VmId};
 use tonic::transport::Channel;
 
 use super::{ANSWER_MAX, Session, call, request_id, waiting_call};
-use crate::args::ChangeArgs;
+use crate::args::{ChangeArgs, DeleteArgs};
 use crate::error::{ErrorKind, Failure};
 use crate::output::json::{self, Deleted, History, Vm, Vms};
 use crate::output::{Format, one_line, text};
@@ -177,16 +177,25 @@ fn announce(session: &mut Session<'_>, args: &ChangeArgs, wait: Duration) {
     }
 }
 
-pub(super) async fn delete(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
-    let wait = stop_wait(session, args).await?;
-    announce(session, args, wait);
-    let vm = args.vm.vm.to_string();
-    let request =
-        DeleteVmRequest { request_id: request_id()?.to_vec().into(), vm: vm.clone(), wait_ms: millis(wait) };
-    let gone = client(session).delete(waiting_call(request, wait)).await?.into_inner().gone;
-    let done = gone || args.no_wait;
+pub(super) async fn delete(session: &mut Session<'_>, args: &DeleteArgs) -> Result<(), Failure> {
+    let wait = stop_wait(session, &args.change).await?;
+    announce(session, &args.change, wait);
+    let vm = args.change.vm.vm.to_string();
+    let request = DeleteVmRequest {
+        request_id: request_id()?.to_vec().into(),
+        vm: vm.clone(),
+        wait_ms: millis(wait),
+        discard_files: args.volumes,
+    };
+    let answer = client(session).delete(waiting_call(request, wait)).await?.into_inner();
+    let (gone, kept_on) = (answer.gone, json::some(answer.kept_on));
+    let done = gone || args.change.no_wait;
+    if let Some(node) = &kept_on {
+        let folder = format!("vms/{vm} of its state directory");
+        session.notes.line(format_args!("files of its guest, if there are any, stay on {node} in {folder}"));
+    }
     let written = match session.format {
-        Format::Json => json::write(session.out, &Deleted { vm: vm.clone(), gone }),
+        Format::Json => json::write(session.out, &Deleted { vm: vm.clone(), gone, kept_on }),
         Format::Table if done => {
             let word = if gone { "deleted" } else { "deleting" };
             writeln!(session.out, "{vm}: {word}").map_err(Failure::from)
@@ -197,11 +206,11 @@ pub(super) async fn delete(session: &mut Session<'_>, args: &ChangeArgs) -> Resu
 }
 
 /// Shows what deleting a vm takes away.
-pub(super) async fn would_delete(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
-    let vm = Vm::from(get(session, vm).await?);
+pub(super) async fn would_delete(session: &mut Session<'_>, args: &DeleteArgs) -> Result<(), Failure> {
+    let vm = Vm::from(get(session, &args.change.vm.vm).await?);
     match session.format {
-        Format::Json => json::write(session.out, &json::WouldDelete::from(&vm)),
-        Format::Table => Ok(text::would_delete(session.out, &vm)?),
+        Format::Json => json::write(session.out, &json::WouldDelete::of(&vm, args.volumes)),
+        Format::Table => Ok(text::would_delete(session.out, &vm, args.volumes)?),
     }
 }
 

@@ -126,10 +126,13 @@ pub(crate) struct Closure {
 
 /// `vm delete`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Deleted {
     pub(crate) vm: String,
     /// False: it is still being stopped.
     pub(crate) gone: bool,
+    /// The node that keeps the files of its guest, if there are any; null if they go, or if it has never run.
+    pub(crate) kept_on: Option<String>,
 }
 
 /// `vm delete --dry-run`.
@@ -141,13 +144,15 @@ pub(crate) struct WouldDelete<'a> {
     stops_on: Option<&'a str>,
     /// The generations that would be forgotten, and their roots removed.
     generations: Vec<u64>,
+    /// Whether its volumes and files would go.
+    volumes: bool,
 }
 
-impl<'a> From<&'a Vm> for WouldDelete<'a> {
-    fn from(vm: &'a Vm) -> Self {
+impl<'a> WouldDelete<'a> {
+    pub(crate) fn of(vm: &'a Vm, volumes: bool) -> Self {
         let stops_on = vm.node.as_deref().filter(|_| vm.running_generation.is_some());
         let generations = vm.generations.iter().map(|generation| generation.number).collect();
-        Self { vm: &vm.vm, stops_on, generations }
+        Self { vm: &vm.vm, stops_on, generations, volumes }
     }
 }
 

@@ -141,7 +141,7 @@ fn field(out: &mut dyn Write, name: &str, value: impl Display) -> io::Result<()>
     writeln!(out, "{:<13}{value}", format!("{name}:"))
 }
 /// What deleting a vm would take away.
-pub(crate) fn would_delete(out: &mut dyn Write, vm: &Vm) -> io::Result<()> {
+pub(crate) fn would_delete(out: &mut dyn Write, vm: &Vm, volumes: bool) -> io::Result<()> {
     let name = &vm.vm;
     match (vm.running_generation, &vm.node) {
         (Some(generation), Some(node)) => {
@@ -153,5 +153,6 @@ pub(crate) fn would_delete(out: &mut dyn Write, vm: &Vm) -> io::Result<()> {
         vm.generations.iter().map(|generation| generation.number.to_string()).collect();
     let numbers = if numbers.is_empty() { NOTHING.to_owned() } else { numbers.join(", ") };
     writeln!(out, "{name}: would be forgotten, with its roots (generations {numbers})")?;
-    writeln!(out, "{name}: its volumes would stay")
+    let fate = if volumes { "be removed, with all that its guest has left" } else { "stay" };
+    writeln!(out, "{name}: its volumes would {fate}")
 }

@@ -10,14 +10,16 @@ use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::{
     DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest, GetVmRequest, ListNodesRequest,
     ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, RestartVmRequest,
-    SetDesiredRequest, StatusRequest, StatusResponse, Vm,
+    SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse, Vm, upload_request,
+    upload_response,
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Request, Response, Status, Streaming};
 
 /// What the daemon answers; what is not said is an empty answer.
 #[derive(Default)]
@@ -32,6 +34,10 @@ pub(super) struct Script {
     pub(super) nodes: ListNodesResponse,
     pub(super) status: StatusResponse,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
+    /// Sources that the store lacks.
+    pub(super) wanted: Vec<String>,
+    /// What becomes of an upload, once its first piece has come.
+    pub(super) refused: Option<Status>,
     /// After the events nothing comes, not even the end.
     pub(super) hang: bool,
 }
@@ -132,9 +138,11 @@ impl VmService for Services {
     async fn delete(&self, request: Request<DeleteVmRequest>) -> Result<Response<DeleteVmResponse>, Status> {
         let request = request.into_inner();
         let id = request.request_id.len();
-        self.note(format!("delete {} wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
-        self.vm(&request.vm)?;
-        Ok(Response::new(DeleteVmResponse { gone: self.script.gone }))
+        let files = if request.discard_files { "with its files " } else { "" };
+        self.note(format!("delete {} {files}wait {} ms, id of {id} bytes", request.vm, request.wait_ms));
+        let host = self.vm(&request.vm)?.node;
+        let kept_on = if request.discard_files { String::new() } else { host };
+        Ok(Response::new(DeleteVmResponse { gone: self.script.gone, kept_on }))
     }
 
     type LogsStream = Streamed<LogLine>;
@@ -178,5 +186,48 @@ impl DeployService for Services {
             return Ok(Response::new(events.chain(stream::pending()).boxed()));
         }
         Ok(Response::new(events.boxed()))
+    }
+
+    type UploadStream = Streamed<UploadResponse>;
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let (own, parts) = (self.clone(), request.into_inner());
+        let (answers, queue) = mpsc::channel(1);
+        let work = async move { own.take(parts, answers).await.err().map(Err) };
+        let refusal = work.into_stream().filter_map(std::future::ready);
+        Ok(Response::new(stream::select(ReceiverStream::new(queue), refusal).boxed()))
+    }
+}
+
+impl Services {
+    /// Takes what is wanted, then waits for the end of the call.
+    async fn take(
+        &self,
+        mut parts: Streaming<UploadRequest>,
+        answers: mpsc::Sender<Result<UploadResponse, Status>>,
+    ) -> Result<(), Status> {
+        use upload_request::Part;
+        let answer = |event| answers.send(Ok(UploadResponse { event: Some(event) }));
+        if let Some(UploadRequest { part: Some(Part::Offer(offer)) }) = parts.message().await? {
+            let offered: Vec<String> = offer.sources.into_iter().map(|source| source.path).collect();
+            self.note(format!("upload of {}", offered.join(" ")));
+        }
+        let paths = self.script.wanted.clone();
+        let _ = answer(upload_response::Event::Wanted(upload_response::Wanted { paths })).await;
+        for path in self.script.wanted.clone() {
+            let mut size = 0;
+            while let Some(UploadRequest { part: Some(Part::Nar(bytes)) }) = parts.message().await? {
+                if let Some(refused) = &self.script.refused {
+                    return Err(refused.clone());
+                }
+                size += bytes.len();
+            }
+            self.note(format!("took {path} of {size} bytes"));
+            let _ = answer(upload_response::Event::Taken(upload_response::Taken { path })).await;
+        }
+        parts.message().await.map(drop)
     }
 }

@@ -11,8 +11,8 @@ use crate::flake::Nix;
 /// `nix flake metadata --json` of Nix 2.26.3 for a clean git tree.
 pub(crate) const METADATA: &str = r#"{"fingerprint":"2cd39c78c8977224538581501253e6bff8cf7fc11697cbc7c49df59e56d3d82d","lastModified":1795466744,"locked":{"__final":true,"dir":"sub/vm","lastModified":1795466744,"narHash":"sha256-yLT71u/TtULkqW31/gaIhBtcZFqG7hfk5pd2eUAjiqg=","ref":"refs/heads/main","rev":"bd2177b39202014038211550309ff8ca4c103437","revCount":1,"type":"git","url":"file:///home/me/infra"},"locks":{"nodes":{"root":{}},"root":"root","version":7},"original":{"dir":"sub/vm","type":"git","url":"file:///home/me/infra"},"originalUrl":"git+file:///home/me/infra?dir=sub/vm","path":"/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source","resolved":{"dir":"sub/vm","type":"git","url":"file:///home/me/infra"},"resolvedUrl":"git+file:///home/me/infra?dir=sub/vm","revCount":1,"revision":"bd2177b39202014038211550309ff8ca4c103437","url":"git+file:///home/me/infra?dir=sub/vm&ref=refs/heads/main&rev=bd2177b39202014038211550309ff8ca4c103437"}"#;
 
-/// `nix flake archive --json` of the same.
-const ARCHIVE: &str = r#"{"inputs":{},"path":"/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source"}"#;
+/// A text in place of a NAR.
+pub(super) const NAR: &str = "nix-archive-1";
 
 /// `nix-store --query --hash` of the same.
 const HASH: &str = "sha256-yLT71u/TtULkqW31/gaIhBtcZFqG7hfk5pd2eUAjiqg=";
@@ -27,9 +27,9 @@ impl FakeNix {
     pub(super) fn new() -> Self {
         let nix = Self { folder: tempfile::tempdir().unwrap() };
         nix.says("metadata", METADATA);
-        nix.says("archive", ARCHIVE);
         nix.says("hash", HASH);
-        nix.program("nix", r#"echo "nix $*" >> "$here/asked"; cat "$here/$4.err" >&2; cat "$here/$4""#);
+        nix.says("dump-path", NAR);
+        nix.program("nix", r#"echo "nix $*" >> "$here/asked"; cat "$here/$4.err" >&2; cat "$here/$4"; exec test ! -e "$here/$4.breaks""#);
         nix.program("nix-store", r#"echo "nix-store $*" >> "$here/asked"; cat "$here/hash""#);
         nix
     }
@@ -39,15 +39,22 @@ impl FakeNix {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// What `metadata`, `archive` or `hash` prints.
+    /// What `metadata`, `dump-path`, `--json` (of `nix eval`) or `hash` prints.
     pub(super) fn says(&self, what: &str, text: &str) {
         write(self.path(what), text).unwrap();
         self.complains(what, "");
     }
 
-    /// What `metadata` or `archive` prints on standard error.
+    /// What one of them prints on standard error.
     pub(super) fn complains(&self, what: &str, text: &str) {
         write(self.path(&format!("{what}.err")), text).unwrap();
+    }
+
+    /// One of them prints this error and fails.
+    pub(super) fn breaks(&self, what: &str, text: &str) {
+        self.says(what, "");
+        self.complains(what, text);
+        write(self.path(&format!("{what}.breaks")), "").unwrap();
     }
 
     /// `nix` fails with these words.

@@ -302,6 +302,8 @@ async fn without_waiting_any_status_will_do() {
     ");
     insta::assert_snapshot!(daemon.blixard("vm delete hello --no-wait").await, @"
     default/hello: deleting
+    --- stderr
+    files of its guest, if there are any, stay on a in vms/default/hello of its state directory
     --- exit 0
     ");
     insta::assert_snapshot!(daemon.asked(), @"
@@ -347,15 +349,18 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
     default/hello: deleted
     --- stderr
     waiting up to 90 s for default/hello
+    files of its guest, if there are any, stay on a in vms/default/hello of its state directory
     --- exit 0
     ");
     insta::assert_snapshot!(daemon.blixard("vm delete hello -o json").await, @r#"
     {
       "vm": "default/hello",
-      "gone": true
+      "gone": true,
+      "keptOn": "a"
     }
     --- stderr
     waiting up to 90 s for default/hello
+    files of its guest, if there are any, stay on a in vms/default/hello of its state directory
     --- exit 0
     "#);
     insta::assert_snapshot!(daemon.asked(), @"
@@ -368,6 +373,7 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
     insta::assert_snapshot!(daemon.blixard("vm delete hello").await, @"
     --- stderr
     waiting up to 90 s for default/hello
+    files of its guest, if there are any, stay on a in vms/default/hello of its state directory
     error: vm default/hello is still being stopped
     hint: it goes on by itself; `blixard vm list` shows when it is gone
     --- exit 8
@@ -378,6 +384,19 @@ async fn a_deleted_vm_is_gone_or_is_said_not_to_be() {
     hint: `blixard vm list` shows the vms there are
     --- exit 5
     ");
+}
+
+#[tokio::test]
+async fn files_go_with_the_vm_where_that_is_asked_for() {
+    let daemon = Daemon::start(Script { gone: true, ..shop() });
+    insta::assert_snapshot!(daemon.blixard("vm delete hello --volumes --dry-run").await.out, @"
+    default/hello: would be stopped on a (generation 2 runs)
+    default/hello: would be forgotten, with its roots (generations -)
+    default/hello: its volumes would be removed, with all that its guest has left
+    ");
+    let ran = daemon.blixard("vm delete hello --volumes --no-wait").await;
+    assert!(ran.code == 0 && ran.err.is_empty(), "{ran}");
+    assert!(daemon.asked().ends_with("delete default/hello with its files wait 0 ms, id of 16 bytes"));
 }
 
 #[tokio::test]
@@ -393,7 +412,8 @@ async fn a_dry_run_of_a_deletion_says_what_would_go_and_orders_nothing() {
     {
       "vm": "default/hello",
       "stopsOn": "a",
-      "generations": []
+      "generations": [],
+      "volumes": false
     }
     --- exit 0
     "#);

@@ -8,8 +8,8 @@ use super::fence::in_partition;
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, GENERATIONS_KEPT, Generation, InPartition, Restart, Run,
-    Unplaced, Usage, Vm,
+    ClusterState, Deletion, Desired, EventKind, Files, GENERATIONS_KEPT, Generation, InPartition, Restart,
+    Run, Unplaced, Usage, Vm,
 };
 
 impl ClusterState {
@@ -134,6 +134,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         source: deploy.source.clone(),
         desired: Desired::Running,
         deletion: Deletion::Keep,
+        files: Files::Keep,
         restart: Restart::No,
         generations: BTreeMap::new(),
         target: GenerationNumber(0),

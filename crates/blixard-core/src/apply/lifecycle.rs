@@ -9,7 +9,7 @@ use crate::command::Outcome;
 use crate::state::{
     ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Restart, Role, Run, Unplaced, Vm,
 };
-use crate::state::{VmReport, cut_reason};
+use crate::state::{Files, VmReport, cut_reason};
 
 impl ClusterState {
     fn known_vm(&mut self, vm: &VmId) -> Result<&mut Vm, Rejection> {
@@ -68,6 +68,9 @@ impl ClusterState {
         if host.session.as_ref().is_none_or(|session| session.daemon != daemon) {
             return Err(Rejection::StaleSession { node });
         }
+        if *report == VmReport::FilesGone {
+            return self.files_gone(id, (node, epoch), moment);
+        }
         let vm = self.known_vm(id)?;
         let Run::Placed { node: host, epoch: at, phase } = &vm.run else {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
@@ -93,6 +96,8 @@ impl ClusterState {
                 Ok(self.reach(id, epoch, reached, moment))
             }
             VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
+            // Said of an epoch that is over, and heard above.
+            VmReport::FilesGone => Ok(Outcome::Unchanged),
             VmReport::Failed { generation, reason } => {
                 // The end of an older generation says nothing of the one that is wanted now.
                 if *generation == vm.target {
@@ -132,10 +137,25 @@ impl ClusterState {
             // It was to end: however it did, the next try is a first one.
             (vm.restart, vm.failures) = (Restart::No, 0);
         }
-        if vm.deletion == Deletion::Requested {
+        if vm.deletion == Deletion::Requested && vm.discards().is_none() {
             self.forget(id, moment);
         }
         moment.changed()
+    }
+
+    /// The host has removed the files of a vm that goes away: that was the last thing to be done.
+    fn files_gone(
+        &mut self,
+        id: &VmId,
+        (node, epoch): (NodeId, Epoch),
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let vm = self.known_vm(id)?;
+        if (vm.discards(), vm.last_epoch) != (Some(node), epoch) {
+            return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
+        }
+        self.forget(id, moment);
+        Ok(moment.changed())
     }
 
     pub(super) fn set_desired(
@@ -181,13 +201,19 @@ impl ClusterState {
         Ok(moment.changed())
     }
 
-    pub(super) fn delete_vm(&mut self, id: &VmId, moment: Moment) -> Result<Outcome, Rejection> {
+    /// Who asks again may ask for more: then the files go, too.
+    pub(super) fn delete_vm(
+        &mut self,
+        id: &VmId,
+        files: Files,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
         let vm = self.known_vm(id)?;
-        if vm.deletion == Deletion::Requested {
+        if vm.deletion == Deletion::Requested && (vm.files == Files::Discard || files == Files::Keep) {
             return Ok(Outcome::Unchanged);
         }
-        vm.deletion = Deletion::Requested;
-        let runs_nowhere = vm.run.host().is_none();
+        (vm.deletion, vm.files) = (Deletion::Requested, files);
+        let runs_nowhere = vm.run.host().is_none() && vm.discards().is_none();
         self.note(moment, EventKind::DeletionRequested { vm: id.clone() });
         if runs_nowhere {
             self.forget(id, moment);

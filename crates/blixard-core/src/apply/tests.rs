@@ -1,6 +1,7 @@
 //! Every command and every refusal; what must hold of all sequences is in [`safety`].
 
 mod deploy;
+mod discard;
 mod evaluation;
 mod lifecycle;
 mod restart;

@@ -23,6 +23,8 @@ pub struct LockedSource {
     pub last_modified: Option<u64>,
     /// The folder of `flake.nix` within the tree, empty for the top.
     pub subdir: String,
+    /// A lock file in the local store that is used instead of the one in the tree, which lacks inputs.
+    pub lock: Option<StorePath>,
 }
 
 /// Which vms of a flake are wanted.
@@ -100,6 +102,11 @@ pub enum NixProgress {
         /// The text, without colours.
         text: String,
     },
+    /// Inputs that are locked but not in the store are being fetched.
+    Fetching {
+        /// How many.
+        inputs: u64,
+    },
     /// A warning or trace of the evaluation.
     Message {
         /// The text, without colours.
@@ -160,6 +167,18 @@ pub enum EvaluateError {
     OutputLimit {
         /// The limit.
         mib: u64,
+    },
+    /// A locked input is not in the store, and could not be fetched.
+    #[error("the flake's inputs could not be fetched: {message}")]
+    Fetch {
+        /// What Nix said, without colours and trace.
+        message: String,
+    },
+    /// Fetching took too long.
+    #[error("fetching the flake's inputs was stopped: it took longer than {seconds} s")]
+    FetchTimeLimit {
+        /// The limit.
+        seconds: u64,
     },
     /// The result has another shape than asked for.
     #[error("the evaluation's result cannot be read: {reason}")]
@@ -372,6 +391,10 @@ pub trait NixStore: Send + Sync + 'static {
     /// Makes roots or points them elsewhere, durably: when this returns their paths cannot be collected.
     /// After a failure some of them may be there.
     fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>>;
+
+    /// Makes roots of paths whether they are there or not: what is there keeps, and what comes later will.
+    /// A collection that runs already may not see them.
+    fn reserve_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>>;
 
     /// Makes a root of a path that another root of ours, the holder, keeps already; costs no process.
     /// The holder may go as soon as this has returned, if it was made before the new root was asked for.

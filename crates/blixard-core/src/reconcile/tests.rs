@@ -67,6 +67,7 @@ fn shown_report(report: &VmReport) -> String {
             HealthStatus::Unhealthy { reason } => format!("running {generation}, unhealthy: {reason}"),
         },
         VmReport::Stopped => "stopped".to_owned(),
+        VmReport::FilesGone => "files gone".to_owned(),
         VmReport::Failed { generation, reason } => format!("failed {generation}: {reason}"),
     }
 }
@@ -90,6 +91,7 @@ fn shown(plan: &HostPlan) -> String {
             format!("ask {} for {} ms, {}", ask.main_pid, ask.timeout_ms, shown_cause(cause))
         }
         Action::Probe(run) => format!("probe {}", run.generation),
+        Action::Discard { epoch } => format!("discard after {epoch}"),
         Action::Report { epoch, report } => format!("report at {epoch}: {}", shown_report(report)),
     });
     let again = plan.again_at.map(|at| format!("wait until {}", at.0));

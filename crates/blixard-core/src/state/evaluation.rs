@@ -33,7 +33,8 @@ pub struct EvaluationKey(pub Sha256Hash);
 impl EvaluationKey {
     /// The key of evaluating this of that, by an evaluator of this fingerprint.
     ///
-    /// The lock file is part of the source, and the source is known by its hash. Whatever else a flake
+    /// The lock file is part of the source, and the source is known by its hash; one that is used instead is
+    /// known by its path, which is made of its content. Whatever else a flake
     /// can read of itself is in the key too: its path, its folder, its revision, its dates.
     #[must_use]
     pub fn of(source: &LockedSource, selection: &Selection, evaluator: Sha256Hash) -> Self {
@@ -45,6 +46,10 @@ impl EvaluationKey {
         put_option(&mut text, source.rev.as_deref());
         for number in [source.rev_count, source.last_modified] {
             put_option(&mut text, number.map(|number| number.to_string()).as_deref());
+        }
+        if let Some(lock) = &source.lock {
+            put(&mut text, "lock");
+            put(&mut text, lock.as_str());
         }
         let (kind, names) = match selection {
             Selection::All => (0, &[][..]),

@@ -32,6 +32,9 @@ pub struct Vm {
     pub desired: Desired,
     /// Whether it goes away once it has stopped.
     pub deletion: Deletion,
+    /// What becomes of its files then.
+    #[serde(default)]
+    pub files: Files,
     /// Whether its placement is to end, for a new one to follow.
     #[serde(default)]
     pub restart: Restart,
@@ -65,6 +68,12 @@ impl Vm {
         self.wanted() && self.restart == Restart::No
     }
 
+    /// The host that has to remove its files before it is forgotten.
+    pub fn discards(&self) -> Option<NodeId> {
+        let over = self.deletion == Deletion::Requested && self.run.host().is_none();
+        self.last_host.filter(|_| over && self.files == Files::Discard)
+    }
+
     /// Whether it should run somewhere.
     pub fn wanted(&self) -> bool {
         self.desired == Desired::Running && self.deletion == Deletion::Keep
@@ -89,6 +98,17 @@ pub enum Deletion {
     Keep,
     /// It goes.
     Requested,
+}
+
+/// What becomes of the files of a vm that goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Files {
+    /// They stay on its host.
+    #[default]
+    Keep,
+    /// Its host removes them, and says so, before the vm is forgotten.
+    Discard,
 }
 
 /// Whether a placement is to end, for a new one to follow.
@@ -256,6 +276,8 @@ pub enum VmReport {
     },
     /// It was stopped as told; no process of it is left.
     Stopped,
+    /// Its files are removed, as was asked with its deletion. Said of an epoch that is over.
+    FilesGone,
     /// It ended by itself or could not be started; no process of it is left.
     Failed {
         /// What it was to run.

@@ -25,6 +25,7 @@ const DAEMON_SOCKET_FOLDER: &str = "/nix/var/nix/daemon-socket";
 pub(crate) struct Cell {
     pub(crate) confinement: Arc<dyn Confinement>,
     pub(crate) purpose: &'static str,
+    pub(crate) network: Network,
     pub(crate) limits: Limits,
 }
 
@@ -73,7 +74,7 @@ impl NixCommand {
             argv,
             environment: environment(&cell.limits),
             groups: daemon_group(Path::new(DAEMON_SOCKET_FOLDER)).into_iter().collect(),
-            network: Network::None,
+            network: cell.network,
             limits: cell.limits,
         })
     }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use blixard_core::ports::confined::{LimitReached, Limits};
+use blixard_core::ports::confined::{LimitReached, Limits, Network};
 use blixard_core::ports::nix::{EvaluateError, FlakeOutput, LockedSource, NixCommandError, Selection};
 use blixard_testkit::fake::confined::ChildProcesses;
 
@@ -24,6 +24,7 @@ fn source() -> LockedSource {
         rev_count: None,
         last_modified: None,
         subdir: String::new(),
+        lock: None,
     }
 }
 
@@ -35,7 +36,7 @@ fn cell() -> Cell {
         stdout_max: 1 << 20,
         stderr_max: 1 << 20,
     };
-    Cell { confinement: Arc::new(ChildProcesses), purpose: "evaluate", limits }
+    Cell { confinement: Arc::new(ChildProcesses), purpose: "evaluate", network: Network::None, limits }
 }
 
 fn wanted(name: &str) -> Wanted {

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use blixard_core::ports::confined::Confinement;
 use blixard_core::ports::nix::{
     EvaluateError, EvaluatedVm, FlakeEvaluator as _, LockedSource, NixProgress, ProgressSink, Selection,
 };
@@ -47,7 +48,8 @@ impl Trial {
         }
         let options = NixCliOptions { roots, ..NixCliOptions::default() };
         let salt = folder.path().display().to_string();
-        Some(Self { nix: NixCli::new(options, Arc::new(ChildProcesses)), folder, salt })
+        let confinement: Arc<dyn Confinement> = Arc::new(ChildProcesses);
+        Some(Self { nix: NixCli::new(options, &confinement), folder, salt })
     }
 
     /// A flake with these `microvms`, an expression that can use `make`, `runner` and `self`.
@@ -127,5 +129,6 @@ fn add_to_store(name: &str, tree: &std::path::Path, subdir: &str) -> LockedSourc
         rev_count: None,
         last_modified: None,
         subdir: subdir.to_owned(),
+        lock: None,
     }
 }

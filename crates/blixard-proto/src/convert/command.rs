@@ -2,7 +2,7 @@
 
 use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
-use blixard_core::state::{EvaluationKey, RememberedVm};
+use blixard_core::state::{EvaluationKey, Files, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId};
 use prost::Message;
 
@@ -88,7 +88,10 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
             To::SetDesired(envelope::SetDesired { vm: vm.to_string(), desired: desired_to(*desired).into() })
         }
         Command::RestartVm { vm } => To::RestartVm(envelope::RestartVm { vm: vm.to_string() }),
-        Command::DeleteVm { vm } => To::DeleteVm(envelope::DeleteVm { vm: vm.to_string() }),
+        Command::DeleteVm { vm, files } => {
+            let discard_files = *files == Files::Discard;
+            To::DeleteVm(envelope::DeleteVm { vm: vm.to_string(), discard_files })
+        }
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
         Command::Fence(command) => To::Fence(fence_to(command)),
     })
@@ -125,7 +128,10 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         },
         From::SetDesired(set) => Command::SetDesired { vm: vm_id(&set.vm)?, desired: desired(set.desired)? },
         From::RestartVm(restart) => Command::RestartVm { vm: vm_id(&restart.vm)? },
-        From::DeleteVm(delete) => Command::DeleteVm { vm: vm_id(&delete.vm)? },
+        From::DeleteVm(delete) => {
+            let files = if delete.discard_files { Files::Discard } else { Files::Keep };
+            Command::DeleteVm { vm: vm_id(&delete.vm)?, files }
+        }
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
     })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use blixard_core::command::{DeployedVm, VmChange};
 use blixard_core::ports::nix::LockedSource;
+use blixard_core::ports::sources::ContentSource;
 use blixard_core::preview::{Fate, VmPreview};
 use blixard_core::rollout::Stage;
 use blixard_core::state::ClusterState;
@@ -33,7 +34,18 @@ pub fn locked_source(source: &v1::FlakeSource) -> Result<LockedSource, ConvertEr
         rev_count: source.rev_count,
         last_modified: source.last_modified,
         subdir: source.subdir.clone(),
+        lock: source.lock.as_ref().map(|lock| store_path("source.lock", lock)).transpose()?,
     })
+}
+
+/// A source that a client offers.
+///
+/// # Errors
+/// When its path is not the one that its hash gives.
+pub fn offered_source(source: &v1::OfferedSource) -> Result<ContentSource, ConvertError> {
+    let path = store_path("offer.path", &source.path)?;
+    let hash = source.nar_hash.parse().map_err(|error| ConvertError::of("offer.nar_hash", &error))?;
+    ContentSource::new(path, hash).map_err(|error| ConvertError::of("offer.path", &error))
 }
 
 /// Says what a deployment would do. `builds` says which vms' runners the store lacks.

@@ -146,9 +146,11 @@ fn set_to(set: &AssignmentSet) -> Result<v1::AssignmentSet, ConvertError> {
         vm: vm.to_string(),
         generations: generations.iter().map(|generation| generation.0).collect(),
     };
+    let discarded = |(vm, epoch): (&VmId, &Epoch)| v1::Discarded { vm: vm.to_string(), epoch: epoch.0 };
     Ok(v1::AssignmentSet {
         assignments: set.assignments.iter().map(assignment_to).collect::<Result<_, _>>()?,
         retained: set.retained.iter().map(retained).collect(),
+        discarded: set.discarded.iter().map(discarded).collect(),
     })
 }
 
@@ -168,6 +170,7 @@ fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
     let retained = |kept: v1::Retained| {
         Ok((vm_id(&kept.vm)?, kept.generations.into_iter().map(GenerationNumber).collect()))
     };
+    let discarded = |gone: v1::Discarded| Ok((vm_id(&gone.vm)?, Epoch(gone.epoch)));
     Ok(AssignmentSet {
         assignments: set
             .assignments
@@ -175,6 +178,7 @@ fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
             .map(assignment_from)
             .collect::<Result<BTreeMap<_, _>, _>>()?,
         retained: set.retained.into_iter().map(retained).collect::<Result<_, ConvertError>>()?,
+        discarded: set.discarded.into_iter().map(discarded).collect::<Result<_, ConvertError>>()?,
     })
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn prepare(
     Ok(Prepared { defined, memory })
 }
 
-pub(super) fn builder(server: &Server) -> Result<&Builder, Status> {
+pub(crate) fn builder(server: &Server) -> Result<&Builder, Status> {
     server.builder.as_ref().ok_or_else(|| {
         with_hint(Status::failed_precondition("this node is no builder"), "ask a node with the role builder")
     })
@@ -72,11 +72,22 @@ async fn check_source(builder: &Builder, order: &DeployOrder) -> Result<(), Stat
             let text = format!("the source {path} has the hash {hash} here, it was locked with {wanted}");
             Err(Status::failed_precondition(text))
         }
-        None => {
-            let text = format!("the source {path} is not in the builder's store");
-            Err(with_hint(Status::failed_precondition(text), "run `blixard deploy` on the builder itself"))
-        }
+        None => Err(absent("source", path)),
     }
+}
+
+async fn check_lock(builder: &Builder, order: &DeployOrder) -> Result<(), Status> {
+    let lock = order.source.lock.iter().cloned().collect();
+    let missing = builder.store.missing(lock).await.map_err(|error| status::nix_command(&error))?;
+    match missing.first() {
+        None => Ok(()),
+        Some(lock) => Err(absent("lock file", lock)),
+    }
+}
+
+fn absent(what: &str, path: &StorePath) -> Status {
+    let text = format!("the {what} {path} is not in the builder's store");
+    with_hint(Status::failed_precondition(text), "run it again: `blixard deploy` uploads what is missing")
 }
 
 async fn evaluate(
@@ -86,6 +97,7 @@ async fn evaluate(
     events: &Events,
 ) -> Result<(Recalled, Option<RememberEvaluation>), Status> {
     check_source(builder, order).await?;
+    check_lock(builder, order).await?;
     tell(events, Event::Evaluating(Evaluating {})).await;
     let (source, selection) = (order.source.clone(), order.selection.clone());
     // With inputs that are locked nowhere, the next evaluation may give something else.

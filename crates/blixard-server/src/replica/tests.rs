@@ -1,5 +1,6 @@
 use blixard_core::command::{Command, Envelope};
 use blixard_core::ports::UnixMillis;
+use blixard_core::state::Files;
 use blixard_proto::{decode_outcome, encode_envelope};
 use blixard_types::{ClusterId, RequestId};
 
@@ -34,7 +35,7 @@ fn a_checkpoint_restores_the_same_state_and_is_of_the_moment_it_was_taken() {
     let again = Envelope {
         request: RequestId([2; 16]),
         at: UnixMillis(6),
-        command: Command::DeleteVm { vm: "web".parse().unwrap() },
+        command: Command::DeleteVm { vm: "web".parse().unwrap(), files: Files::Keep },
     };
     replica.apply(position(4), &encode_envelope(&again).unwrap()).unwrap();
 

@@ -3,15 +3,16 @@
 use blixard_core::command::TakeOver;
 use blixard_core::ports::nix::Selection;
 use blixard_proto::v1::deploy_service_server::DeployService;
-use blixard_proto::v1::{DeployEvent, DeployRequest};
+use blixard_proto::v1::{DeployEvent, DeployRequest, UploadRequest, UploadResponse};
 use blixard_proto::{locked_source, random_id};
 use blixard_types::RequestId;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answers, answers};
 use crate::Server;
 use crate::deploy::{DeployOrder, Effect, run};
 use crate::roots::BuildsInFlight;
+use crate::upload;
 
 /// Events that may wait for a slow caller; build logs beyond that are dropped, nothing else is.
 const EVENTS_QUEUED: usize = 1024;
@@ -31,6 +32,20 @@ impl DeployService for DeployApi {
         let (server, builds) = (self.server.clone(), self.builds.clone());
         let stream =
             answers(EVENTS_QUEUED, |events| async move { run(&server, &builds, order, &events).await });
+        Ok(Response::new(stream))
+    }
+
+    type UploadStream = Answers<UploadResponse>;
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let parts = request.into_inner();
+        let (server, builds) = (self.server.clone(), self.builds.clone());
+        let stream = answers(upload::ANSWERS_QUEUED, |answers| async move {
+            upload::run(&server, &builds, parts, &answers).await
+        });
         Ok(Response::new(stream))
     }
 }

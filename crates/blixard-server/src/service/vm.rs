@@ -6,7 +6,7 @@ use std::time::Duration;
 use blixard_core::command::Command;
 use blixard_core::schedule;
 use blixard_core::state::Vm as VmState;
-use blixard_core::state::{ClusterState, Desired, HealthStatus, Phase, Restart, Run, Unplaced};
+use blixard_core::state::{ClusterState, Desired, Files, HealthStatus, Phase, Restart, Run, Unplaced};
 use blixard_proto::v1::vm_service_server::VmService;
 use blixard_proto::v1::{DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse};
 use blixard_proto::v1::{LogLine, LogsRequest, RestartVmRequest, SetDesiredRequest, Vm};
@@ -69,6 +69,13 @@ fn settled(vm: &VmState, desired: Desired) -> bool {
     }
 }
 
+/// The node that keeps what the vm has left, if it has ever run.
+fn kept_on(state: &ClusterState, vm: &VmId, files: Files) -> String {
+    let host = state.vms.get(vm).and_then(|vm| vm.last_host).filter(|_| files == Files::Keep);
+    let host = host.and_then(|host| state.nodes.get(&host));
+    host.map(|host| host.name.to_string()).unwrap_or_default()
+}
+
 #[tonic::async_trait]
 impl VmService for VmApi {
     async fn list(&self, request: Request<ListVmsRequest>) -> Result<Response<ListVmsResponse>, Status> {
@@ -124,11 +131,13 @@ impl VmService for VmApi {
         let request = request.into_inner();
         let vm = vm_id(&request.vm)?;
         let id = RequestId(random_id("request_id", &request.request_id)?);
-        let command = Command::DeleteVm { vm: vm.clone() };
+        let files = if request.discard_files { Files::Discard } else { Files::Keep };
+        let kept_on = self.server.replica.read(|state| kept_on(state, &vm, files));
+        let command = Command::DeleteVm { vm: vm.clone(), files };
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
         self.wait(request.wait_ms, |state| !state.vms.contains_key(&vm)).await;
         let gone = self.server.replica.read(|state| !state.vms.contains_key(&vm));
-        Ok(Response::new(DeleteVmResponse { gone }))
+        Ok(Response::new(DeleteVmResponse { gone, kept_on }))
     }
 
     type LogsStream = Answers<LogLine>;

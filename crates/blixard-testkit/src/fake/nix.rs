@@ -4,6 +4,8 @@
 //! passes the contract in [`contract`], as the real one does.
 
 pub mod contract;
+mod inbox;
+pub mod inbox_contract;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use blixard_core::ports::nix::{
 };
 use blixard_types::{Manifest, PathRecord, Sha256Hash, StorePath};
 
+pub use inbox::FAKE_UPLOAD_MAX;
 use store::{Recipe, Store};
 pub use store::{fake_hash, fake_store_path};
 
@@ -106,6 +109,7 @@ impl FakeNix {
             rev_count: None,
             last_modified: None,
             subdir: String::new(),
+            lock: None,
         }
     }
 
@@ -257,6 +261,11 @@ impl NixStore for FakeNix {
     fn add_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {
         let store = &mut self.state().store;
         ready(roots.into_iter().try_for_each(|(name, path)| store.add_root(name, path)))
+    }
+
+    fn reserve_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>> {
+        let store = &mut self.state().store;
+        ready(roots.into_iter().try_for_each(|(name, path)| store.reserve_root(name, path)))
     }
 
     fn share_root(

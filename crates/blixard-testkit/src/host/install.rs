@@ -24,11 +24,23 @@ impl Binaries {
     /// # Errors
     /// When a program is not there.
     pub fn built(workspace: &Workspace) -> anyhow::Result<Self> {
+        Self::of(workspace, "debug")
+    }
+
+    /// What the same with `--release` leaves: what ships.
+    ///
+    /// # Errors
+    /// When a program is not there.
+    pub fn released(workspace: &Workspace) -> anyhow::Result<Self> {
+        Self::of(workspace, "release")
+    }
+
+    fn of(workspace: &Workspace, profile: &str) -> anyhow::Result<Self> {
         let built = |name: &str| {
-            let path = workspace.target().join("debug").join(name);
+            let path = workspace.target().join(profile).join(name);
             anyhow::ensure!(
                 path.exists(),
-                "{} is not built; `cargo build -p blixardd -p blixard-cli` does",
+                "{} is not built; `cargo build -p blixardd -p blixard-cli` does, for benchmarks with `--release`",
                 path.display()
             );
             Ok(path)

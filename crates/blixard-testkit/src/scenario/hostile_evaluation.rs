@@ -50,6 +50,8 @@ const REFUSED: [(&str, &[&str]); 15] = [
 ];
 
 const UNITS: &str = "blixard-confined-*.service";
+/// Processes of builders, whoever has asked for them.
+const BUILDERS: &str = "ps -eo user:16=,args= | grep '^nixbld' || true";
 /// All that is stopped is gone by then, on a busy machine too.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// A refusal comes at the latest this long after it was asked for: the longest limit, with a margin.
@@ -73,6 +75,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         ensure!(Daemon::look(host)?.pid == before.pid, "the daemon has another pid after {vm}");
     }
     an_interrupted_deploy_ends_its_evaluation(host, &hostile)?;
+    an_interrupted_deploy_ends_its_builders(host, &hostile)?;
     let after = Daemon::look(host)?;
     println!("daemon: {before} before, {after} after {} hostile deploys", REFUSED.len());
     ensure!(after.pid == before.pid, "the daemon has another pid");
@@ -114,7 +117,7 @@ fn nothing_is_left(host: &Host) -> anyhow::Result<()> {
          if [ -d /sys/fs/cgroup/blixardbuild.slice ]; then
            find /sys/fs/cgroup/blixardbuild.slice -name cgroup.procs -exec cat {{}} + 2>/dev/null || true
          fi
-         ps -eo user:16=,args= | grep '^nixbld' || true"
+         {BUILDERS}"
     );
     wait::until("units, processes and builders to go", STOP_LIMIT, || {
         let left = host.shell(&script)?;
@@ -130,6 +133,18 @@ fn an_interrupted_deploy_ends_its_evaluation(host: &Host, hostile: &str) -> anyh
     host.run_ok(&["systemctl", "kill", "--signal=INT", "interrupted.service"])?;
     let (left, gone) = wait::timed(|| nothing_is_left(host));
     println!("evaluation ends {:.1} s after Ctrl-C", gone.as_secs_f64());
+    left
+}
+
+fn an_interrupted_deploy_ends_its_builders(host: &Host, hostile: &str) -> anyhow::Result<()> {
+    begin_deploy(host, "interrupted", &format!("{hostile}#hangs"))?;
+    wait::until("the builder to begin", STOP_LIMIT, || {
+        let builders = host.shell(BUILDERS)?;
+        Ok(if builders.contains("sleep infinity") { Seen::Done(()) } else { Seen::Instead(builders) })
+    })?;
+    host.run_ok(&["systemctl", "kill", "--signal=INT", "interrupted.service"])?;
+    let (left, gone) = wait::timed(|| nothing_is_left(host));
+    println!("builders end {:.1} s after Ctrl-C", gone.as_secs_f64());
     left
 }
 

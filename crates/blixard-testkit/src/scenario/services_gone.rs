@@ -1,4 +1,4 @@
-//! What Blixard stands on is gone for a while: room on the disk, the Nix daemon.
+//! What Blixard stands on is gone for a while: room on the disk, D-Bus, the Nix daemon.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::wait::{self, Seen};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "services_gone",
-    shows: "a full disk, no Nix daemon: one clear error, nothing lost, and all is well afterwards",
+    shows: "a full disk, no D-Bus, no Nix daemon: one clear error, nothing lost, and all is well afterwards",
     needs: Needs::Blixard,
     run,
 };
 
 const LIMIT: Duration = Duration::from_mins(3);
+const EVALUATIONS: &str = "blixard-confined-evaluate-*.service";
 const DATA: &str = "/var/lib/blixard";
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
@@ -31,6 +32,9 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     for (name, scene) in [
         ("no Nix daemon", without_nix_daemon as fn(&Host) -> anyhow::Result<()>),
         ("a store that is full", with_a_full_store),
+        ("a D-Bus that hangs", with_a_bus_that_hangs),
+        ("a D-Bus that comes back", with_a_bus_that_comes_back),
+        ("no D-Bus", without_bus),
         ("a data folder that is full", with_a_full_data_folder),
     ] {
         let outcome = scene(host).and_then(|()| guests_go_on(&guests, host));
@@ -104,6 +108,119 @@ fn with_a_full_store(host: &Host) -> anyhow::Result<()> {
         Expected { code: 7, says: &["building /nix/store/", "No space left on device"], hint: "nix log" };
     check(&output?, &expected)?;
     before.is_kept(host)
+}
+
+/// A deploy waits for a bus that hangs, and ends well when it goes on. Evaluation needs it first.
+fn with_a_bus_that_hangs(host: &Host) -> anyhow::Result<()> {
+    let flake = fixture::prepare(host, Fixture::Sleepers(3))?;
+    host.run_ok(&["systemctl", "kill", "--signal=SIGSTOP", "dbus.service"])?;
+    let mend = ["systemctl", "kill", "--signal=SIGCONT", "dbus.service"];
+    let ended = deploy_meanwhile(host, &flake, "evaluating", &mend)?;
+    ensure!(ended.contains("exit 0") && !ended.contains("error"), "the deploy ended with:\n{ended}");
+    forget(host)
+}
+
+/// A deploy that finds no bus waits for it, too, and one that is evaluating when the bus goes begins again.
+fn with_a_bus_that_comes_back(host: &Host) -> anyhow::Result<()> {
+    let stop = ["systemctl", "stop", "dbus.service", "dbus.socket"];
+    let start = ["systemctl", "start", "dbus.socket", "dbus.service"];
+    let flake = fixture::prepare(host, Fixture::Sleepers(4))?;
+    host.run_ok(&stop)?;
+    let ended = deploy_meanwhile(host, &flake, "evaluating", &start)?;
+    ensure!(
+        ended.contains("exit 0") && !ended.contains("error"),
+        "without a bus the deploy ended with:\n{ended}"
+    );
+
+    // It evaluates for longer than a bus takes to restart.
+    let slow = "let spin = depth: if depth == 0 then 0 else builtins.foldl' (_: _: spin (depth - 1)) 0 \
+        (builtins.genList (i: i) 250); in builtins.seq (spin 3) 4";
+    host.write(&format!("{flake}/count.nix"), slow, 0o644)?;
+    begin_deploy(host, &flake)?;
+    wait::until("the evaluation to run", LIMIT, || {
+        let units = host.run_ok(&["systemctl", "list-units", "--plain", "--no-legend", EVALUATIONS])?;
+        Ok(if units.is_empty() { Seen::Instead(said(host)?) } else { Seen::Done(()) })
+    })?;
+    host.run_ok(&["systemctl", "restart", "dbus.service"])?;
+    let ended = await_end(host)?;
+    ensure!(
+        ended.contains("exit 0") && !ended.contains("error"),
+        "on a new bus the deploy ended with:\n{ended}"
+    );
+    let left = host.run_ok(&["systemctl", "list-units", "--all", "--plain", "--no-legend", EVALUATIONS])?;
+    ensure!(left.is_empty(), "an evaluation is left: {left}");
+    host.run_ok(&["blixard", "vm", "delete", "sleeper-4"])?;
+    forget(host)
+}
+
+/// Without a bus nothing can be started; the deploy says so at the latest when its patience is over. The flake
+/// has been evaluated and built before, so this is the bus that a start needs.
+fn without_bus(host: &Host) -> anyhow::Result<()> {
+    let flake = fixture::prepare(host, Fixture::Sleepers(3))?;
+    host.run_ok(&["blixard", "deploy", &flake])?;
+    forget(host)?;
+    host.run_ok(&["systemctl", "stop", "dbus.service", "dbus.socket"])?;
+    let ended = deploy_meanwhile(
+        host,
+        &flake,
+        "starting on",
+        &["systemctl", "start", "dbus.socket", "dbus.service"],
+    )?;
+    let errors = ended.lines().filter(|line| line.starts_with("error")).count();
+    ensure!(
+        ended.contains("exit 0") && errors == 0 || ended.contains("exit 8") && errors == 1,
+        "the deploy ended with:\n{ended}"
+    );
+    for vm in ["sleeper-2", "sleeper-3"] {
+        await_healthy(host, vm)?;
+    }
+    forget(host)
+}
+
+fn forget(host: &Host) -> anyhow::Result<()> {
+    host.run_ok(&["blixard", "vm", "delete", "sleeper-2"])?;
+    host.run_ok(&["blixard", "vm", "delete", "sleeper-3"]).map(drop)
+}
+
+/// Deploys, mends the host once the deploy has said that it has come this far, and gives all that it said.
+fn deploy_meanwhile(host: &Host, flake: &str, far: &str, mend: &[&str]) -> anyhow::Result<String> {
+    begin_deploy(host, flake)?;
+    let under_way = wait::until(&format!("the deploy to say {far:?}"), LIMIT, || {
+        let said = said(host)?;
+        Ok(if said.contains(far) { Seen::Done(()) } else { Seen::Instead(said) })
+    });
+    host.run_ok(mend)?;
+    under_way?;
+    await_end(host)
+}
+
+fn begin_deploy(host: &Host, flake: &str) -> anyhow::Result<()> {
+    let script = format!(
+        "rm -f /root/said /root/ended; \
+         setsid sh -c 'blixard deploy {flake} > /root/said 2>&1; echo exit $? > /root/ended' \
+         </dev/null >/dev/null 2>&1 &"
+    );
+    host.shell(&script).map(drop)
+}
+
+fn said(host: &Host) -> anyhow::Result<String> {
+    host.shell("cat /root/said 2>/dev/null || true")
+}
+
+fn await_end(host: &Host) -> anyhow::Result<String> {
+    wait::until("the deploy to end", LIMIT, || {
+        let ended = host.shell("cat /root/ended 2>/dev/null || true")?;
+        let said = said(host)?;
+        Ok(if ended.is_empty() { Seen::Instead(said) } else { Seen::Done(said + &ended) })
+    })
+}
+
+fn await_healthy(host: &Host, vm: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{vm} to be healthy"), LIMIT, || {
+        let show = host.run_ok(&["blixard", "vm", "list"])?;
+        let line = show.lines().find(|line| line.contains(vm)).unwrap_or_default();
+        Ok(if line.contains(" healthy ") { Seen::Done(()) } else { Seen::Instead(show) })
+    })
 }
 
 /// The log cannot be written: the daemon refuses from the first change that it cannot make durable, and

@@ -39,8 +39,14 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     a_crash_loop_ends_and_can_be_tried_again(flake, crasher)?;
 
     host.write("/var/lib/blixard/vms/default/steady/disk.img", "precious", 0o600)?;
+    host.write("/var/lib/blixard/vms/default/stubborn/deep/disk.img", "worthless", 0o600)?;
+    let kept = host.run(&["blixard", "vm", "delete", steady.name])?;
+    ensure!(kept.stderr.contains("stay on"), "{}", kept.unexpected("does not say that files are kept"));
+    kept.ok()?;
+    host.run_ok(&["blixard", "vm", "delete", "--volumes", stubborn.name])?;
+    host.run_ok(&["blixard", "vm", "stop", crasher.name])?;
+    host.run_ok(&["blixard", "vm", "delete", "--volumes", crasher.name])?;
     for guest in [steady, stubborn, crasher] {
-        host.run_ok(&["blixard", "vm", "delete", guest.name])?;
         guest.await_no_unit()?;
     }
     nothing_is_left(host)

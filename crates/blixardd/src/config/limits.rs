@@ -1,6 +1,6 @@
-//! `[evaluation]` and `[builder]`: what flakes and their builds may take.
+//! `[sources]`, `[evaluation]` and `[builder]`: what flakes, their sources and their builds may take.
 
-use blixard_nix::{BuildLimits, EvaluationLimits};
+use blixard_nix::{BuildLimits, EvaluationLimits, SourceLimits};
 use serde::Deserialize;
 
 /// Nix needs some to begin with.
@@ -8,6 +8,16 @@ const MEMORY_MIN_MIB: u64 = 128;
 
 /// A number of MiB that still is a number of bytes.
 const MIB_MAX: u64 = 1 << 40;
+
+/// `[sources]`: what the sources of a flake may take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sources {
+    /// The size of one that a caller sends.
+    pub(crate) upload_max_mib: u64,
+    /// Time to fetch the inputs of one flake, in seconds.
+    pub(crate) fetch_time_limit_s: u64,
+}
 
 /// `[evaluation]`: what one evaluation of a flake may take.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,6 +49,12 @@ pub(crate) struct Builder {
     pub(crate) cores: Option<u64>,
 }
 
+impl Default for Sources {
+    fn default() -> Self {
+        Self { upload_max_mib: 4096, fetch_time_limit_s: 900 }
+    }
+}
+
 impl Default for Evaluation {
     fn default() -> Self {
         Self { time_limit_s: 300, memory_max_mib: 4096, output_max_mib: 16, user: None }
@@ -48,6 +64,25 @@ impl Default for Evaluation {
 impl Default for Builder {
     fn default() -> Self {
         Self { timeout_s: 14_400, max_silent_s: 3_600, log_max_mib: 128, max_jobs: None, cores: None }
+    }
+}
+
+impl Sources {
+    /// As the Nix adapter takes it.
+    pub(crate) fn limits(&self) -> SourceLimits {
+        SourceLimits { upload_max: self.upload_max_mib << 20, fetch_s: self.fetch_time_limit_s }
+    }
+
+    /// What the types do not express.
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        let at_least_one = || "must be at least 1".to_owned();
+        if self.upload_max_mib == 0 {
+            return Some(("sources.upload_max_mib", at_least_one()));
+        }
+        if self.fetch_time_limit_s == 0 {
+            return Some(("sources.fetch_time_limit_s", at_least_one()));
+        }
+        too_large("sources.upload_max_mib", self.upload_max_mib)
     }
 }
 

@@ -46,6 +46,8 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[storage]\ndata_dir = \"var\"",
         "[host]\nruntime_dir = \"/tmp/vms\"",
         "[host]\nruntime_dir = \"/run/blixard\"",
+        "[sources]\nupload_max_mib = 0",
+        "[sources]\nfetch_time_limit_s = 0",
         "[evaluation]\ntime_limit_s = 0",
         "[evaluation]\nmemory_max_mib = 64",
         "[evaluation]\noutput_max_mib = -1",
@@ -64,7 +66,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected `name` or `roles`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `evaluation`, `builder`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -86,6 +88,12 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [host]
     runtime_dir = "/run/blixard"
         => blixardd.toml: host.runtime_dir: the daemon's socket is in it, and systemd empties that directory with the daemon
+    [sources]
+    upload_max_mib = 0
+        => blixardd.toml: sources.upload_max_mib: must be at least 1
+    [sources]
+    fetch_time_limit_s = 0
+        => blixardd.toml: sources.fetch_time_limit_s: must be at least 1
     [evaluation]
     time_limit_s = 0
         => blixardd.toml: evaluation.time_limit_s: must be at least 1

@@ -65,11 +65,11 @@ struct Round {
 }
 
 fn run(workspace: &Workspace) -> anyhow::Result<Outcome> {
-    step::build_blixard(workspace)?;
-    step::say("profile: dev (what `cargo build` gives, without optimisation); vms: health.activeForMs = 0");
+    step::build_release(workspace)?;
+    step::say("profile: release (what ships); vms: health.activeForMs = 0");
     let image = Image::ready(workspace, &mut step::say)?;
     let world = World::start(workspace, &image, 1, Lifetime::Attached)?;
-    let outcome = measure(world.host(0)?, &Binaries::built(workspace)?);
+    let outcome = measure(world.host(0)?, &Binaries::released(workspace)?);
     outcome.and_then(|outcome| world.end().map(|()| outcome))
 }
 

@@ -61,6 +61,10 @@ impl Progress {
     pub(super) fn tell(&mut self, notes: &mut Notes<'_>, event: Event) {
         match event {
             Event::Evaluating(_) => self.passing(notes, format!("evaluating {}", self.source)),
+            Event::Fetching(fetching) => {
+                let plural = if fetching.inputs == 1 { "" } else { "s" };
+                self.passing(notes, format!("fetching {} locked input{plural}", fetching.inputs));
+            }
             Event::Recalled(_) => self.passing(notes, format!("evaluated before: {}", self.source)),
             Event::Building(building) => {
                 self.built = (building.done, building.expected);

@@ -53,7 +53,7 @@ fn no_secret_is_in_the_id() {
 
 fn source(json: &str) -> FlakeSource {
     let metadata: Metadata = serde_json::from_str(json).unwrap();
-    metadata.into_source("/nix/store/x-source".to_owned(), "sha256-x".to_owned())
+    metadata.into_source(Sha256Hash([0; 32]))
 }
 
 #[test]
@@ -61,8 +61,8 @@ fn a_clean_git_tree_has_a_revision() {
     insta::assert_debug_snapshot!(source(crate::tests::nix::METADATA), @r#"
     FlakeSource {
         id: "git+file:///home/me/infra?dir=sub/vm",
-        path: "/nix/store/x-source",
-        nar_hash: "sha256-x",
+        path: "/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source",
+        nar_hash: "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         subdir: "sub/vm",
         rev: Some(
             "bd2177b39202014038211550309ff8ca4c103437",
@@ -73,6 +73,7 @@ fn a_clean_git_tree_has_a_revision() {
         last_modified: Some(
             1795466744,
         ),
+        lock: None,
     }
     "#);
 }
@@ -84,14 +85,15 @@ fn a_tree_with_uncommitted_changes_has_none() {
     insta::assert_debug_snapshot!(source(json), @r#"
     FlakeSource {
         id: "git+file:///home/me/infra",
-        path: "/nix/store/x-source",
-        nar_hash: "sha256-x",
+        path: "/nix/store/8kh492isbm55xzz9c1rxmcff46zqvavc-source",
+        nar_hash: "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         subdir: "",
         rev: None,
         rev_count: None,
         last_modified: Some(
             1795466744,
         ),
+        lock: None,
     }
     "#);
 }
@@ -103,21 +105,21 @@ fn a_plain_folder_has_a_time_only() {
     insta::assert_debug_snapshot!(source(json), @r#"
     FlakeSource {
         id: "path:/home/me/plain",
-        path: "/nix/store/x-source",
-        nar_hash: "sha256-x",
+        path: "/nix/store/nrnq4cm2zdmg6wsvrfs2gkav182j9adi-source",
+        nar_hash: "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         subdir: "",
         rev: None,
         rev_count: None,
         last_modified: Some(
             1795466744,
         ),
+        lock: None,
     }
     "#);
 }
 
 #[test]
 fn a_registry_name_is_looked_up() {
-    let json =
-        r#"{"originalUrl":"flake:infra","resolvedUrl":"github:owner/infra","locked":{"lastModified":1}}"#;
+    let json = r#"{"originalUrl":"flake:infra","resolvedUrl":"github:owner/infra","path":"/nix/store/x","locked":{"lastModified":1}}"#;
     assert_eq!(source(json).id, "github:owner/infra");
 }

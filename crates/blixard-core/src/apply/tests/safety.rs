@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use crate::apply::Rejection;
 use crate::command::{Command, Outcome, TakeOver, VmChange};
 use crate::fixture::{
-    Cluster, daemon, definition, delete, deploy, desired, facts, failed, place, report_of, restart, running,
-    session, spec, starting, vm,
+    Cluster, daemon, definition, delete, deploy, desired, discard, facts, failed, place, report_of, restart,
+    running, session, spec, starting, vm,
 };
 use crate::state::{ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Run, VmReport};
 
@@ -45,6 +45,7 @@ fn reports() -> impl Strategy<Value = VmReport> {
         generation.clone().prop_map(|generation| running(generation, HealthStatus::Pending)),
         generation.clone().prop_map(|generation| running(generation, HealthStatus::Healthy)),
         Just(VmReport::Stopped),
+        Just(VmReport::FilesGone),
         generation.prop_map(|generation| failed(generation, "boom")),
     ]
 }
@@ -79,6 +80,7 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (1..4_u64, 1..4_u64).prop_map(|(node, start)| session(node, start, facts(MEMORY_MIB))),
         4 => (name(), wanted).prop_map(|(vm, wanted)| desired(vm, wanted)),
         1 => name().prop_map(delete),
+        1 => name().prop_map(discard),
         1 => name().prop_map(restart),
     ];
     prop_oneof![
@@ -139,6 +141,11 @@ impl Witness {
                     assert_eq!(last.next(), *epoch, "epochs grow by one");
                 }
                 self.open.insert(vm.clone(), (*node, *epoch));
+            }
+            Command::Report { node, daemon, vm, epoch, report: VmReport::FilesGone, .. } => {
+                assert_eq!(self.daemons.get(node), Some(daemon), "another daemon is in charge");
+                assert_eq!(self.open.get(vm), None, "it is on a host");
+                assert_eq!(self.used.get(&(vm.clone(), *epoch)), Some(node), "another host has its files");
             }
             Command::Report { node, daemon, vm, epoch, report, .. } => {
                 assert_eq!(self.daemons.get(node), Some(daemon), "another daemon is in charge");

@@ -9,6 +9,7 @@ fn source() -> LockedSource {
         rev_count: None,
         last_modified: Some(12),
         subdir: String::new(),
+        lock: None,
     }
 }
 
@@ -33,6 +34,7 @@ fn whatever_a_flake_can_read_of_itself_makes_another_key() {
         LockedSource { last_modified: None, ..own.clone() },
         LockedSource { last_modified: Some(13), ..own.clone() },
         LockedSource { subdir: "a".to_owned(), ..own.clone() },
+        LockedSource { lock: Some(own.path.clone()), ..own.clone() },
     ];
     let mut keys: Vec<_> = others.iter().chain([&own]).map(key).collect();
     keys.push(EvaluationKey::of(&own, &Selection::All, Sha256Hash::of(b"another evaluator")));

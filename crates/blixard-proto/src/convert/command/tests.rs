@@ -1,7 +1,7 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
 use blixard_core::command::FenceCommand;
-use blixard_core::state::{Desired, HealthStatus, NodeFacts, Role, VmReport};
+use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, VmReport};
 use blixard_types::spec::{Check, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
 
@@ -67,6 +67,7 @@ fn reports() -> Vec<VmReport> {
         health(HealthStatus::Unhealthy { reason: reason() }),
         health(HealthStatus::Unhealthy { reason: String::new() }),
         VmReport::Stopped,
+        VmReport::FilesGone,
         VmReport::Failed { generation: GenerationNumber(0), reason: reason() },
     ]
 }
@@ -112,7 +113,8 @@ fn commands() -> Vec<Command> {
         Command::Place { vm: vm.clone(), node, epoch: Epoch(1) },
         Command::SetDesired { vm: vm.clone(), desired: Desired::Running },
         Command::SetDesired { vm: vm.clone(), desired: Desired::Stopped },
-        Command::DeleteVm { vm: vm.clone() },
+        Command::DeleteVm { vm: vm.clone(), files: Files::Keep },
+        Command::DeleteVm { vm: vm.clone(), files: Files::Discard },
         remember(vec![]),
         remember(vec!["web", "ä b"]),
         Command::RestartVm { vm: vm.clone() },
@@ -176,7 +178,10 @@ fn a_server_stops_at_what_it_does_not_know_and_says_what_that_is() {
     let vms = ["", "Web", "a/b/c", "../etc", "a/..", "web "];
     said.extend(vms.map(|vm| {
         refused(|message| {
-            message.command = Some(envelope::Command::DeleteVm(envelope::DeleteVm { vm: vm.to_owned() }));
+            message.command = Some(envelope::Command::DeleteVm(envelope::DeleteVm {
+                vm: vm.to_owned(),
+                ..Default::default()
+            }));
         })
     }));
     said.extend([0, 3, -1].map(|desired| {

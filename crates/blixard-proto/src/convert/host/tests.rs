@@ -41,6 +41,7 @@ fn set() -> AssignmentSet {
     AssignmentSet {
         assignments: BTreeMap::from([(vm("web"), run(1)), (vm("shop/web"), run(u64::MAX)), (vm("db"), stop)]),
         retained: BTreeMap::from([(vm("web"), generations(&[6, 7])), (vm("old"), generations(&[]))]),
+        discarded: BTreeMap::from([(vm("gone"), Epoch(4))]),
     }
 }
 
@@ -93,6 +94,7 @@ fn a_report_reads_back_as_it_was() {
         VmReport::Running { generation, health: HealthStatus::Healthy },
         VmReport::Running { generation, health: unhealthy },
         VmReport::Stopped,
+        VmReport::FilesGone,
         VmReport::Failed { generation, reason: "boom".to_owned() },
     ] {
         let report = HostReport { sequence: 3, vm: vm("shop/web"), epoch: Epoch(4), report };
@@ -105,7 +107,7 @@ fn an_empty_message_is_no_order() {
     // Above all: a grant without content is not an empty set, at which a host would stop everything.
     assert_eq!(decode_grant(v1::Grant::default()), Err(ConvertError::missing("content")));
     let without_intent = v1::Assignment { vm: "web".to_owned(), epoch: 1, intent: None };
-    let set = v1::AssignmentSet { assignments: vec![without_intent], retained: vec![] };
+    let set = v1::AssignmentSet { assignments: vec![without_intent], retained: vec![], ..Default::default() };
     let grant = v1::Grant { content: Some(grant::Content::Whole(set)), ..v1::Grant::default() };
     assert_eq!(decode_grant(grant), Err(ConvertError::missing("intent")));
     let report = v1::Report { vm: "web".to_owned(), ..v1::Report::default() };

@@ -132,6 +132,12 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn reserve_root(&mut self, name: RootName, path: StorePath) -> Result<(), RootError> {
+        check_name(&name).map_err(|kind| root_error("add", &name, kind))?;
+        self.roots.insert(name, path);
+        Ok(())
+    }
+
     pub(super) fn share_root(
         &mut self,
         name: RootName,

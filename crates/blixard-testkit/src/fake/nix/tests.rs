@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::contract::{Prepared, nix_contract};
-use super::{FakeFlake, FakeNix, FakeVm, fake_store_path};
+use super::inbox_contract::source_inbox_contract;
+use super::{FAKE_UPLOAD_MAX, FakeFlake, FakeNix, FakeVm, fake_store_path};
 
 /// The fake never waits.
 fn now<T>(future: BoxFuture<'_, T>) -> T {
@@ -27,6 +28,13 @@ fn the_fake_keeps_the_contract() {
         absent: fake_store_path("absent"),
     };
     nix_contract(&nix, &prepared).now_or_never().unwrap().unwrap();
+}
+
+#[test]
+fn the_fake_keeps_the_contract_of_an_inbox() {
+    let nix = FakeNix::new();
+    let kept = source_inbox_contract(&nix, "the fake", FAKE_UPLOAD_MAX);
+    kept.now_or_never().unwrap().unwrap();
 }
 
 #[test]

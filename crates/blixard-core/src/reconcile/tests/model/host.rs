@@ -56,8 +56,7 @@ impl Host {
         let (Some(held), Some(view)) = (&self.held, &self.view) else { return Vec::new() };
         let plan = super::super::plan(held, view, &self.memory, BootMillis(now));
         let busy = |memory: &VmMemory| memory.work == Work::Busy;
-        self.memory
-            .retain(|vm, memory| busy(memory) || view.contains_key(vm) || held.assignments.contains_key(vm));
+        self.memory.retain(|vm, memory| busy(memory) || view.contains_key(vm) || held.speaks_of(vm));
         let mut reports = Vec::new();
         for (vm, action) in plan.actions {
             let memory = self.memory.entry(vm.clone()).or_default();
@@ -77,7 +76,9 @@ impl Host {
                 }
                 // A guest that is asked and one that is not are gone alike.
                 Action::Shutdown { cause, .. } => drop(self.work.insert(vm, Action::Stop(cause))),
-                Action::Stop(_) | Action::Probe(_) => drop(self.work.insert(vm, action)),
+                Action::Stop(_) | Action::Probe(_) | Action::Discard { .. } => {
+                    self.work.insert(vm, action);
+                }
             }
         }
         reports
@@ -106,6 +107,7 @@ impl Host {
                 let reason = "refused".to_owned();
                 memory.checks = if good { Checks::Passed } else { Checks::Failed { reason, at } };
             }
+            Action::Discard { epoch } => memory.discarded = Some(epoch).filter(|_| good),
             Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } => {}
         }
         self.finished.insert(vm.clone());
