@@ -17,6 +17,7 @@
 mod alive;
 mod checkpoint;
 mod files;
+mod home;
 mod log;
 mod machine;
 mod members;
@@ -38,6 +39,7 @@ mod testing;
 
 pub use checkpoint::CheckpointError;
 pub use files::{Files, NewFile, RealFiles, SharedFiles};
+pub use home::Place;
 pub use log::{EngineError, LogOpenError};
 pub use node::{NodeStopped, OpenError, RaftNode};
 pub use offload::{Offload, Pace};

@@ -24,6 +24,7 @@ use redb::StorageBackend;
 use crate::alive::Gone;
 use crate::checkpoint::CheckpointStore;
 use crate::files::SharedFiles;
+use crate::home::Home;
 use crate::log::WriterHandle;
 use crate::machine::Machine;
 use crate::offload::Offload;
@@ -58,6 +59,17 @@ struct Inner {
 struct Rest {
     gone: Gone,
     writer: WriterHandle,
+    home: Home,
+}
+
+impl Rest {
+    /// Waits until the files are closed and all threads have ended.
+    async fn wait(self) {
+        let Self { gone, writer, home } = self;
+        gone.wait().await;
+        writer.ended().await;
+        home.end().await;
+    }
 }
 
 /// The node has stopped, by request or by a failure.
@@ -110,9 +122,9 @@ impl RaftNode {
             tracing::error!(%error, "the consensus task has ended badly");
         }
         let rest = self.0.rest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Rest { gone, writer }) = rest else { return };
-        gone.wait().await;
-        writer.ended().await;
+        if let Some(rest) = rest {
+            rest.wait().await;
+        }
     }
 
     pub(crate) fn raft(&self) -> &Raft<TypeConfig, Machine> {
@@ -156,6 +168,7 @@ impl RaftNode {
             },
             checkpoint_bytes: self.0.checkpoints.size()?,
             log_entries: entries(ends.last).saturating_sub(entries(ends.purged)),
+            durable_commits: self.0.standings.tail.durable_commits(),
         })
     }
 

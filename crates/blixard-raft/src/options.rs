@@ -11,6 +11,7 @@ use blixard_types::NodeId;
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
 use crate::files::{RealFiles, SharedFiles};
+use crate::home::Place;
 use crate::no_peers::NoPeers;
 use crate::offload::Offload;
 use crate::types::Peer;
@@ -40,6 +41,8 @@ pub struct RaftOptions {
     pub keep_entries: u64,
     /// How leaders are chosen and lost.
     pub elections: ElectionTiming,
+    /// Where the node's tasks run.
+    pub place: Place,
     /// Breaks a rule, so that a simulation can show that it would notice. Nothing else sets it.
     #[doc(hidden)]
     pub restore_leadership: bool,
@@ -58,6 +61,7 @@ impl RaftOptions {
             checkpoint_every: 10_000,
             keep_entries: 1_000,
             elections: ElectionTiming::default(),
+            place: Place::default(),
             restore_leadership: false,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blixard_core::ports::peer::{Incoming, PeerCall, PeerEndpoint, PeerRefusal};
+use blixard_core::ports::peer::{Arriving, PeerCall, PeerEndpoint, PeerRefusal};
 use blixard_core::ports::{BoxFuture, BoxStream};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -19,7 +19,7 @@ use crate::types::{TypeConfig, Vote};
 use crate::wire;
 
 impl PeerEndpoint for RaftNode {
-    fn append(&self, messages: Incoming) -> BoxStream<'static, Result<Bytes, PeerRefusal>> {
+    fn append(&self, messages: Arriving) -> BoxStream<'static, Result<Bytes, PeerRefusal>> {
         let node = self.clone();
         let this = self.number();
         // The first message that is not taken ends the stream of requests, and this says why.
@@ -29,7 +29,7 @@ impl PeerEndpoint for RaftNode {
             messages.scan((), move |(), message| {
                 let request = match message {
                     Ok(message) => wire::read_request(this, message),
-                    Err(gone) => Err(PeerRefusal::SenderGone { reason: gone.to_string() }),
+                    Err(gone) => Err(gone.into()),
                 };
                 let taken = match request {
                     Ok(request) => Some(request),
@@ -77,12 +77,12 @@ impl PeerEndpoint for RaftNode {
         .boxed()
     }
 
-    fn take_snapshot(&self, mut pieces: Incoming) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
+    fn take_snapshot(&self, mut pieces: Arriving) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
         let node = self.clone();
         async move {
             let head = match pieces.next().await {
                 Some(Ok(head)) => head,
-                Some(Err(gone)) => return Err(PeerRefusal::SenderGone { reason: gone.to_string() }),
+                Some(Err(gone)) => return Err(gone.into()),
                 None => return Err(PeerRefusal::BadMessage { reason: "it is empty".to_owned() }),
             };
             let vote: Vote = wire::read_request(node.number(), head)?;

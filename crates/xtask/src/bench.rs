@@ -5,6 +5,7 @@
 
 mod deploy_overhead;
 mod outcome;
+mod raft_vs_etcd;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ pub(crate) struct Bench {
 }
 
 /// Every benchmark.
-const ALL: &[Bench] = &[deploy_overhead::BENCH];
+const ALL: &[Bench] = &[deploy_overhead::BENCH, raft_vs_etcd::BENCH];
 
 /// Runs one; exits with a failure when it misses what it must reach.
 pub(crate) fn bench(name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

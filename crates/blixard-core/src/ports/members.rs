@@ -64,6 +64,8 @@ pub struct StorageUse {
     pub checkpoint_bytes: u64,
     /// Entries in the log.
     pub log_entries: u64,
+    /// How often the log was made durable since the node was opened; many entries share one time.
+    pub durable_commits: u64,
 }
 
 /// Changes who is in the consensus group. Only the leader can; one change at a time.

@@ -40,8 +40,11 @@ impl PeerCall {
 
 /// Messages on their way to a peer, or from one.
 pub type Outgoing = BoxStream<'static, Bytes>;
-/// Messages as they arrive; ends after the first error.
+/// Answers of a peer; ends after the first error.
 pub type Incoming = BoxStream<'static, Result<Bytes, PeerError>>;
+/// Messages of a peer as they arrive here; ends after the first error. An end without one is the sender's
+/// own: what it sent has arrived whole.
+pub type Arriving = BoxStream<'static, Result<Bytes, SenderGone>>;
 
 /// Reaches the peers of this node.
 ///
@@ -80,13 +83,13 @@ pub type SharedPeerTransport = Arc<dyn PeerTransport>;
 pub trait PeerEndpoint: Send + Sync + 'static {
     /// Takes appended entries. The answers come in the order of the messages, and end with the messages
     /// or after an error; a sender that gets an end opens a new stream.
-    fn append(&self, messages: Incoming) -> BoxStream<'static, Result<Bytes, PeerRefusal>>;
+    fn append(&self, messages: Arriving) -> BoxStream<'static, Result<Bytes, PeerRefusal>>;
 
     /// Answers one call.
     fn answer(&self, call: PeerCall, message: Bytes) -> BoxFuture<'static, Result<Bytes, PeerRefusal>>;
 
     /// Takes a snapshot, and answers when it is installed. Memory is bounded by the size of a piece.
-    fn take_snapshot(&self, pieces: Incoming) -> BoxFuture<'static, Result<Bytes, PeerRefusal>>;
+    fn take_snapshot(&self, pieces: Arriving) -> BoxFuture<'static, Result<Bytes, PeerRefusal>>;
 }
 
 /// Whoever answers peers.
@@ -121,6 +124,14 @@ pub enum PeerError {
     },
 }
 
+/// Whoever sent was gone before the end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the sender has gone: {reason}")]
+pub struct SenderGone {
+    /// How.
+    pub reason: String,
+}
+
 /// Why an endpoint refuses a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerRefusal {
@@ -145,11 +156,8 @@ pub enum PeerRefusal {
         reason: String,
     },
     /// The sender went away in the midst.
-    #[error("the sender has gone: {reason}")]
-    SenderGone {
-        /// How.
-        reason: String,
-    },
+    #[error(transparent)]
+    SenderGone(#[from] SenderGone),
     /// The node has stopped.
     #[error("the consensus node has stopped: {reason}")]
     Stopped {

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use blixard_core::ports::peer::{Incoming, PeerRefusal};
+use blixard_core::ports::peer::{Arriving, PeerRefusal};
 use futures_util::StreamExt as _;
 
 use super::body::{CheckpointBody, on_disk};
@@ -16,7 +16,7 @@ use crate::types::SnapshotMeta;
 /// Receives the file that these pieces make.
 pub(crate) async fn receive(
     store: &CheckpointStore,
-    mut pieces: Incoming,
+    mut pieces: Arriving,
 ) -> Result<(SnapshotMeta, CheckpointBody), PeerRefusal> {
     let body = store.landing();
     let offload = store.offload();
@@ -24,7 +24,7 @@ pub(crate) async fn receive(
     let create = move || files.create(&path);
     let mut file = on_disk(offload, create).await.map_err(|error| refused(&error))?;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|gone| PeerRefusal::SenderGone { reason: gone.to_string() })?;
+        let piece = piece?;
         file = on_disk(offload, move || file.write_all(&piece).map(|()| file))
             .await
             .map_err(|error| refused(&error))?;

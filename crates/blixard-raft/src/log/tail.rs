@@ -42,6 +42,7 @@ struct Inner {
     first: u64,
     /// The first index that is not durable yet.
     durable_end: u64,
+    durable_commits: u64,
 }
 
 impl Tail {
@@ -89,6 +90,15 @@ impl Tail {
                 _ => break,
             }
         }
+    }
+
+    /// Counts one commit of whatever was queued.
+    pub(crate) fn count_commit(&self) {
+        self.lock().durable_commits += 1;
+    }
+
+    pub(crate) fn durable_commits(&self) -> u64 {
+        self.lock().durable_commits
     }
 
     /// Forgets all after `keep`, which is in the log (or nothing). To be called once that is durable.

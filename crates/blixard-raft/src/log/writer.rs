@@ -150,6 +150,7 @@ impl Writer {
                 self.failed = true;
                 self.stop.fail(&error);
             }
+            self.tail.count_commit();
         }
         self.pending.clear();
     }

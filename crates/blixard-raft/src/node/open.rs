@@ -11,6 +11,7 @@ use redb::{DatabaseError, StorageBackend};
 use super::{Inner, RaftNode, Rest};
 use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::home::Home;
 use crate::log::{FoundLog, LogEngine, LogOpenError, LogStore, RedbEngine};
 use crate::machine::Machine;
 use crate::network::PeerNetwork;
@@ -75,6 +76,9 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+    /// A thread for the node could not be started.
+    #[error("cannot start a thread for the consensus")]
+    Thread(#[source] io::Error),
     /// The task that opened the files has panicked, or the runtime is shutting down.
     #[error("the task that opened the log has not ended well")]
     Task(#[source] tokio::task::JoinError),
@@ -116,6 +120,7 @@ where
     let stop = StopCause::default();
     let (alive, gone) = alive::watch();
     let node = options.node.0;
+    let home = Home::open(options.place).map_err(OpenError::Thread)?;
     let peer = options.peer.clone();
     let network = PeerNetwork { transport: options.transport.clone(), me: node };
     let log_file = options.data_dir.join(LOG_FILE);
@@ -130,18 +135,17 @@ where
     let checkpoints = Arc::clone(&machine.checkpoints);
     let (log, writer) = LogStore::start(found, stop.clone(), machine.alive.clone(), &offload)?;
     let tail = log.tail();
-    let started = Raft::new(node, Arc::new(config), network, log, machine).await;
-    let raft = match started {
+    let start = Raft::new(node, Arc::new(config), network, log, machine);
+    let raft = match home.run(start).await.map_err(OpenError::Task)? {
         Ok(raft) => raft,
         Err(fatal) => {
             // The files are closed before the error is told.
-            gone.wait().await;
-            writer.ended().await;
+            Rest { gone, writer, home }.wait().await;
             return Err(OpenError::Recover { reason: stop.or(&fatal) });
         }
     };
     let standings = Standings { metrics: raft.metrics(), tail, stop, members: Arc::default() };
-    let rest = Mutex::new(Some(Rest { gone, writer }));
+    let rest = Mutex::new(Some(Rest { gone, writer, home }));
     let inner = Inner { raft, peer, standings, checkpoints, log_file, files, offload, longest_timeout, rest };
     let opened = RaftNode(Arc::new(inner));
     if let Err(error) = opened.stand_if_alone().await {

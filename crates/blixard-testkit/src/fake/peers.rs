@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::peer::{
-    Incoming, Outgoing, PeerAddress, PeerCall, PeerError, PeerRefusal, PeerTransport, SharedPeerEndpoint,
-    SharedPeerTransport,
+    Arriving, Incoming, Outgoing, PeerAddress, PeerCall, PeerError, PeerRefusal, PeerTransport, SenderGone,
+    SharedPeerEndpoint, SharedPeerTransport,
 };
 use blixard_types::NodeId;
 use bytes::Bytes;
@@ -187,6 +187,12 @@ fn on_way(messages: Incoming, way: Way) -> Incoming {
     .boxed()
 }
 
+/// What arrives of messages.
+fn arriving(messages: Outgoing, way: Way) -> Arriving {
+    let gone = |broken: PeerError| SenderGone { reason: broken.to_string() };
+    on_way(messages.map(Ok).boxed(), way).map(move |message| message.map_err(gone)).boxed()
+}
+
 /// How one node reaches the others.
 #[derive(Debug)]
 struct HubTransport {
@@ -237,7 +243,7 @@ impl PeerTransport for HubTransport {
         let connected = self.connect(peer);
         Box::pin(async move {
             let Connection { endpoint, there, back } = connected?;
-            let answers = endpoint.append(on_way(messages.map(Ok).boxed(), there));
+            let answers = endpoint.append(arriving(messages, there));
             let answers = answers.map(move |answer| answer.map_err(refused(node))).boxed();
             Ok(on_way(answers, back))
         })
@@ -283,12 +289,12 @@ impl PeerTransport for HubTransport {
             let Connection { endpoint, there, back } = connected?;
             let pieces = pieces.enumerate().map(move |(number, piece)| {
                 // The first names the sender, what follows is the file.
-                Ok(if damaged && number == 1 { flipped(&piece) } else { piece })
+                if damaged && number == 1 { flipped(&piece) } else { piece }
             });
             tokio::select! {
                 biased;
                 error = back.breaks() => Err(error),
-                answer = endpoint.take_snapshot(on_way(pieces.boxed(), there)) => answer.map_err(refused(node)),
+                answer = endpoint.take_snapshot(arriving(pieces.boxed(), there)) => answer.map_err(refused(node)),
             }
         })
     }

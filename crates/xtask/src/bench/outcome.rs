@@ -16,13 +16,12 @@ pub(crate) struct Outcome {
 /// Which way is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(test), expect(dead_code, reason = "no benchmark has a figure yet of which more is better"))]
 pub(crate) enum Better {
     Lower,
     Higher,
 }
 
-/// Times of both sides, round by round, before they are judged by the median of the rounds' ratios.
+/// Figures of both sides, round by round, before they are judged by the median of the rounds' ratios.
 #[derive(Debug, Clone)]
 pub(crate) struct Rounds<'a> {
     pub(crate) metric: &'a str,
@@ -71,10 +70,14 @@ impl Outcome {
 
     /// Adds times beside a peer's, judged: less is better.
     pub(crate) fn add_rounds(&mut self, rounds: &Rounds<'_>) {
+        self.add_figures(rounds, Better::Lower);
+    }
+
+    /// Adds figures beside a peer's, judged.
+    pub(crate) fn add_figures(&mut self, rounds: &Rounds<'_>, better: Better) {
         let Rounds { metric, unit, pairs, must, goal } = rounds;
         let of = |figure: fn(&(f64, f64)) -> f64| median(pairs.iter().map(figure).collect());
         let ratio = of(|(ours, peer)| ours / peer).filter(|ratio| ratio.is_finite());
-        let better = Better::Lower;
         self.rows.push(Row {
             metric: (*metric).to_owned(),
             unit: (*unit).to_owned(),
@@ -132,8 +135,11 @@ impl Better {
     }
 }
 
+/// What a figure must reach that is only reported: anything.
+pub(crate) const ANYTHING: f64 = f64::INFINITY;
+
 /// The middle one; the mean of both in the middle of an even number.
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     let upper = *figures.get(middle)?;
@@ -162,6 +168,19 @@ mod tests {
     fn a_time_passes_when_it_is_low_enough_beside_the_peer() {
         assert!(outcome(&[(2.5, 2.0)]).passes());
         assert!(!outcome(&[(2.6, 2.0)]).passes());
+    }
+
+    #[test]
+    fn a_throughput_passes_when_it_is_high_enough_beside_the_peer() {
+        let judged = |ours| {
+            let mut outcome = Outcome::new("writes", 1);
+            let pairs = vec![(ours, 2.0)];
+            let rounds = Rounds { metric: "writes", unit: "1/s", pairs, must: 1.5, goal: 2.2 };
+            outcome.add_figures(&rounds, Better::Higher);
+            outcome.passes()
+        };
+        assert!(judged(3.0));
+        assert!(!judged(2.9));
     }
 
     #[test]

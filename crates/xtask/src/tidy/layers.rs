@@ -21,7 +21,7 @@ enum Layer {
 }
 
 /// Where each crate is. A crate that is not here is a finding: it has to be somewhere.
-const LAYERS: [(&str, Layer); 15] = [
+const LAYERS: &[(&str, Layer)] = &[
     ("blixard-types", Layer::Types),
     ("blixard-core", Layer::Core),
     ("blixard-raft", Layer::Adapter),
@@ -30,12 +30,14 @@ const LAYERS: [(&str, Layer); 15] = [
     ("blixard-systemd", Layer::Adapter),
     ("blixard-proto", Layer::Adapter),
     ("blixard-pki", Layer::Adapter),
+    ("blixard-peer", Layer::Adapter),
     ("blixard-server", Layer::Service),
     ("blixard-host", Layer::Service),
     ("blixardd", Layer::App),
     ("blixard-cli", Layer::App),
     ("blixard-lease", Layer::App),
     ("blixard-testkit", Layer::Tooling),
+    ("blixard-bench", Layer::Tooling),
     ("xtask", Layer::Tooling),
 ];
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::Consensus as _;
-use blixard_core::ports::peer::{Incoming, PeerEndpoint as _, PeerError, PeerRefusal};
+use blixard_core::ports::peer::{Arriving, PeerEndpoint as _, PeerRefusal, SenderGone};
 use blixard_types::NodeId;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -92,9 +92,9 @@ impl Lone {
         Self { directory, node, machine, head, file }
     }
 
-    async fn take(&self, pieces: Vec<Result<Bytes, PeerError>>) -> Result<Bytes, PeerRefusal> {
+    async fn take(&self, pieces: Vec<Result<Bytes, SenderGone>>) -> Result<Bytes, PeerRefusal> {
         let head = [Ok(self.head.clone())];
-        let pieces: Incoming = stream::iter(head.into_iter().chain(pieces)).boxed();
+        let pieces: Arriving = stream::iter(head.into_iter().chain(pieces)).boxed();
         self.node.take_snapshot(pieces).await
     }
 
@@ -106,7 +106,7 @@ impl Lone {
     }
 }
 
-fn pieces(file: &[u8]) -> Vec<Result<Bytes, PeerError>> {
+fn pieces(file: &[u8]) -> Vec<Result<Bytes, SenderGone>> {
     file.chunks(7).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect()
 }
 
@@ -157,11 +157,11 @@ async fn a_snapshot_with_any_byte_changed_is_refused() {
 async fn a_snapshot_whose_sender_goes_away_is_forgotten() {
     let lone = Lone::new().await;
     let mut sent = pieces(&lone.file);
-    sent.push(Err(PeerError::Broken { node: NodeId(1), reason: "killed".to_owned() }));
+    sent.push(Err(SenderGone { reason: "killed".to_owned() }));
 
     let refused = lone.take(sent).await;
 
-    assert!(matches!(refused, Err(PeerRefusal::SenderGone { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(PeerRefusal::SenderGone(_))), "{refused:?}");
     lone.assert_untouched();
     lone.node.shutdown().await;
 }
@@ -173,7 +173,7 @@ async fn a_snapshot_of_a_deposed_leader_is_not_installed() {
     let head = wire::request(Route { from: 2, to: 3 }, &Vote::new_committed(4, 2)).unwrap();
     let meta = SnapshotMeta { last_log_id: Some(log_id(4, 90)), ..SnapshotMeta::default() };
     let file = checkpoint::encoded(&meta, &serde_json::to_vec::<[Vec<u8>]>(&[]).unwrap());
-    let sent: Incoming = stream::iter([Ok(head)].into_iter().chain(pieces(&file))).boxed();
+    let sent: Arriving = stream::iter([Ok(head)].into_iter().chain(pieces(&file))).boxed();
 
     let answer = lone.node.take_snapshot(sent).await.unwrap();
 

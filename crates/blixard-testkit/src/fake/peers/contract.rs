@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use blixard_core::ports::peer::{
-    Incoming, Outgoing, PeerAddress, PeerCall, PeerEndpoint, PeerError, PeerRefusal, SharedPeerEndpoint,
+    Arriving, Outgoing, PeerAddress, PeerCall, PeerEndpoint, PeerError, PeerRefusal, SharedPeerEndpoint,
     SharedPeerTransport,
 };
 use blixard_core::ports::{BoxFuture, BoxStream};
@@ -64,8 +64,8 @@ struct Scripted {
     answers_after: usize,
     /// Refuses everything.
     refuses: bool,
-    /// Told of each appended message, and of the end.
-    appended: Option<Appended>,
+    /// Told of each appended message, and of the end; goes with the stream.
+    appended: std::sync::Mutex<Option<Appended>>,
     /// Waited for before the second piece of a snapshot is taken.
     gate: std::sync::Mutex<Option<oneshot::Receiver<()>>>,
     /// Told how a snapshot ended.
@@ -77,11 +77,11 @@ fn no() -> PeerRefusal {
 }
 
 impl PeerEndpoint for Scripted {
-    fn append(&self, messages: Incoming) -> BoxStream<'static, Result<Bytes, PeerRefusal>> {
+    fn append(&self, messages: Arriving) -> BoxStream<'static, Result<Bytes, PeerRefusal>> {
         if self.refuses {
             return stream::iter([Ok(Bytes::from_static(b"one")), Err(no())]).boxed();
         }
-        let appended = self.appended.clone();
+        let appended = self.appended.lock().ok().and_then(|mut appended| appended.take());
         let after = self.answers_after;
         let start = (messages.fuse(), Vec::new(), appended);
         stream::unfold(start, move |(mut messages, mut held, appended)| async move {
@@ -110,7 +110,7 @@ impl PeerEndpoint for Scripted {
         std::future::ready(answer).boxed()
     }
 
-    fn take_snapshot(&self, mut pieces: Incoming) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
+    fn take_snapshot(&self, mut pieces: Arriving) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
         let gate = self.gate.lock().ok().and_then(|mut gate| gate.take());
         let ended = self.ended.lock().ok().and_then(|mut ended| ended.take());
         let refuses = self.refuses;
@@ -135,6 +135,24 @@ impl PeerEndpoint for Scripted {
             Ok(length.to_string().into())
         }
         .boxed()
+    }
+}
+
+/// Gives everything back.
+#[derive(Debug, Clone, Copy)]
+pub struct Echo;
+
+impl PeerEndpoint for Echo {
+    fn append(&self, messages: Arriving) -> BoxStream<'static, Result<Bytes, PeerRefusal>> {
+        messages.map(|message| message.map_err(PeerRefusal::from)).boxed()
+    }
+
+    fn answer(&self, _: PeerCall, message: Bytes) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
+        std::future::ready(Ok(message)).boxed()
+    }
+
+    fn take_snapshot(&self, pieces: Arriving) -> BoxFuture<'static, Result<Bytes, PeerRefusal>> {
+        pieces.for_each(|_| std::future::ready(())).map(|()| Ok(Bytes::new())).boxed()
     }
 }
 
@@ -189,8 +207,9 @@ async fn a_stream_keeps_order_and_is_pipelined(ground: &impl Ground) -> Result<(
 
 async fn a_dropped_stream_ends_at_the_peer(ground: &impl Ground) -> Result<()> {
     let (appended, mut seen) = mpsc::unbounded_channel();
-    let (transport, peer) =
-        ground.plug(Arc::new(Scripted { appended: Some(appended), ..Scripted::default() })).await?;
+    let (transport, peer) = ground
+        .plug(Arc::new(Scripted { appended: std::sync::Mutex::new(Some(appended)), ..Scripted::default() }))
+        .await?;
     let (held, messages) = mpsc::unbounded_channel();
     let messages = stream::unfold(messages, |mut messages: mpsc::UnboundedReceiver<Bytes>| async move {
         messages.recv().await.map(|message| (message, messages))
