@@ -148,9 +148,7 @@ pub(crate) enum VmCommand {
         vm: VmArg,
     },
     /// Stop a microVM and forget it; its volumes and files stay on its host unless told otherwise.
-    #[command(
-        after_help = "Examples:\n  blixard vm delete hello --dry-run\n  blixard vm delete hello --volumes"
-    )]
+    #[command(after_help = "Example:\n  blixard vm delete hello --volumes --dry-run")]
     Delete(DeleteArgs),
     /// Print a guest's console.
     #[command(after_help = "Example:\n  blixard vm logs -n 50 -f hello")]

@@ -149,6 +149,9 @@ pub(crate) async fn probe(host: Host, vm: VmId, run: RunIntent) -> Done {
 
 /// Removes the files of a vm that goes away.
 pub(crate) async fn discard(host: Host, vm: VmId, epoch: Epoch) -> Done {
+    if let Err(error) = host.networks.remove(vm.clone()).await {
+        tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that goes away stay");
+    }
     match home::remove(&host.layout, &vm).await {
         Ok(()) => Done::Discarded { vm, epoch },
         Err(error) => {

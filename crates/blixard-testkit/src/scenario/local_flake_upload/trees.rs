@@ -50,7 +50,7 @@ fn a_dirty_tree(host: &Host) -> anyhow::Result<()> {
     owner_ok(
         host,
         "cd infra; sed -i 's/self.rev}/self.rev or \"dirty\"}/; s/self.revCount/(self.revCount or 0)/' sub/vm/flake.nix
-         echo changed >> tools/notes; echo new > added; git add added; chmod -x link tools/notes",
+         echo changed >> tools/notes; echo new > added; git add added",
     )?;
     let flake = format!("{HOME}/infra/sub/vm");
     let said = deploy(host, &format!("'{flake}'"))?;
