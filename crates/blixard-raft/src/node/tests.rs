@@ -15,6 +15,7 @@ use blixard_types::NodeId;
 use tokio::task::JoinSet;
 
 use super::{OpenError, RaftNode};
+use crate::home::Place;
 use crate::options::{MAX_COMMAND_BYTES, RaftOptions};
 use crate::testing::{Disk, Recorder, until};
 
@@ -204,5 +205,20 @@ async fn a_data_directory_that_is_in_use_is_refused() {
     assert!(matches!(second, Err(OpenError::InUse { .. })), "{:?}", second.err());
     node.shutdown().await;
     let (node, _) = leader(options(directory.path())).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_on_a_thread_of_its_own_does_the_same_and_can_be_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let apart = RaftOptions { place: Place::OwnThread, ..options(directory.path()) };
+    let (node, before) = leader(apart.clone()).await;
+    propose_many(&node, (0..50).map(|n| format!("command {n}"))).await;
+    node.linearize().await.unwrap();
+    node.shutdown().await;
+
+    let (node, after) = leader(apart).await;
+
+    assert_eq!(after.commands(), before.commands());
     node.shutdown().await;
 }

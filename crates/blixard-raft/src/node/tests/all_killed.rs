@@ -44,12 +44,15 @@ fn log(killed: &Killed) -> BTreeMap<u64, Vec<u8>> {
     engine.read(0..u64::MAX, usize::MAX).unwrap().into_iter().collect()
 }
 
-/// Logs are the same as far as everything was agreed to.
+/// Logs are the same as far as everything was agreed to. One of three may lack an end that it had applied:
+/// what the others have made durable is committed before it has.
 fn assert_same(killed: &BTreeMap<u64, Killed>, agreed: u64) {
     let logs: Vec<_> = killed.values().map(log).collect();
     for index in 0..=agreed {
-        let distinct: BTreeSet<_> = logs.iter().map(|log| log.get(&index)).collect();
-        assert_eq!(distinct.len(), 1, "the nodes differ at {index}");
+        let held: Vec<_> = logs.iter().filter_map(|log| log.get(&index)).collect();
+        let distinct: BTreeSet<_> = held.iter().collect();
+        assert_eq!(distinct.len(), 1, "the nodes hold different entries at {index}");
+        assert!(held.len() >= 2, "only {} of 3 hold what was agreed to at {index}", held.len());
     }
 }
 
