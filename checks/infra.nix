@@ -13,7 +13,7 @@ let
       microvm = {
         cpu = "max";
         qemu.machine = "q35";
-        qemu.machineOpts = { accel = "tcg"; };
+        qemu.machineOpts = { accel = "tcg"; i8042 = "off"; };
       };
       blixard.vm.kvm = "unused";
       blixard.vm.health.deadlineMs = 600000;
@@ -61,7 +61,11 @@ in
             microvm = {
               cpu = "max";
               qemu.machine = "q35";
-              qemu.machineOpts.accel = "tcg";
+              qemu.machineOpts = {
+                accel = "tcg";
+                # microvm.nix brings one; with two, what is asked of the guest reaches the other.
+                i8042 = "off";
+              };
             };
             blixard.vm.kvm = "unused";
             blixard.vm.health.deadlineMs = 600000;

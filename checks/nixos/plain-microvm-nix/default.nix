@@ -13,7 +13,7 @@ let
       microvm = {
         cpu = "max";
         qemu.machine = "q35";
-        qemu.machineOpts = { accel = "tcg"; };
+        qemu.machineOpts = { accel = "tcg"; i8042 = "off"; };
         mem = 768;
         interfaces = [ { type = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
         shares = [ { tag = "ro-store"; source = "/nix/store"; mountPoint = "/nix/.ro-store"; } ];

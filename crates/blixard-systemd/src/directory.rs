@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 
 use blixard_core::ports::units::UnitError;
@@ -50,11 +50,22 @@ fn own_ids() -> Result<(u32, u32), Error> {
     Ok((own.uid(), own.gid()))
 }
 
+/// The modes are set once more after each is made: the daemon's umask may take away from them.
 fn make(path: &Path) -> Result<(), Error> {
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(PASSAGE).create(parent)?;
+    if path.is_dir() {
+        return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path)
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.is_dir()).collect();
+    for directory in missing.into_iter().rev() {
+        let mode = if directory == path { PRIVATE } else { PASSAGE };
+        match fs::DirBuilder::new().mode(PRIVATE).create(directory) {
+            // Another vm of the tenant starts at the same time.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => {}
+            made => made?,
+        }
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// Gives a directory and all in it away, unless it is the owner's already. Nothing of the vm runs, so
@@ -96,8 +107,6 @@ fn number_in(text: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[tokio::test]
