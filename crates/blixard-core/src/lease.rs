@@ -17,6 +17,8 @@
 
 pub mod clock;
 pub mod leader;
+#[cfg(test)]
+mod model;
 pub mod times;
 
 pub use leader::{Duty, LeaderLeases, Withheld};

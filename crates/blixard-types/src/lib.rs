@@ -5,6 +5,7 @@
 
 mod closure;
 mod hash;
+pub mod holder;
 mod ids;
 mod name;
 pub mod spec;

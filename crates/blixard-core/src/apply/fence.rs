@@ -12,7 +12,7 @@ use crate::state::{
 
 /// Epochs of an incarnation; each begins this much after the one before, so that an epoch says which
 /// incarnation it belongs to, and what an earlier one has said can never be of one that counts.
-const EPOCHS_PER_INCARNATION: u64 = 1 << 40;
+const EPOCHS_PER_INCARNATION: u64 = 1 << 24;
 
 impl ClusterState {
     pub(super) fn fence(&mut self, command: &FenceCommand, moment: Moment) -> Result<Outcome, Rejection> {
@@ -162,7 +162,7 @@ impl ClusterState {
         if incarnation == identity.incarnation {
             return Ok(Outcome::Unchanged);
         }
-        if incarnation != identity.incarnation.next() {
+        if incarnation < identity.incarnation {
             return Err(Rejection::OtherIncarnation { incarnation });
         }
         identity.incarnation = incarnation;

@@ -67,8 +67,8 @@ pub enum Rejection {
     /// What an earlier incarnation has granted may still run.
     #[error("leases from before the cluster was recovered or restored may still run")]
     Quarantine,
-    /// Not the next incarnation.
-    #[error("{incarnation} is not the cluster's next incarnation")]
+    /// Not a later incarnation.
+    #[error("incarnation {incarnation} of the cluster is over")]
     OtherIncarnation { incarnation: Incarnation },
     /// Times that are not safe.
     #[error("these lease times are refused: {reason}")]

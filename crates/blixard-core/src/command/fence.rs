@@ -48,7 +48,7 @@ pub enum FenceCommand {
     },
     /// The cluster was recovered or restored: what was placed is to be placed anew, once it has ended.
     BeginIncarnation {
-        /// The new incarnation, one more than the last.
+        /// The new incarnation: higher than the last, and one that no other recovery or restore has begun.
         incarnation: Incarnation,
     },
     /// No lease of an earlier incarnation can be left.

@@ -31,6 +31,8 @@ pub struct LeaderLeases {
     ticked: BootMillis,
     /// For each host the receipt of the newest heartbeat that a reply may have been sent to.
     answered: BTreeMap<NodeId, BootMillis>,
+    /// Since when each host can be given up: before that nobody waited for it.
+    watched: BTreeMap<NodeId, BootMillis>,
     /// The hosts that are being given up; some of it may be in the log although no outcome was heard.
     giving_up: BTreeSet<NodeId>,
     /// Since when this leadership has seen what it settles.
@@ -65,6 +67,9 @@ pub enum Withheld {
         /// The node.
         node: NodeId,
     },
+    /// The cluster was recovered or restored: what it granted before has to end, so nothing is renewed.
+    #[error("leases from before the cluster was recovered or restored have to end first")]
+    Quarantine,
     /// The leader has proposed to give it up.
     #[error("node {node} is being given up")]
     GivingUp {
@@ -88,6 +93,7 @@ impl LeaderLeases {
             from: now,
             ticked: now,
             answered: BTreeMap::new(),
+            watched: BTreeMap::new(),
             giving_up: BTreeSet::new(),
             settling: None,
             trust: Trust::Steady,
@@ -125,6 +131,9 @@ impl LeaderLeases {
             return Err(Withheld::ClockOff);
         }
         let host = speaker(state, node, heartbeat.daemon).ok_or(Withheld::StaleSession { node })?;
+        if state.fencing.quarantine == Quarantine::Waiting && state.fencing.since.is_some() {
+            return Err(Withheld::Quarantine);
+        }
         match host.presence {
             Presence::Present => {}
             Presence::DeclaredLost => return Err(Withheld::DeclaredLost { node }),
@@ -162,7 +171,13 @@ impl LeaderLeases {
         }
         let mut duties = self.settle(state, now);
         for (&node, host) in &state.nodes {
-            if self.is_silent(state, node, host, now) && self.giving_up.insert(node) {
+            // In a quarantine nobody is granted anything, so nobody's silence counts.
+            if !can_be_lost(host) || state.fencing.quarantine == Quarantine::Waiting {
+                self.watched.remove(&node);
+                continue;
+            }
+            let since = *self.watched.entry(node).or_insert(now);
+            if self.silence(node, since, now) > state.fencing.silence_ms() && self.giving_up.insert(node) {
                 duties.push(FenceCommand::NodeLost { node, authority: self.authority });
             }
         }
@@ -174,14 +189,9 @@ impl LeaderLeases {
         self.giving_up.remove(&node);
     }
 
-    fn is_silent(&self, state: &ClusterState, node: NodeId, host: &Node, now: BootMillis) -> bool {
-        let can_be_lost = match host.presence {
-            Presence::Present => host.fence == Fence::Armed && host.session.is_some(),
-            Presence::DeclaredLost => true,
-            Presence::Lost => false,
-        };
-        let since = self.answered.get(&node).map_or(self.from, |&answered| answered.max(self.from));
-        can_be_lost && now.since(since) > state.fencing.silence_ms()
+    fn silence(&self, node: NodeId, watched: BootMillis, now: BootMillis) -> u64 {
+        let answered = self.answered.get(&node).copied().unwrap_or_default();
+        now.since(answered.max(watched).max(self.from))
     }
 
     /// What only the passing of time under one leadership settles: leases of other times, or of an earlier
@@ -200,6 +210,14 @@ impl LeaderLeases {
         let settle = state.fencing.settling.map(|_| FenceCommand::SettleLeases { authority });
         let end = waiting.then_some(FenceCommand::EndQuarantine { authority });
         settle.into_iter().chain(end).collect()
+    }
+}
+
+fn can_be_lost(host: &Node) -> bool {
+    match host.presence {
+        Presence::Present => host.fence == Fence::Armed && host.session.is_some(),
+        Presence::DeclaredLost => true,
+        Presence::Lost => false,
     }
 }
 
