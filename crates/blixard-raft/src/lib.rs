@@ -32,6 +32,7 @@ mod serving;
 mod standing;
 mod stop;
 mod types;
+mod watched;
 mod wire;
 
 #[cfg(test)]

@@ -156,11 +156,15 @@ impl PeerClient {
         requests.then(move |request| self.beat(request, limit)).boxed()
     }
 
-    async fn open_stream<S>(&self, requests: S) -> Result<Answers<'_>, RPCError<TypeConfig>>
+    /// The first request is waited for before the stream is opened: it is there that openraft backs off.
+    /// Without it, a peer that refuses at once would be tried without a pause.
+    async fn open_stream<S>(&self, mut requests: S) -> Result<Answers<'_>, RPCError<TypeConfig>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let route = self.route;
+        let Some(first) = requests.next().await else { return Ok(stream::empty().boxed()) };
+        let requests = stream::iter([first]).chain(requests);
         let (leash, messages) = leashed(requests.map(move |request| wire::request(route, &request)));
         let answers: Incoming =
             self.transport.append(&self.peer, messages).await.map_err(|error| failed(&error))?;
@@ -248,5 +252,31 @@ impl NetSnapshot<TypeConfig> for PeerClient {
             answer = sent => answer,
         };
         Ok(SnapshotResponse::new(decode(answer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::no_peers::NoPeers;
+
+    #[tokio::test]
+    async fn a_peer_is_tried_only_when_there_is_a_request_which_is_where_openraft_backs_off() {
+        let network = PeerNetwork { transport: Arc::new(NoPeers), me: 1 };
+        let mut client = network.client(2, &Peer::default(), Purpose::AllElse);
+        let option = || RPCOption::new(Duration::from_secs(1));
+        let request = AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: None,
+            leader_commit: None,
+            entries: Vec::new(),
+        };
+
+        let waits = client.stream_append(stream::pending(), option()).now_or_never().is_none();
+        assert!(waits, "the peer is tried while openraft backs off");
+        let tried = client.stream_append(stream::iter([request]), option()).now_or_never();
+        assert!(matches!(tried, Some(Err(RPCError::Unreachable(_)))));
     }
 }

@@ -1,4 +1,5 @@
-//! The runtime that openraft is given: tokio, and random numbers that a simulation can repeat.
+//! The runtime that openraft is given: tokio, but for random numbers, and an order of waking, that a
+//! simulation can repeat.
 //!
 //! openraft draws its election timeouts and the phase of its clock from a function of its runtime that
 //! has no argument, so a seed can only be left where that function looks: with the thread. A
@@ -27,7 +28,7 @@ pub fn draw_from_seed(seed: u64) {
     SEED.set(Some(seed));
 }
 
-/// tokio with these random numbers.
+/// tokio with these random numbers, and with a watch channel that draws none.
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);
 
@@ -40,7 +41,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + Send> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = crate::watched::Watched;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: Send + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

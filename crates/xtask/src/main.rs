@@ -52,6 +52,12 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Run simulations of a cluster with many seeds; `cargo xtask sim -- --help`
+    Sim {
+        /// Passed on: --seeds, --minutes, --shape, --seed, --broken
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Test hosts that stay up, to try things on (as root)
     #[command(subcommand)]
     Testhost(testhost::Command),
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         Command::Test => suite::test(),
         Command::E2e { list: true, .. } => Ok(suite::list()),
         Command::E2e { scenarios, list: false } => suite::e2e(&scenarios),
+        Command::Sim { arguments } => suite::sim(&arguments),
         Command::Testhost(command) => testhost::run(command),
         Command::Demo { keep } => demo::demo(keep),
         Command::Nix(arguments) => nix::run(&arguments),

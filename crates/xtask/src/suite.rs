@@ -27,6 +27,14 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Runs simulations.
+pub(crate) fn sim(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let run = ["run", "--quiet", "-p", "blixard-sim", "--"];
+    let arguments: Vec<&str> = run.into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    step::cargo(&Workspace::here()?, &arguments, &[])?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Runs the scenarios of these names, or all.
 pub(crate) fn e2e(names: &[String]) -> anyhow::Result<ExitCode> {
     run_scenarios(&Workspace::here()?, &scenario::select(names)?)

@@ -38,6 +38,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("blixard-lease", Layer::App),
     ("blixard-testkit", Layer::Tooling),
     ("blixard-bench", Layer::Tooling),
+    ("blixard-sim", Layer::Tooling),
     ("xtask", Layer::Tooling),
 ];
 

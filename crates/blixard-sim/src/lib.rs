@@ -1,0 +1,33 @@
+//! A cluster in one thread, and what can go wrong with it.
+//!
+//! Owns a deterministic simulation of the consensus of `blixard-raft` as it ships: the same log in redb,
+//! the same checkpoints, the same openraft, on disks, files, a network, clocks and random numbers that
+//! follow from a seed. A run forms a cluster, lets things go wrong, heals all, and then asks for
+//! liveness; [`Violation`]s are the promises that it saw broken. Nothing here is part of a shipped
+//! binary.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`shape`] | what goes wrong in a run, and how often |
+//! | [`world`] | a run from its beginning to its report |
+//! | [`net`] | the network |
+//! | [`disk`] | the disk of a node, and what a crash leaves of it |
+//! | [`audit`] | the promises, looked at all the time |
+//! | [`history`], [`linear`] | what clients saw, and whether it is linearizable |
+
+pub mod audit;
+pub mod dice;
+pub mod disk;
+pub mod history;
+pub mod linear;
+mod mistakes;
+pub mod net;
+mod node;
+pub mod registers;
+pub mod shape;
+mod shared;
+pub mod world;
+
+pub use audit::Violation;
+pub use shape::{BrokenRule, Fault, Shape};
+pub use world::{Report, run};

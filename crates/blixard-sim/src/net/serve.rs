@@ -1,0 +1,56 @@
+//! A node that answers its peers, in its own runtime.
+
+use std::time::Duration;
+
+use blixard_core::ports::peer::{PeerError, PeerRefusal, SharedPeerEndpoint};
+use blixard_types::NodeId;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+
+use super::{Answer, Net, Parcel};
+
+/// Answers until dropped, or until the node is unplugged.
+pub(crate) async fn serve(net: Net, me: NodeId, endpoint: SharedPeerEndpoint) {
+    let mut parcels = net.plug(me);
+    let mut handlers = JoinSet::new();
+    while let Some(parcel) = parcels.recv().await {
+        while handlers.try_join_next().is_some() {}
+        handlers.spawn(handle(net.clone(), me, endpoint.clone(), parcel));
+    }
+}
+
+async fn handle(net: Net, me: NodeId, endpoint: SharedPeerEndpoint, parcel: Parcel) {
+    match parcel {
+        Parcel::Call { from, call, message, answer } => {
+            let Some(message) = net.arrive(from, me, message).await else { return };
+            let answered = endpoint.answer(call, message).await;
+            // Who no longer waits does not need it.
+            drop(answer.send(reply(&net, me, from, answered)));
+        }
+        Parcel::Snapshot { from, pieces, answer } => {
+            let answered = endpoint.take_snapshot(pieces).await;
+            drop(answer.send(reply(&net, me, from, answered)));
+        }
+        Parcel::Append { messages, answers, back } => {
+            let mut given = endpoint.append(messages);
+            let mut before = Duration::ZERO;
+            while let Some(Ok(answer)) = given.next().await {
+                let Some(stamped) = back.send(answer, &mut before) else {
+                    // The other end does not learn of an end that was not sent.
+                    return answers.closed().await;
+                };
+                if answers.send(stamped).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn reply(net: &Net, me: NodeId, to: NodeId, answered: Result<Bytes, PeerRefusal>) -> Answer {
+    match answered {
+        Ok(message) => net.send(me, to, message).map(Ok),
+        Err(refusal) => Some(Err(PeerError::Refused { node: me, reason: refusal.to_string() })),
+    }
+}

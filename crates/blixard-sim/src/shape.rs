@@ -1,0 +1,165 @@
+//! What goes wrong in a run, how often, and for how long.
+//!
+//! A shape is plain data; with a seed it is a run.
+
+use std::time::Duration;
+
+/// A kind of run.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Its name, as `cargo xtask sim --shape` takes it.
+    pub name: &'static str,
+    /// Nodes, numbered from 1.
+    pub nodes: u64,
+    /// How many of them, the first, vote at the beginning.
+    pub voters: u64,
+    /// Entries between checkpoints.
+    pub checkpoint_every: u64,
+    /// For how long things go wrong.
+    pub chaos: Duration,
+    /// The time between two of them, in milliseconds.
+    pub pause: (u64, u64),
+    /// What goes wrong, and how often beside the others.
+    pub faults: &'static [(Fault, u64)],
+    /// A rule that is broken on purpose.
+    pub broken: Option<BrokenRule>,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// One node is cut off from all others.
+    CutOff,
+    /// The nodes fall into two groups.
+    Split,
+    /// What one says does not reach another.
+    OneWay,
+    /// Messages from one to another take long.
+    Slow,
+    /// Messages from one to another get lost.
+    Lossy,
+    /// All links are whole again.
+    Heal,
+    /// A node crashes; its disk forgets what was not synced, or part of it.
+    Crash,
+    /// All nodes crash at one moment.
+    CrashAll,
+    /// The power of a node goes in the midst of writing.
+    PowerCut,
+    /// Syncs of a node's disk fail.
+    SyncsFail,
+    /// A node's disk is full.
+    Full,
+    /// The leadership is handed over.
+    HandOver,
+    /// Other members are wanted.
+    Members,
+}
+
+/// A rule that is broken on purpose, to see that it is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenRule {
+    /// The last batch of writes is acknowledged before it is synced.
+    AcknowledgesBeforeSync,
+    /// A restarted node does not know whom it voted for.
+    ForgetsItsVote,
+    /// A restarted leader goes on in its old term.
+    RestoresLeadership,
+}
+
+impl Shape {
+    /// Whether openraft's own default is kept, which this program does not.
+    pub(crate) fn restores_leadership(&self) -> bool {
+        self.broken == Some(BrokenRule::RestoresLeadership)
+    }
+
+    /// The same with a rule broken.
+    #[must_use]
+    pub fn breaking(self, rule: BrokenRule) -> Self {
+        Self { broken: Some(rule), ..self }
+    }
+
+    /// The shape of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|shape| shape.name == name)
+    }
+
+    /// Every one.
+    pub fn all() -> Vec<Self> {
+        vec![Self::partitions(), Self::crashes(), Self::all_killed(), Self::disks(), Self::members()]
+    }
+
+    fn of_three(name: &'static str, faults: &'static [(Fault, u64)]) -> Self {
+        Self {
+            name,
+            nodes: 3,
+            voters: 3,
+            checkpoint_every: 60,
+            chaos: Duration::from_secs(6),
+            pause: (80, 600),
+            faults,
+            broken: None,
+        }
+    }
+
+    /// The network is bad; nodes stay up.
+    pub fn partitions() -> Self {
+        let faults = &[
+            (Fault::CutOff, 3),
+            (Fault::Split, 2),
+            (Fault::OneWay, 4),
+            (Fault::Slow, 3),
+            (Fault::Lossy, 3),
+            (Fault::Heal, 5),
+            (Fault::HandOver, 2),
+        ];
+        Self { nodes: 5, voters: 5, ..Self::of_three("partitions", faults) }
+    }
+
+    /// Nodes crash one by one, and the network is bad.
+    pub fn crashes() -> Self {
+        let faults = &[
+            (Fault::Crash, 6),
+            (Fault::PowerCut, 4),
+            (Fault::CutOff, 2),
+            (Fault::OneWay, 2),
+            (Fault::Slow, 1),
+            (Fault::Lossy, 1),
+            (Fault::Heal, 4),
+            (Fault::HandOver, 1),
+        ];
+        Self::of_three("crashes", faults)
+    }
+
+    /// All nodes crash at once, again and again.
+    pub fn all_killed() -> Self {
+        let faults = &[(Fault::CrashAll, 5), (Fault::Crash, 1), (Fault::Slow, 2), (Fault::Heal, 2)];
+        Self { pause: (200, 900), ..Self::of_three("all-killed", faults) }
+    }
+
+    /// Disks fail, fill up and lose power.
+    pub fn disks() -> Self {
+        let faults = &[
+            (Fault::SyncsFail, 3),
+            (Fault::Full, 3),
+            (Fault::PowerCut, 5),
+            (Fault::Crash, 2),
+            (Fault::CutOff, 1),
+            (Fault::Heal, 2),
+        ];
+        Self { checkpoint_every: 25, ..Self::of_three("disks", faults) }
+    }
+
+    /// Members come and go, in a bad network and with crashes.
+    pub fn members() -> Self {
+        let faults = &[
+            (Fault::Members, 6),
+            (Fault::HandOver, 2),
+            (Fault::Crash, 2),
+            (Fault::CutOff, 2),
+            (Fault::OneWay, 1),
+            (Fault::Heal, 5),
+        ];
+        Self { nodes: 5, checkpoint_every: 30, ..Self::of_three("members", faults) }
+    }
+}

@@ -1,0 +1,184 @@
+//! What the nodes of one simulation and its driver share. All of it is in one thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use blixard_raft::{Pace, RaftNode};
+use blixard_types::NodeId;
+use tokio::sync::mpsc;
+
+use crate::audit::Audit;
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::history::History;
+use crate::net::Net;
+use crate::registers::Registers;
+use crate::shape::Shape;
+
+/// What a run is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The cluster is being formed.
+    Forming,
+    /// Things go wrong.
+    Chaos,
+    /// Nothing goes wrong any more; clients go on.
+    Healed,
+    /// Clients have stopped.
+    Quiet,
+}
+
+/// How a node is.
+pub(crate) enum Status {
+    Starting,
+    Up {
+        node: RaftNode,
+        machine: Arc<Registers>,
+        orders: mpsc::UnboundedSender<Order>,
+    },
+    /// It has stopped by itself, or did not start.
+    Failed,
+    Down,
+}
+
+/// What an operator asks of a node.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// Hand the leadership over, if it leads.
+    HandOver(NodeId),
+    /// Make these the members, if it leads.
+    Members(BTreeSet<NodeId>),
+}
+
+/// Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) shape: Shape,
+    pub(crate) dice: Dice,
+    pub(crate) net: Net,
+    pub(crate) audit: Audit,
+    pub(crate) history: History,
+    pub(crate) disks: Arc<BTreeMap<NodeId, Disk>>,
+    values: Arc<AtomicU64>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    phase: Phase,
+    statuses: BTreeMap<NodeId, Status>,
+    /// Disks that something was done to since their node started.
+    troubled: BTreeSet<NodeId>,
+    events: Vec<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(shape: Shape, seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let nodes = (1..=shape.nodes).map(NodeId);
+        let inner = Inner {
+            phase: Phase::Forming,
+            statuses: BTreeMap::new(),
+            troubled: BTreeSet::new(),
+            events: Vec::new(),
+        };
+        Self {
+            shape,
+            net: Net::new(dice.fork()),
+            dice,
+            audit: Audit::default(),
+            history: History::default(),
+            disks: Arc::new(nodes.map(|node| (node, Disk::default())).collect()),
+            values: Arc::default(),
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.disks.keys().copied().collect()
+    }
+
+    pub(crate) fn disk(&self, node: NodeId) -> Disk {
+        self.disks.get(&node).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.event(&format!("{phase:?}"));
+        self.lock().phase = phase;
+    }
+
+    pub(crate) fn status<T>(&self, node: NodeId, look: impl FnOnce(&Status) -> T) -> T {
+        look(self.lock().statuses.get(&node).unwrap_or(&Status::Down))
+    }
+
+    pub(crate) fn set_status(&self, node: NodeId, status: Status) {
+        self.lock().statuses.insert(node, status);
+    }
+
+    /// The nodes that are up.
+    pub(crate) fn up(&self) -> Vec<(NodeId, RaftNode, Arc<Registers>)> {
+        let up = |(id, status): (&NodeId, &Status)| match status {
+            Status::Up { node, machine, .. } => Some((*id, node.clone(), Arc::clone(machine))),
+            _ => None,
+        };
+        self.lock().statuses.iter().filter_map(up).collect()
+    }
+
+    pub(crate) fn order(&self, to: NodeId, order: Order) {
+        if let Some(Status::Up { orders, .. }) = self.lock().statuses.get(&to) {
+            // A node that has just stopped takes no orders.
+            drop(orders.send(order));
+        }
+    }
+
+    pub(crate) fn trouble(&self, node: NodeId) {
+        self.lock().troubled.insert(node);
+    }
+
+    pub(crate) fn troubled(&self, node: NodeId) -> bool {
+        self.lock().troubled.contains(&node)
+    }
+
+    pub(crate) fn untroubled(&self, node: NodeId) {
+        self.lock().troubled.remove(&node);
+    }
+
+    /// A value that was never written.
+    pub(crate) fn fresh_value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes what happened, with the time.
+    pub(crate) fn event(&self, what: &str) {
+        let at = turmoil::sim_elapsed().map_or_else(String::new, |at| format!("{:.3} ", at.as_secs_f64()));
+        self.lock().events.push(format!("{at}{what}"));
+    }
+
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.lock().events.clone()
+    }
+
+    /// How long a disk takes.
+    pub(crate) fn pace(&self) -> Arc<dyn Pace> {
+        Arc::new(DiskPace(self.dice.fork()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct DiskPace(Dice);
+
+impl Pace for DiskPace {
+    /// A disk that is mostly quick.
+    fn next(&self) -> Duration {
+        if self.0.chance(20) { self.0.millis(20, 120) } else { self.0.millis(0, 6) }
+    }
+}
