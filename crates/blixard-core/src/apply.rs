@@ -9,12 +9,13 @@ mod deploy;
 mod evaluation;
 mod fence;
 mod lifecycle;
+mod membership;
 mod node;
 mod rejection;
 
 use blixard_types::{DaemonId, LogPosition, NodeId, Revision};
 
-pub use rejection::Rejection;
+pub use rejection::{MembershipRejection, Rejection};
 
 use crate::command::{Command, Envelope, Outcome};
 use crate::ports::UnixMillis;
@@ -67,11 +68,17 @@ impl ClusterState {
             Command::DeleteVm { vm, files } => self.delete_vm(vm, *files, moment),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
             Command::Fence(command) => self.fence(command, moment),
+            Command::Membership(command) => self.change_membership(command, moment),
+            // What it says is compared by whoever holds the state; the state itself is not changed.
+            Command::Audit { .. } => Ok(Outcome::Unchanged),
         }
     }
 
     fn note(&mut self, moment: Moment, kind: EventKind) {
-        self.events.push(Event { revision: moment.revision, at: moment.at, kind });
+        let event = Event { revision: moment.revision, at: moment.at, kind };
+        if let Some(forgotten) = self.events.push(event) {
+            self.events_forgotten = forgotten.revision;
+        }
     }
 }
 

@@ -4,10 +4,15 @@
 //! `blixard-proto`'s.
 
 mod fence;
+mod membership;
 
-use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, NodeId};
-use blixard_types::{NodeName, RequestId, Revision, Spec, StorePath, VmId};
+use blixard_types::{
+    CertificateSerial, ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, NodeId,
+};
+use blixard_types::{NodeName, RequestId, Revision, Sha256Hash, Spec, StorePath, VmId};
 use serde::{Deserialize, Serialize};
+
+pub use membership::{AdmitNode, MembershipCommand};
 
 use crate::ports::UnixMillis;
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
@@ -104,6 +109,15 @@ pub enum Command {
     RememberEvaluation(RememberEvaluation),
     /// Changes what is known of hosts and their leases.
     Fence(FenceCommand),
+    /// Changes who belongs to the cluster.
+    Membership(MembershipCommand),
+    /// Says what the state was at an earlier entry. A server whose state was another one stops.
+    Audit {
+        /// The entry.
+        revision: Revision,
+        /// The digest of the state after it.
+        digest: Sha256Hash,
+    },
 }
 
 /// One run of `deploy`, evaluated and built.
@@ -163,6 +177,15 @@ pub enum Outcome {
     },
     /// The state was so already.
     Unchanged,
+    /// A certificate may be issued.
+    Certified {
+        /// At which revision.
+        revision: Revision,
+        /// For whom.
+        node: NodeId,
+        /// Its number.
+        serial: CertificateSerial,
+    },
     /// A deployment was accepted.
     Deployed {
         /// At which revision.

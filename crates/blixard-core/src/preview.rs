@@ -65,7 +65,7 @@ pub fn preview(
     let outcome = after.apply(&Envelope { request, at: now, command }, position)?;
     let deployed = match outcome {
         Outcome::Deployed { vms, .. } => vms,
-        Outcome::Changed { .. } | Outcome::Unchanged => Vec::new(),
+        Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. } => Vec::new(),
     };
     let plan = schedule::plan(&after, now);
     Ok(deployed.into_iter().filter_map(|one| forecast(state, &after, &plan, one)).collect())

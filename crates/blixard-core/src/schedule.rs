@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
 use crate::state::{
-    Admission, ClusterState, Generation, Node, Presence, Quarantine, Role, Run, Shortage, Unplaced, Usage, Vm,
+    Admission, ClusterState, Departure, Generation, Node, Presence, Quarantine, Role, Run, Shortage, Unplaced, Usage, Vm,
 };
 
 /// Pause before a vm that failed is placed again, doubled with each failure in a row.
@@ -86,6 +86,9 @@ pub enum RefusalReason {
     /// It has not the role `host`.
     #[error("does not run vms")]
     Role,
+    /// It is to leave the cluster.
+    #[error("is leaving the cluster")]
+    Leaving,
     /// No daemon has spoken there yet.
     #[error("its daemon has not reported yet")]
     NoSession,
@@ -222,6 +225,9 @@ fn fenced(state: &ClusterState, id: NodeId, node: &Node) -> Result<(), RefusalRe
 fn free_memory(node: &Node, used: Usage, generation: &Generation, spec: &Spec) -> Result<u64, RefusalReason> {
     if !node.roles.contains(&Role::Host) {
         return Err(RefusalReason::Role);
+    }
+    if node.departure == Departure::Requested {
+        return Err(RefusalReason::Leaving);
     }
     let facts = &node.session.as_ref().ok_or(RefusalReason::NoSession)?.facts;
     if facts.system != generation.system {

@@ -7,21 +7,26 @@ mod evaluation;
 mod event;
 mod fencing;
 mod node;
+mod registry;
 mod request;
 mod vm;
 
 use std::collections::BTreeMap;
 
-use blixard_types::{ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Sha256Hash, Spec, VmId};
+use blixard_types::{
+    ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Revision, Sha256Hash, Spec, VmId,
+};
 use serde::{Deserialize, Serialize};
 
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
-pub use event::{EVENTS_KEPT, Event, EventKind, EventLog};
+pub use event::{Compacted, EVENTS_KEPT, Event, EventKind, EventLog};
 pub use fencing::{Admission, Authority, Fence, Fencing, Presence, Quarantine};
 pub use node::{
-    CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
+    CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Departure, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
 };
+pub use registry::{CERTIFICATES_KEPT, REMOVED_REMEMBERED, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS};
+pub use registry::{PeerStanding, Registry, RemovedNode, TOKENS_MAX, Token, TokenUse};
 pub use request::{REQUESTS_KEPT, RequestLog};
 pub use vm::{
     Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Restart, Run,
@@ -38,6 +43,9 @@ pub struct ClusterState {
     pub applied: LogPosition,
     /// The machines.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Who may join and who has gone.
+    #[serde(default)]
+    pub registry: Registry,
     /// The vms.
     pub vms: BTreeMap<VmId, Vm>,
     /// The highest epoch of the vms that were deleted. A vm that comes back under a name goes on after
@@ -55,6 +63,9 @@ pub struct ClusterState {
     pub requests: RequestLog,
     /// The newest events.
     pub events: EventLog,
+    /// The newest revision of which an event has been forgotten: watchers resume from here on.
+    #[serde(default)]
+    pub events_forgotten: Revision,
 }
 
 /// Who a cluster is.
@@ -90,6 +101,17 @@ impl ClusterState {
     /// The node of this name.
     pub fn node_by_name(&self, name: &NodeName) -> Option<(NodeId, &Node)> {
         self.nodes.iter().find(|(_, node)| node.name == *name).map(|(&id, node)| (id, node))
+    }
+
+    /// The events after a revision, oldest first.
+    ///
+    /// # Errors
+    /// When some of them are forgotten.
+    pub fn events_after(&self, revision: Revision) -> Result<impl Iterator<Item = &Event>, Compacted> {
+        if revision < self.events_forgotten {
+            return Err(Compacted { oldest: self.events_forgotten });
+        }
+        Ok(self.events.iter().skip_while(move |event| event.revision <= revision))
     }
 
     /// What the vms that are placed on a host take of it.

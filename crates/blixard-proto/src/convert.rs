@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod deploy;
 pub(crate) mod fence;
 pub(crate) mod host;
+pub(crate) mod membership;
 pub(crate) mod outcome;
 pub(crate) mod vm;
 

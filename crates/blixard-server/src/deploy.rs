@@ -69,7 +69,7 @@ pub(crate) async fn run(
     let outcome = server.proposer().propose(order.request, command).await;
     let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
         Outcome::Deployed { vms, .. } => vms,
-        Outcome::Changed { .. } | Outcome::Unchanged => {
+        Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. } => {
             return Err(Status::already_exists("the request id belongs to another call"));
         }
     };

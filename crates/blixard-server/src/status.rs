@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-use blixard_core::apply::Rejection;
+use blixard_core::apply::{MembershipRejection, Rejection};
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixCommandError, RootError};
 use blixard_core::ports::sources::TakeError;
@@ -44,6 +44,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::IsStopped { .. } => {
             with_hint(Status::failed_precondition(text), "`blixard vm start` starts it")
         }
+        Rejection::Membership(rejection) => membership(rejection),
         Rejection::StaleSession { .. }
         | Rejection::Overtaken { .. }
         | Rejection::OtherEpoch { .. }
@@ -68,6 +69,41 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         Rejection::OtherSource { .. } => {
             with_hint(Status::failed_precondition(text), "`blixard deploy --take-over` takes it over")
         }
+    }
+}
+
+fn membership(rejection: &MembershipRejection) -> Status {
+    let text = rejection.to_string();
+    let precondition = |hint| with_hint(Status::failed_precondition(rejection.to_string()), hint);
+    match rejection {
+        MembershipRejection::NoAuthority => precondition("`blixard cluster init` makes one"),
+        MembershipRejection::TokenWithoutRoles | MembershipRejection::TokenLifetime { .. } => {
+            Status::invalid_argument(text)
+        }
+        MembershipRejection::TooManyTokens => {
+            with_hint(Status::resource_exhausted(text), "wait until some have run out")
+        }
+        MembershipRejection::UnknownToken
+        | MembershipRejection::TokenExpired
+        | MembershipRejection::TokenUsed => with_hint(
+            Status::permission_denied(text),
+            "`blixard cluster token create` on a server makes another",
+        ),
+        MembershipRejection::TokenRoles { .. } => precondition(
+            "create a token with `--role` for each, or set `node.roles` in the machine's blixardd.toml",
+        ),
+        MembershipRejection::ServerWithoutAddress => {
+            precondition("set `cluster.advertise` in the machine's blixardd.toml")
+        }
+        MembershipRejection::SecondHost { .. } => {
+            precondition("leave `host` out of `node.roles` in the blixardd.toml of the machine that joins")
+        }
+        MembershipRejection::LastServer { .. } => precondition("let another server join before it goes"),
+        MembershipRejection::HostsVms { .. } => precondition("`blixard vm stop` or `vm delete` them first"),
+        MembershipRejection::OtherAuthority
+        | MembershipRejection::TokenKnown
+        | MembershipRejection::Leaving { .. }
+        | MembershipRejection::NotLeaving { .. } => Status::failed_precondition(text),
     }
 }
 

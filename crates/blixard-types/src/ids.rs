@@ -48,6 +48,11 @@ counter!(
     Revision
 );
 counter!(
+    /// A certificate of a node, counted over the whole cluster from 1: what is missing in the middle is
+    /// revoked, what is past the end is newer than who looks.
+    CertificateSerial
+);
+counter!(
     /// Grows when a cluster is recovered or restored, so that messages from before are refused.
     Incarnation
 );

@@ -3,6 +3,7 @@
 //! Owns: plain data, its validation, and its one textual form. Refuses to know: I/O, async, time,
 //! randomness, and what anybody does with the data.
 
+mod address;
 mod closure;
 mod hash;
 pub mod holder;
@@ -12,9 +13,12 @@ pub mod spec;
 mod store_path;
 pub mod unit;
 
+pub use address::{AddressError, NodeAddress};
 pub use closure::{ClosureRef, Manifest, ManifestError, PathRecord};
 pub use hash::{HashError, Sha256Hash};
-pub use ids::{ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, IdError, Incarnation};
+pub use ids::{
+    CertificateSerial, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, IdError, Incarnation,
+};
 pub use ids::{LogPosition, NodeId, RequestId, Revision, UploadId};
 pub use name::{DEFAULT_TENANT, NAME_MAX, NameError, NodeName, TenantName, VmId, VmName};
 pub use spec::{Spec, SpecError};

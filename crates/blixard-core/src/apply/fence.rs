@@ -43,7 +43,7 @@ impl ClusterState {
         if authority == now { Ok(()) } else { Err(Rejection::OtherLeadership { term: authority.term }) }
     }
 
-    fn known_node(&mut self, node: NodeId) -> Result<&mut Node, Rejection> {
+    pub(super) fn known_node(&mut self, node: NodeId) -> Result<&mut Node, Rejection> {
         self.nodes.get_mut(&node).ok_or(Rejection::UnknownNode { node })
     }
 

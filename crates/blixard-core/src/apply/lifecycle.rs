@@ -4,10 +4,11 @@
 use blixard_types::{Epoch, NodeId, Spec, VmId};
 
 use super::fence::in_partition;
-use super::{Moment, Rejection, Speaker};
+use super::{MembershipRejection, Moment, Rejection, Speaker};
 use crate::command::Outcome;
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, HealthStatus, Phase, Restart, Role, Run, Unplaced, Vm,
+    ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Restart, Role, Run, Unplaced,
+    Vm,
 };
 use crate::state::{Files, VmReport, cut_reason};
 
@@ -50,6 +51,9 @@ impl ClusterState {
         let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
         let session = host.session.as_ref().filter(|_| host.roles.contains(&Role::Host));
         let session = session.ok_or(Rejection::NotAHost { node })?;
+        if host.departure == Departure::Requested {
+            return Err(MembershipRejection::Leaving { name: host.name.clone() }.into());
+        }
         self.check_fence(node, host)?;
         let spec = self.target_spec(vm).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
         let fits = session.facts.fits(self.usage(node), spec);

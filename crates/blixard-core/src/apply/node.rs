@@ -27,17 +27,22 @@ impl ClusterState {
         if let Some((other, _)) = self.node_by_name(name).filter(|&(other, _)| other != id) {
             return Err(Rejection::NameTaken { name: name.clone(), other });
         }
-        let node = self.nodes.get(&id);
-        if node.is_some_and(|node| node.name == *name && node.roles == *roles) {
+        if self.nodes.get(&id).is_some_and(|node| node.name == *name && node.roles == *roles) {
             return Ok(Outcome::Unchanged);
+        }
+        // A founder registers itself in a state without other nodes, so that only a change can make a
+        // second host here.
+        if self.nodes.get(&id).is_some_and(|node| !node.roles.contains(&Role::Host)) {
+            self.check_fencing(id, roles)?;
         }
         let fence = self.fence_of(id, roles.contains(&Role::Host));
         let (name, roles) = (name.clone(), roles.clone());
-        let node = match node {
+        let node = match self.nodes.get(&id) {
             Some(node) => Node { name: name.clone(), roles, fence, ..node.clone() },
             None => Node::new(name.clone(), roles, fence),
         };
         self.nodes.insert(id, node);
+        self.registry.highest_node = self.registry.highest_node.max(id);
         self.review_fencing(moment);
         self.note(moment, EventKind::NodeRegistered { node: id, name });
         Ok(moment.changed())

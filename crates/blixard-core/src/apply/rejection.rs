@@ -3,7 +3,7 @@
 use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Shortage, SourceId};
+use crate::state::{Role, Roles, Shortage, SourceId, TOKENS_MAX};
 
 /// An invariant that a command would break. Each says what a person can do about it, if anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -94,7 +94,75 @@ pub enum Rejection {
     /// A vm that is going.
     #[error("vm {vm} is being deleted")]
     BeingDeleted { vm: VmId },
+    /// Who belongs to the cluster.
+    #[error(transparent)]
+    Membership(#[from] MembershipRejection),
     /// A spec that cannot be written down.
     #[error("the spec of vm {vm} cannot be encoded")]
     SpecEncoding { vm: VmId },
+}
+
+/// An invariant of who belongs to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "membership")]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum MembershipRejection {
+    /// A cluster of one that nobody can join.
+    #[error("the cluster has no certificate authority yet")]
+    NoAuthority,
+    /// A cluster has one authority.
+    #[error("the cluster has another certificate authority")]
+    OtherAuthority,
+    /// A token that can make nothing.
+    #[error("a join token needs at least one role")]
+    TokenWithoutRoles,
+    /// A token for too long, or for no time.
+    #[error("a join token lasts between a moment and 30 days, not {ttl_ms} ms")]
+    TokenLifetime { ttl_ms: u64 },
+    /// The same secret twice.
+    #[error("this join token exists already")]
+    TokenKnown,
+    /// Too many tokens that can still be used.
+    #[error("there are {TOKENS_MAX} join tokens already")]
+    TooManyTokens,
+    /// No such token.
+    #[error("the join token is unknown to this cluster, or ran out long ago")]
+    UnknownToken,
+    /// A token whose time is over.
+    #[error("the join token has run out")]
+    TokenExpired,
+    /// A token that another machine has used.
+    #[error("the join token was used already")]
+    TokenUsed,
+    /// A machine wants more than its token allows.
+    #[error("the join token allows {}, and the machine wants to be {}", list(.allowed), list(.wanted))]
+    TokenRoles { wanted: Roles, allowed: Roles },
+    /// A server that the others could not reach.
+    #[error("a server needs an address at which the others reach it")]
+    ServerWithoutAddress,
+    /// A host beside another, without fences.
+    #[error("{host} runs vms already, and more than one host is not supported yet")]
+    SecondHost { host: NodeName },
+    /// A cluster needs a server.
+    #[error("{name} is the last server of the cluster")]
+    LastServer { name: NodeName },
+    /// Vms would be lost.
+    #[error("{name} runs {vms} vms")]
+    HostsVms { name: NodeName, vms: usize },
+    /// Nothing is placed on a node that goes.
+    #[error("{name} is leaving the cluster")]
+    Leaving { name: NodeName },
+    /// Only what was to go is forgotten.
+    #[error("{name} is not leaving the cluster")]
+    NotLeaving { name: NodeName },
+}
+
+fn list(roles: &Roles) -> String {
+    let name = |role: &Role| match role {
+        Role::Server => "server",
+        Role::Host => "host",
+        Role::Builder => "builder",
+    };
+    let names: Vec<&str> = roles.iter().map(name).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

@@ -4,6 +4,7 @@ mod deploy;
 mod discard;
 mod evaluation;
 mod lifecycle;
+mod membership;
 mod restart;
 mod safety;
 

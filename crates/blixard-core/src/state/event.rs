@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use blixard_types::{Epoch, GenerationNumber, Incarnation, NodeId, NodeName, Revision, VmId};
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, Desired, Phase};
+use super::{Admission, Desired, Phase, Roles};
 use crate::lease::LeaseTimes;
 use crate::ports::UnixMillis;
 
@@ -31,6 +31,12 @@ pub struct Event {
 pub enum EventKind {
     /// A node was added or changed.
     NodeRegistered { node: NodeId, name: NodeName },
+    /// A node is to go.
+    NodeLeaving { node: NodeId, name: NodeName },
+    /// A node is gone.
+    NodeRemoved { node: NodeId, name: NodeName },
+    /// A machine may join.
+    TokenCreated { roles: Roles, expires: UnixMillis },
     /// A daemon started on a node.
     SessionOpened { node: NodeId },
     /// A vm has a new generation.
@@ -69,18 +75,25 @@ pub enum EventKind {
     Deleted { vm: VmId },
 }
 
+/// Events after the revision that was asked for are forgotten: list anew, then watch from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("events before revision {oldest} are forgotten")]
+pub struct Compacted {
+    /// The oldest revision that can be watched from.
+    pub oldest: Revision,
+}
+
 /// The newest events, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventLog(VecDeque<Event>);
 
 impl EventLog {
-    /// Adds one, and forgets the oldest when there are too many.
-    pub(crate) fn push(&mut self, event: Event) {
-        if self.0.len() == EVENTS_KEPT {
-            self.0.pop_front();
-        }
+    /// Adds one, and gives back the oldest when there are too many.
+    pub(crate) fn push(&mut self, event: Event) -> Option<Event> {
+        let forgotten = if self.0.len() == EVENTS_KEPT { self.0.pop_front() } else { None };
         self.0.push_back(event);
+        forgotten
     }
 
     /// The events, oldest first.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use blixard_types::{DaemonId, NodeName, Revision, Spec};
+use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Fence, Presence, Usage};
@@ -51,6 +51,26 @@ pub struct Node {
     /// Whether vms are placed there.
     #[serde(default)]
     pub admission: Admission,
+    /// Where other nodes reach it; absent where nobody has to.
+    #[serde(default)]
+    pub address: Option<NodeAddress>,
+    /// Its certificates that count, oldest first.
+    #[serde(default)]
+    pub certificates: VecDeque<CertificateSerial>,
+    /// Whether it is to go.
+    #[serde(default)]
+    pub departure: Departure,
+}
+
+/// Whether a node is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Departure {
+    /// It is not.
+    #[default]
+    Stays,
+    /// It is: nothing is placed on it, and it leaves the consensus group.
+    Requested,
 }
 
 impl Node {
@@ -64,6 +84,9 @@ impl Node {
             fence,
             presence: Presence::default(),
             admission: Admission::default(),
+            address: None,
+            certificates: VecDeque::new(),
+            departure: Departure::Stays,
         }
     }
 }

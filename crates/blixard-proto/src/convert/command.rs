@@ -3,10 +3,11 @@
 use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
 use blixard_core::state::{EvaluationKey, Files, RememberedVm};
-use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId};
+use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId, Revision};
 use prost::Message;
 
 use super::fence::{fence_from, fence_to};
+use super::membership::{membership_from, membership_to};
 use super::vm::{desired, desired_to};
 use super::{
     ConvertError, closure_from, closure_to, facts_from, facts_to, hash, hash_bytes, random_id, report_from,
@@ -94,6 +95,10 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         }
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
         Command::Fence(command) => To::Fence(fence_to(command)),
+        Command::Membership(command) => To::Membership(membership_to(command)),
+        Command::Audit { revision, digest } => {
+            To::Audit(envelope::Audit { revision: revision.0, digest: hash_bytes(*digest) })
+        }
     })
 }
 
@@ -134,6 +139,10 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         }
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
+        From::Membership(change) => Command::Membership(membership_from(change)?),
+        From::Audit(audit) => {
+            Command::Audit { revision: Revision(audit.revision), digest: hash("digest", &audit.digest)? }
+        }
     })
 }
 

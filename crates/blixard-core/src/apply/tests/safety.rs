@@ -5,16 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{DaemonId, Epoch, GenerationNumber, NodeId, VmId};
+use blixard_types::{CertificateSerial, DaemonId, Epoch, GenerationNumber, NodeId, Sha256Hash, VmId};
 use proptest::prelude::*;
 
 use crate::apply::Rejection;
-use crate::command::{Command, Outcome, TakeOver, VmChange};
+use crate::command::{AdmitNode, Command, MembershipCommand, Outcome, TakeOver, VmChange};
 use crate::fixture::{
     Cluster, daemon, definition, delete, deploy, desired, discard, facts, failed, place, report_of, restart,
     running, session, spec, starting, vm,
 };
-use crate::state::{ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Run, VmReport};
+use crate::state::{
+    ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, PeerStanding, Role, Run, VmReport,
+};
 
 const VMS: [&str; 3] = ["web", "db", "a/web"];
 const MEMORY_MIB: u64 = 1000;
@@ -68,6 +70,32 @@ fn deployments() -> impl Strategy<Value = Command> {
     })
 }
 
+/// Two tokens, two machines and two names that race for them; the nodes that exist, and some to come.
+fn memberships() -> impl Strategy<Value = Command> {
+    let secret = || (0..2_u8).prop_map(|secret| Sha256Hash::of(&[secret]));
+    let roles = || {
+        let host = [Role::Server, Role::Host];
+        prop_oneof![Just([Role::Server].into()), Just(host.into()), Just([Role::Builder].into())]
+    };
+    let node = || (1..6_u64).prop_map(NodeId);
+    let address = || "n:1".parse().unwrap();
+    prop_oneof![
+        1 => Just(adopt()),
+        1 => node().prop_map(move |node| MembershipCommand::SetAddress { node, address: address() }),
+        4 => (secret(), roles(), 0..50_u64).prop_map(
+            |(token, roles, ttl_ms)| MembershipCommand::CreateToken { token, roles, ttl_ms }
+        ),
+        6 => (secret(), secret(), 3..5_u64, roles()).prop_map(move |(token, key, name, roles)| {
+            let (name, address) = (format!("n{name}").parse().unwrap(), Some(address()));
+            MembershipCommand::AdmitNode(AdmitNode { token, key, name, roles, address })
+        }),
+        2 => node().prop_map(|node| MembershipCommand::CertifyNode { node }),
+        2 => node().prop_map(|node| MembershipCommand::RemoveNode { node }),
+        3 => node().prop_map(|node| MembershipCommand::ForgetNode { node }),
+    ]
+    .prop_map(Command::Membership)
+}
+
 fn ops() -> impl Strategy<Value = Op> {
     let name = || (0..VMS.len()).prop_map(|vm| VMS[vm]);
     let wanted = prop_oneof![Just(Desired::Running), Just(Desired::Stopped)];
@@ -82,6 +110,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => name().prop_map(delete),
         1 => name().prop_map(discard),
         1 => name().prop_map(restart),
+        12 => memberships(),
     ];
     prop_oneof![
         8 => raw.prop_map(Op::Raw),
@@ -120,6 +149,10 @@ struct Witness {
     used: BTreeMap<(VmId, Epoch), NodeId>,
     last: BTreeMap<VmId, Epoch>,
     generations: BTreeMap<VmId, BTreeSet<GenerationNumber>>,
+    members: BTreeSet<NodeId>,
+    gone: BTreeSet<NodeId>,
+    serials: BTreeMap<CertificateSerial, NodeId>,
+    tokens: BTreeMap<Sha256Hash, (Sha256Hash, NodeId)>,
 }
 
 impl Witness {
@@ -134,6 +167,7 @@ impl Witness {
                 }
             }
             Command::Deploy(_) => self.deployed(outcome),
+            Command::Membership(command) => self.joined(command, outcome),
             Command::Place { vm, node, epoch } => {
                 assert_eq!(self.open.get(vm), None, "{vm} is placed already");
                 assert_eq!(self.used.insert((vm.clone(), *epoch), *node), None, "used twice");
@@ -157,10 +191,40 @@ impl Witness {
             Command::InitCluster { .. }
             | Command::RememberEvaluation(_)
             | Command::Fence(_)
+            | Command::Audit { .. }
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
             | Command::RestartVm { .. }
             | Command::DeleteVm { .. } => {}
+        }
+    }
+
+    fn joined(&mut self, command: &MembershipCommand, outcome: &Outcome) {
+        if let Outcome::Certified { node, serial, .. } = outcome {
+            assert!(!self.gone.contains(node), "node {node} was removed");
+            assert!(self.serials.last_key_value().is_none_or(|(last, _)| last < serial), "counted twice");
+            self.serials.insert(*serial, *node);
+            if let MembershipCommand::AdmitNode(admit) = command {
+                self.members.insert(*node);
+                let made = self.tokens.entry(admit.token).or_insert((admit.key, *node));
+                assert_eq!(*made, (admit.key, *node), "a token makes one node, for one machine");
+            }
+        }
+        if let MembershipCommand::ForgetNode { node } = command {
+            self.members.remove(node);
+            self.gone.insert(*node);
+            assert!(self.open.values().all(|(host, _)| host != node), "vms of {node} are lost");
+        }
+    }
+
+    fn check_members(&self, state: &ClusterState) {
+        assert_eq!(state.nodes.keys().copied().collect::<BTreeSet<_>>(), self.members);
+        let names: BTreeSet<_> = state.nodes.values().map(|node| &node.name).collect();
+        assert_eq!(names.len(), state.nodes.len(), "two nodes of one name");
+        for (&serial, &node) in &self.serials {
+            let standing = state.peer_standing(node, serial);
+            assert_ne!(standing, PeerStanding::Newer);
+            assert_eq!(standing == PeerStanding::Removed, self.gone.contains(&node), "{node} {serial}");
         }
     }
 
@@ -205,6 +269,7 @@ impl Witness {
             used.extend(of.generations.values().map(|generation| generation.spec));
         }
         assert_eq!(state.specs.keys().copied().collect::<BTreeSet<_>>(), used);
+        self.check_members(state);
         assert!(state.events.iter().count() <= EVENTS_KEPT);
         assert!(state.events.iter().is_sorted_by_key(|event| event.revision));
     }
@@ -224,12 +289,24 @@ fn as_heard(state: &ClusterState) -> ClusterState {
     state
 }
 
-fn run(ops: &[Op]) {
+/// Two hosts of a cluster that others can join.
+fn hosts() -> Cluster {
     let mut cluster = Cluster::with_hosts(&[(1, MEMORY_MIB), (2, MEMORY_MIB)]);
+    cluster.ok(Command::Membership(adopt()));
+    cluster
+}
+
+fn adopt() -> MembershipCommand {
+    MembershipCommand::AdoptAuthority { fingerprint: Sha256Hash::of(b"authority") }
+}
+
+fn run(ops: &[Op]) {
+    let mut cluster = hosts();
     let mut twin = cluster.clone();
     let mut witness = Witness::default();
     for node in 1..=2 {
         witness.daemons.insert(NodeId(node), daemon(node, 1));
+        witness.members.insert(NodeId(node));
     }
     let mut last: Option<(Command, Result<Outcome, Rejection>)> = None;
     for op in ops {
@@ -288,10 +365,15 @@ fn the_sequences_reach_what_they_are_about() {
     let mut reached = BTreeMap::<&str, u32>::new();
     for _ in 0..50 {
         let ops = prop::collection::vec(ops(), 100).new_tree(&mut runner).unwrap().current();
-        let mut cluster = Cluster::with_hosts(&[(1, MEMORY_MIB), (2, MEMORY_MIB)]);
+        let mut cluster = hosts();
         for op in &ops {
             let Some(command) = command(op, &cluster.state, None) else { continue };
             let what = match (&command, cluster.apply(command.clone())) {
+                (Command::Membership(command), Ok(_)) => match command {
+                    MembershipCommand::AdmitNode(_) => "joined",
+                    MembershipCommand::ForgetNode { .. } => "went",
+                    _ => "other",
+                },
                 (Command::Place { epoch, .. }, Ok(_)) if epoch.0 > 2 => "placed a third time",
                 (Command::Place { .. }, Err(Rejection::NoRoom { .. })) => "no room",
                 (Command::Deploy(_), Err(Rejection::NoRoom { .. })) => "no room to grow",
@@ -304,6 +386,6 @@ fn the_sequences_reach_what_they_are_about() {
             *reached.entry(what).or_default() += 1;
         }
     }
-    assert_eq!(reached.len(), 8, "{reached:?}");
+    assert_eq!(reached.len(), 10, "{reached:?}");
     assert!(reached.values().all(|count| *count >= 5), "{reached:?}");
 }

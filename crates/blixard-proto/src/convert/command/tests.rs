@@ -1,6 +1,6 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
-use blixard_core::command::FenceCommand;
+use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand};
 use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, VmReport};
 use blixard_types::spec::{Check, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
@@ -72,6 +72,32 @@ fn reports() -> Vec<VmReport> {
     ]
 }
 
+fn membership() -> Vec<Command> {
+    let node = NodeId(u64::MAX);
+    let hash = |text: &str| Sha256Hash::of(text.as_bytes());
+    let admit = |roles: &[Role], address: Option<&str>| {
+        MembershipCommand::AdmitNode(AdmitNode {
+            token: hash("token"),
+            key: hash("key"),
+            name: "beta".parse().unwrap(),
+            roles: roles.iter().copied().collect(),
+            address: address.map(|address| address.parse().unwrap()),
+        })
+    };
+    let all = vec![
+        MembershipCommand::AdoptAuthority { fingerprint: hash("ca") },
+        MembershipCommand::SetAddress { node, address: "[fd00::1]:1".parse().unwrap() },
+        MembershipCommand::CreateToken { token: hash("token"), roles: [Role::Builder].into(), ttl_ms: 0 },
+        admit(&[Role::Server, Role::Host], Some("n2:7440")),
+        admit(&[], None),
+        MembershipCommand::CertifyNode { node },
+        MembershipCommand::RemoveNode { node: NodeId(0) },
+        MembershipCommand::ForgetNode { node },
+    ];
+    let audit = Command::Audit { revision: Revision(u64::MAX), digest: hash("state") };
+    all.into_iter().map(Command::Membership).chain([audit]).collect()
+}
+
 /// Every command, each with every variant of what is in it, and with zeros, which protobuf leaves out.
 fn commands() -> Vec<Command> {
     let facts = |cpus, kvm| NodeFacts {
@@ -121,6 +147,7 @@ fn commands() -> Vec<Command> {
     ];
     all.extend(reports().into_iter().map(report));
     all.push(Command::Fence(FenceCommand::DeclareLost { node: NodeId(2) }));
+    all.extend(membership());
     all
 }
 
@@ -141,7 +168,17 @@ fn kind(command: &Command) -> usize {
         Command::DeleteVm { .. } => 7,
         Command::RememberEvaluation(_) => 8,
         Command::RestartVm { .. } => 9,
-        Command::Fence(_) => 10,
+        Command::Fence(_) => 18,
+        Command::Audit { .. } => 10,
+        Command::Membership(command) => match command {
+            MembershipCommand::AdoptAuthority { .. } => 11,
+            MembershipCommand::SetAddress { .. } => 12,
+            MembershipCommand::CreateToken { .. } => 13,
+            MembershipCommand::AdmitNode(_) => 14,
+            MembershipCommand::CertifyNode { .. } => 15,
+            MembershipCommand::RemoveNode { .. } => 16,
+            MembershipCommand::ForgetNode { .. } => 17,
+        },
     }
 }
 
@@ -149,7 +186,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 11);
+    assert_eq!(kinds.len(), 19);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();
