@@ -3,11 +3,14 @@
 //! Owns: commands, options, their help. Names of vms and flake references are checked here, before any
 //! call. Refuses to know: what a command does.
 
+pub(crate) mod cluster;
+
 use std::path::PathBuf;
 
 use blixard_types::{TenantName, VmId};
 use clap::{Args, Parser, Subcommand};
 
+use self::cluster::{ClusterCommand, EventsArgs, RemoveArgs, WatchArgs};
 use crate::flake::FlakeReference;
 use crate::output::Format;
 
@@ -64,6 +67,15 @@ pub(crate) enum Command {
     /// Look at the machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Make this machine a cluster that others can join, and look at its servers.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print what has happened, the oldest first.
+    #[command(after_help = "Example:\n  blixard events --since 120 -o json")]
+    Events(EventsArgs),
+    /// Print what happens, as it happens, until interrupted.
+    #[command(after_help = "Example:\n  blixard watch --since 120")]
+    Watch(WatchArgs),
     /// Show how the cluster is.
     #[command(after_help = "Example:\n  blixard status -o json")]
     Status,
@@ -125,12 +137,16 @@ pub(crate) enum VmCommand {
         /// Only those of this tenant.
         #[arg(long, value_name = "TENANT")]
         tenant: Option<TenantName>,
+        #[command(flatten)]
+        stale: StaleArg,
     },
     /// Show all that is known of a microVM.
     #[command(after_help = "Example:\n  blixard vm show hello -o json")]
     Show {
         #[command(flatten)]
         vm: VmArg,
+        #[command(flatten)]
+        stale: StaleArg,
     },
     /// Start a microVM, and wait until it is healthy.
     #[command(after_help = "Example:\n  blixard vm start shop/web")]
@@ -205,7 +221,22 @@ pub(crate) struct LogsArgs {
 pub(crate) enum NodeCommand {
     /// List the machines of the cluster.
     #[command(after_help = "Example:\n  blixard node list")]
-    List,
+    List {
+        #[command(flatten)]
+        stale: StaleArg,
+    },
+    /// Take a machine out of the cluster.
+    ///
+    /// It must not run microVMs. If it leads, it hands over first. Its certificate is then refused everywhere.
+    #[command(after_help = "Example:\n  blixard node remove beta")]
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StaleArg {
+    /// Show what this server knows, without asking the others: it may be behind.
+    #[arg(long)]
+    pub(crate) stale: bool,
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! Owns: the dispatch, and what all commands share. Refuses to know: clap, exit codes.
 
+mod cluster;
 mod deploy;
+mod events;
 mod logs;
 mod node;
 mod notes;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 
+use crate::args::cluster::{ClusterCommand, TokenCommand};
 use crate::args::{Cli, Command, NodeCommand, VmCommand};
 use crate::connect::connect;
 use crate::error::{ErrorKind, Failure};
@@ -53,8 +56,8 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
     let mut session = Session { channel, format: cli.output, out: &mut **out, notes };
     match cli.command {
         Command::Deploy(args) => deploy::run(&mut session, args, nix, interrupt.as_mut()).await,
-        Command::Vm(VmCommand::List { tenant }) => vm::list(&mut session, tenant).await,
-        Command::Vm(VmCommand::Show { vm }) => vm::show(&mut session, &vm.vm).await,
+        Command::Vm(VmCommand::List { tenant, stale }) => vm::list(&mut session, tenant, stale.stale).await,
+        Command::Vm(VmCommand::Show { vm, stale }) => vm::show(&mut session, &vm.vm, stale.stale).await,
         Command::Vm(VmCommand::Start(args)) => vm::start(&mut session, &args).await,
         Command::Vm(VmCommand::Stop(args)) => vm::stop(&mut session, &args).await,
         Command::Vm(VmCommand::Restart(args)) => vm::restart(&mut session, &args).await,
@@ -63,7 +66,15 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args).await,
         Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
         Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
-        Command::Node(NodeCommand::List) => node::list(&mut session).await,
+        Command::Node(NodeCommand::List { stale }) => node::list(&mut session, stale.stale).await,
+        Command::Node(NodeCommand::Remove(args)) => cluster::remove(&mut session, &args).await,
+        Command::Cluster(ClusterCommand::Init) => cluster::init(&mut session).await,
+        Command::Cluster(ClusterCommand::Token(TokenCommand::Create { ttl, roles })) => {
+            cluster::create_token(&mut session, ttl, &roles).await
+        }
+        Command::Cluster(ClusterCommand::Status { digest }) => cluster::status(&mut session, digest).await,
+        Command::Events(args) => events::known(&mut session, args.since).await,
+        Command::Watch(args) => events::watch(&mut session, args.since).await,
         Command::Status => status::run(&mut session).await,
         // Done above, without a daemon.
         Command::Completions { .. } | Command::Man { .. } => Ok(()),

@@ -3,6 +3,7 @@
 //! Owns: the two formats, the words for each state, and keeping text of others to its place. Refuses to
 //! know: where the data comes from.
 
+pub(crate) mod cluster;
 pub(crate) mod json;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -1,5 +1,6 @@
 //! Whole commands against a daemon that answers from a script, over a real socket.
 
+mod cluster;
 mod daemon;
 mod deploy;
 mod errors;

@@ -16,6 +16,7 @@ pub mod command;
 mod fixture;
 pub mod grant;
 pub mod lease;
+pub mod membership;
 pub mod ports;
 pub mod preview;
 pub mod reconcile;

@@ -135,12 +135,19 @@ impl KeyFiles {
         self.keep_root(authority.root())
     }
 
-    /// Keeps this node's key with its certificate (DER), and forgets that it waited for one.
+    /// Keeps this node's key with its certificate (DER).
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn keep_credentials(&self, key: &NodeKey, certificate: &[u8]) -> Result<(), FileError> {
-        self.write(NODE, &(key.0.serialize_pem() + &pem("CERTIFICATE", certificate)))?;
+        self.write(NODE, &(key.0.serialize_pem() + &pem("CERTIFICATE", certificate)))
+    }
+
+    /// Forgets the key that waited for its certificate, once that is kept.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget_next_key(&self) -> Result<(), FileError> {
         match fs::remove_file(self.path(NEXT_KEY)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 Err(FileError::Step { step: "remove", path: self.path(NEXT_KEY), cause })

@@ -213,6 +213,8 @@ fn files_are_for_root_alone_and_read_back() {
     assert_eq!(files.next_key().unwrap().0.serialize_der(), key.0.serialize_der());
     let certificate = again.issue(&request, subject(3, CLUSTER), now()).unwrap();
     files.keep_credentials(&key, &certificate).unwrap();
+    assert_eq!(files.next_key().unwrap().0.serialize_der(), key.0.serialize_der());
+    files.forget_next_key().unwrap();
     assert_eq!(files.credentials().unwrap().unwrap().identity().node, NodeId(3));
     assert_ne!(files.next_key().unwrap().0.serialize_der(), key.0.serialize_der());
 

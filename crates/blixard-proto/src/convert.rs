@@ -4,13 +4,14 @@ pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
 pub(crate) mod fence;
+pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod outcome;
 pub(crate) mod vm;
 
 use blixard_core::state::{HealthStatus, NodeFacts, Role, Roles, VmReport};
-use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
+use blixard_types::{ClosureRef, GenerationNumber, NodeAddress, NodeName, Sha256Hash, Spec, StorePath, VmId};
 
 use crate::v1;
 
@@ -46,6 +47,22 @@ impl From<ConvertError> for tonic::Status {
 /// When there are not 16.
 pub fn random_id(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], ConvertError> {
     bytes.try_into().map_err(|_| ConvertError::of(field, &format!("expected 16 bytes, got {}", bytes.len())))
+}
+
+/// A node's name.
+///
+/// # Errors
+/// When the text is no name.
+pub fn node_name(text: &str) -> Result<NodeName, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of("name", &error))
+}
+
+/// Where a node is reached.
+///
+/// # Errors
+/// When the text is no address.
+pub fn node_address(text: &str) -> Result<NodeAddress, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of("address", &error))
 }
 
 /// A vm by name.
@@ -124,7 +141,11 @@ pub(crate) fn role_to(role: Role) -> v1::Role {
     }
 }
 
-pub(crate) fn roles_from(roles: &[i32]) -> Result<Roles, ConvertError> {
+/// Roles by their numbers.
+///
+/// # Errors
+/// When one is unknown.
+pub fn roles_from(roles: &[i32]) -> Result<Roles, ConvertError> {
     let role = |&number: &i32| match v1::Role::try_from(number) {
         Ok(v1::Role::Server) => Ok(Role::Server),
         Ok(v1::Role::Host) => Ok(Role::Host),

@@ -1,8 +1,10 @@
-//! A cluster of one: its identity and its first node.
+//! What a node says of itself: the founder in a cluster of one, and every server of a larger one.
+
+use std::time::Duration;
 
 use blixard_core::apply::Rejection;
-use blixard_core::command::Command;
-use blixard_core::state::Roles;
+use blixard_core::command::{Command, MembershipCommand};
+use blixard_core::state::{Node, Roles};
 use blixard_types::{ClusterId, NodeName};
 
 use crate::{ProposeFailure, Server};
@@ -24,5 +26,45 @@ pub async fn found_cluster(server: &Server, name: &NodeName, roles: &Roles) -> R
     }
     let (node, name, roles) = (server.node, name.clone(), roles.clone());
     proposer.propose(proposer.fresh_request(), Command::RegisterNode { node, name, roles }).await?;
+    Ok(())
+}
+
+/// Pause before it is said again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Says once what is configured here now, if the cluster knows it otherwise: name, roles, address.
+pub async fn announce(server: Server, name: NodeName, roles: Roles) {
+    loop {
+        match attempt(&server, &name, &roles).await {
+            Ok(()) => return,
+            Err(ProposeFailure::Rejected(rejection)) => {
+                tracing::error!(%rejection, "the cluster refuses what is configured here");
+                return;
+            }
+            Err(failure) => tracing::debug!(%failure, "the cluster cannot be told of this node yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn attempt(server: &Server, name: &NodeName, roles: &Roles) -> Result<(), ProposeFailure> {
+    let proposer = server.proposer();
+    if server.consensus.linearize().await.is_err() {
+        return Err(blixard_core::ports::consensus::ProposeError::NoQuorum.into());
+    }
+    let known = server.replica.read(|state| state.nodes.get(&server.node).cloned());
+    // A node that was removed has nothing to say.
+    let Some(Node { name: known_name, roles: known_roles, address, .. }) = known else { return Ok(()) };
+    let node = server.node;
+    if known_name != *name || known_roles != *roles {
+        let (name, roles) = (name.clone(), roles.clone());
+        proposer.propose(proposer.fresh_request(), Command::RegisterNode { node, name, roles }).await?;
+    }
+    // Without an authority nobody comes, and `cluster init` says where this node is.
+    let authority = server.replica.read(|state| state.registry.authority.is_some());
+    if let Some(here) = server.address.clone().filter(|here| authority && address.as_ref() != Some(here)) {
+        let command = Command::Membership(MembershipCommand::SetAddress { node, address: here });
+        proposer.propose(proposer.fresh_request(), command).await?;
+    }
     Ok(())
 }

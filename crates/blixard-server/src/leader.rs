@@ -3,6 +3,9 @@
 //! Nothing is remembered from one round to the next, so that a new leader goes on where the last one
 //! stopped. A placement that `apply` rejects is planned anew when the state changes.
 
+pub mod audit;
+pub mod members;
+
 use std::time::Duration;
 
 use blixard_core::command::Command;

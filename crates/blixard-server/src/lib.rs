@@ -7,6 +7,8 @@
 
 pub mod bootstrap;
 mod deploy;
+mod forward;
+mod keyring;
 pub mod leader;
 mod proposer;
 mod replica;
@@ -18,15 +20,18 @@ mod upload;
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::SharedConsensus;
+use blixard_core::ports::members::Membership;
 use blixard_core::ports::nix::{FlakeEvaluator, NixStore};
 use blixard_core::ports::sources::SourceInbox;
 use blixard_core::ports::{Clock, Entropy};
-use blixard_types::NodeId;
+use blixard_types::{NodeAddress, NodeId};
 
+pub use forward::{Forwarding, PeerChannels};
+pub use keyring::{Keyring, fetch_authority, keep_fresh};
 pub use proposer::{ProposeFailure, Proposer};
 pub use replica::Replica;
 pub use service::console::ConsoleAccess;
-pub use service::{Services, services};
+pub use service::{CallingNode, Services, services};
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -37,14 +42,32 @@ pub struct Server {
     pub version: &'static str,
     /// The state of the cluster.
     pub replica: Arc<Replica>,
-    /// The log.
+    /// The log, through the leader, whoever that is.
     pub consensus: SharedConsensus,
+    /// This server's own copy of the log.
+    pub log: SharedConsensus,
+    /// Who holds a copy of the log.
+    pub membership: Arc<dyn Membership>,
+    /// The other nodes.
+    pub peers: Arc<dyn PeerChannels>,
+    /// Keys and certificates.
+    pub keyring: Arc<Keyring>,
+    /// Where other nodes reach this one; absent if it does not listen.
+    pub address: Option<NodeAddress>,
+    /// The disk that the log is on.
+    pub disk: Arc<dyn Disk>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Random numbers.
     pub entropy: Arc<dyn Entropy>,
     /// Evaluates flakes; absent on a node without the role builder.
     pub builder: Option<Builder>,
+}
+
+/// The disk that a server writes to.
+pub trait Disk: Send + Sync + 'static {
+    /// Bytes that are free for this server; 0 if that cannot be known.
+    fn free_bytes(&self) -> u64;
 }
 
 /// What a builder needs.

@@ -3,14 +3,18 @@
 //! Owns: the state in memory, the decoding of log entries, the checkpoint's encoding, and telling
 //! readers that the state has changed. Refuses to know: how entries come to be committed.
 
-use std::sync::{PoisonError, RwLock};
+mod digest;
+
+use std::sync::{Arc, PoisonError, RwLock};
 
 use blixard_core::ports::consensus::{ApplyHalt, Checkpoint, ReplicatedMachine, RestoreError};
 use blixard_core::state::ClusterState;
 use blixard_proto::{decode_envelope, encode_outcome};
-use blixard_types::{LogPosition, Revision};
+use blixard_types::{LogPosition, Revision, Sha256Hash};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use digest::{AUDIT_EVERY, Digests};
 
 /// The version of the checkpoint's format that this program writes and reads.
 const CHECKPOINT_VERSION: u32 = 1;
@@ -20,6 +24,7 @@ const CHECKPOINT_VERSION: u32 = 1;
 pub struct Replica {
     state: RwLock<ClusterState>,
     revision: watch::Sender<Revision>,
+    digests: Arc<Digests>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,11 +36,30 @@ struct CheckpointFile {
 
 impl Default for Replica {
     fn default() -> Self {
-        Self { state: RwLock::default(), revision: watch::Sender::new(Revision(0)) }
+        Self::auditing_every(AUDIT_EVERY)
     }
 }
 
 impl Replica {
+    /// One whose state is compared with the other servers' every so many entries.
+    #[must_use]
+    pub fn auditing_every(entries: u64) -> Self {
+        let revision = watch::Sender::new(Revision(0));
+        Self { state: RwLock::default(), revision, digests: Arc::new(Digests::every(entries)) }
+    }
+
+    /// The state's digest, now.
+    pub fn digest_now(&self) -> (Revision, Sha256Hash) {
+        let state = self.read(ClusterState::clone);
+        (state.applied.revision(), digest::of(&state))
+    }
+
+    /// The newest digest that the other servers should have had, too.
+    #[must_use]
+    pub fn digests(&self) -> watch::Receiver<Option<(Revision, Sha256Hash)>> {
+        self.digests.newest()
+    }
+
     /// Looks at the state. The closure must be short: entries wait for it.
     pub fn read<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
         // A poisoned lock means that `apply` panicked, and the node stops then; readers that are still
@@ -54,9 +78,15 @@ impl ReplicatedMachine for Replica {
     fn apply(&self, position: LogPosition, command: &[u8]) -> Result<Vec<u8>, ApplyHalt> {
         let halt = |reason: String| ApplyHalt { position, reason };
         let envelope = decode_envelope(command).map_err(|error| halt(error.to_string()))?;
+        self.digests.check(&envelope).map_err(halt)?;
         let outcome = {
             let mut state = self.state.write().map_err(|_| halt("an earlier command panicked".to_owned()))?;
-            state.apply(&envelope, position)
+            let before = state.applied;
+            let outcome = state.apply(&envelope, position);
+            if self.digests.is_due(before, position) {
+                self.digests.take(state.clone());
+            }
+            outcome
         };
         self.revision.send_replace(position.revision());
         encode_outcome(&outcome).map_err(|error| halt(error.to_string()))

@@ -4,6 +4,8 @@ mod cluster;
 pub(crate) mod console;
 mod deploy;
 mod host;
+mod join;
+mod peer;
 mod vm;
 
 use std::pin::Pin;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use blixard_proto::v1::cluster_service_server::ClusterServiceServer;
 use blixard_proto::v1::deploy_service_server::DeployServiceServer;
 use blixard_proto::v1::host_service_server::HostServiceServer;
+use blixard_proto::v1::join_service_server::JoinServiceServer;
+use blixard_proto::v1::peer_service_server::PeerServiceServer;
 use blixard_proto::v1::vm_service_server::VmServiceServer;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::mpsc;
@@ -22,6 +26,9 @@ use crate::Server;
 use crate::roots::BuildsInFlight;
 use crate::service::console::ConsoleAccess;
 use crate::status;
+
+pub use peer::CallingNode;
+pub(crate) use peer::{certify, no_key};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -35,6 +42,10 @@ pub struct Services {
     pub deploy: DeployServiceServer<deploy::DeployApi>,
     /// Host agents.
     pub host: HostServiceServer<host::HostApi>,
+    /// Machines that would join.
+    pub join: JoinServiceServer<join::JoinApi>,
+    /// Other nodes.
+    pub peer: PeerServiceServer<peer::PeerApi>,
     /// Vms.
     pub vm: VmServiceServer<vm::VmApi>,
 }
@@ -47,6 +58,8 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
         cluster: ClusterServiceServer::new(cluster::ClusterApi { server: server.clone() }),
         deploy: DeployServiceServer::new(deploy::DeployApi { server: server.clone(), builds }),
         host: HostServiceServer::new(host::HostApi { server: server.clone() }),
+        join: JoinServiceServer::new(join::JoinApi { server: server.clone() }),
+        peer: PeerServiceServer::new(peer::PeerApi { server: server.clone() }),
         vm: VmServiceServer::new(vm::VmApi { server, consoles }),
     }
 }

@@ -125,8 +125,26 @@ fn log(error: &ProposeError) -> Status {
         ProposeError::OutcomeUnknown => {
             with_hint(Status::aborted(text), "look at `blixard vm list`; the same call again is safe")
         }
+        ProposeError::NoQuorum => with_hint(Status::unavailable(text), QUORUM_HINT),
+        ProposeError::Refused { .. } => Status::invalid_argument(text),
         ProposeError::Stopped { .. } => with_hint(Status::unavailable(text), DAEMON_HINT),
     }
+}
+
+const QUORUM_HINT: &str = "this server is cut off, or too many are down: `blixard cluster status`; `--stale` shows what is known here";
+
+/// A status of another server, as one line.
+pub(crate) fn first_line(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        cause = error.source();
+    }
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 const DAEMON_HINT: &str = "`journalctl -u blixardd` says what happened";
@@ -134,7 +152,8 @@ const DAEMON_HINT: &str = "`journalctl -u blixardd` says what happened";
 pub(crate) fn linearize(error: &LinearizeError) -> Status {
     let text = error.to_string();
     match error {
-        LinearizeError::NotLeader { .. } | LinearizeError::NoQuorum => Status::unavailable(text),
+        LinearizeError::NotLeader { .. } => Status::unavailable(text),
+        LinearizeError::NoQuorum => with_hint(Status::unavailable(text), QUORUM_HINT),
         LinearizeError::Stopped { .. } => with_hint(Status::unavailable(text), DAEMON_HINT),
     }
 }

@@ -4,6 +4,7 @@
 //! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
 
 mod bad_input;
+mod cluster;
 mod daemon_restart_adopts;
 mod flake_app_deploys;
 mod garbage;
@@ -67,6 +68,13 @@ pub const ALL: &[Scenario] = &[
     garbage::SCENARIO,
     local_flake_upload::SCENARIO,
     services_gone::SCENARIO,
+    cluster::SCENARIOS[0],
+    cluster::SCENARIOS[1],
+    cluster::SCENARIOS[2],
+    cluster::SCENARIOS[3],
+    cluster::SCENARIOS[4],
+    cluster::SCENARIOS[5],
+    cluster::SCENARIOS[6],
 ];
 
 /// The scenarios of these names; all of them if there are no names.
@@ -110,6 +118,14 @@ impl Context {
         let world = World::start(&self.workspace, &self.image, hosts, Lifetime::Attached)?;
         self.worlds.push(world);
         self.worlds.last().context("a world was just made")
+    }
+
+    /// The world that was made last.
+    ///
+    /// # Errors
+    /// When none was made.
+    pub fn last_world(&self) -> anyhow::Result<&World> {
+        self.worlds.last().context("no world was made")
     }
 
     /// A new world of one host.

@@ -1,37 +1,41 @@
 //! The composition root: every adapter is made here and handed to those who need it.
 
+mod api;
+mod log;
+mod member;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use blixard_core::ports::confined::Confinement;
-use blixard_core::ports::consensus::Consensus;
 use blixard_core::ports::nix::RootError;
 use blixard_core::ports::units::UnitError;
-use blixard_core::ports::{Clock, Entropy};
 use blixard_core::state::Role;
 use blixard_core::unit::HostLayout;
+use blixard_host::Host;
 use blixard_host::probe::NetworkProbe;
-use blixard_host::{Host, console};
 use blixard_network::IpNetworks;
 use blixard_nix::{NixCli, NixCliOptions};
+use blixard_pki::{FileError, JoinTokenError, KeyFiles};
 use blixard_proto::Hello;
-use blixard_proto::v1::host_service_server::HostServiceServer;
-use blixard_raft::{NodeStopped, OpenError, RaftNode, RaftOptions};
+use blixard_raft::{NodeStopped, OpenError, RaftNode};
 use blixard_server::roots::BuildsInFlight;
-use blixard_server::{Builder, ProposeFailure, Replica, Server, bootstrap, leader, roots, services};
-use blixard_systemd::{ConfinementOptions, Journalctl, Systemd, SystemdConfinement};
-use blixard_types::DaemonId;
-use futures_util::StreamExt;
+use blixard_server::{Builder, Forwarding, Keyring, ProposeFailure, Replica, Server};
+use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services};
+use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement};
+use blixard_types::{DaemonId, NodeId};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::service::InterceptorLayer;
-use tonic::service::interceptor::InterceptedService;
 
+use crate::cluster::{ClusterAccess, ClusterError, Mesh};
 use crate::config::Config;
-use crate::identity::{FIRST_NODE, IdentityError, node_name, prepare_data_dir};
-use crate::incoming::{incoming, make_room};
+use crate::disk::DataDisk;
+use crate::identity::{FIRST_NODE, IdentityError, NodeFile, node_name, prepare_data_dir};
+use crate::incoming::make_room;
+use crate::join::JoinError;
 use crate::local::LocalNode;
-use crate::socket::{Admission, SocketError, admit_root, listen};
+use crate::socket::{SocketError, listen};
 use crate::system::{KernelEntropy, SystemClock};
 use crate::{facts, notify};
 
@@ -41,6 +45,27 @@ pub(crate) enum RunError {
     /// Who this node is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] JoinTokenError),
+    /// The file that should hold the token.
+    #[error("cannot read the join token from {file} (`cluster.join_file`)")]
+    TokenFile {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Joining.
+    #[error("this machine has not joined the cluster")]
+    Join(#[from] JoinError),
+    /// Keys and certificates.
+    #[error("cannot use the keys of this node")]
+    Keys(#[from] FileError),
+    /// Other nodes.
+    #[error("cannot speak to other nodes")]
+    Cluster(#[from] ClusterError),
     /// The log.
     #[error("cannot open the replicated log")]
     Open(#[from] OpenError),
@@ -70,16 +95,37 @@ pub(crate) enum RunError {
     Part(#[from] tokio::task::JoinError),
 }
 
+impl RunError {
+    /// Whether starting again cannot help before somebody has done something.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Token(_) => true,
+            Self::Join(error) => error.is_final(),
+            Self::Identity(error) => {
+                matches!(error, IdentityError::InUse(_) | IdentityError::Homeless)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Runs the daemon until it is told to end.
-pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+pub(crate) async fn run(config: Config, token: Option<String>) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     make_room();
     prepare_data_dir(&config.storage.data_dir)?;
+    let (tls, tls_of_mesh) = watch::channel(None);
     let replica = Arc::new(Replica::default());
-    let raft = open_log(&config, &replica).await?;
+    let member = tokio::select! {
+        member = member::membership(&config, token) => member?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let mesh = Mesh::new(tls_of_mesh, member::addresses(member.as_ref(), &replica));
+    let raft = log::open(&config, member.as_ref(), &replica, &mesh).await?;
     let ended = tokio::select! {
-        ended = serve(&config, &raft, replica) => ended,
+        ended = serve(&config, &raft, replica, member, mesh, tls) => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -88,81 +134,109 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
     ended
 }
 
-async fn open_log(config: &Config, replica: &Arc<Replica>) -> Result<RaftNode, RunError> {
-    let machine = Arc::clone(replica);
-    let raft = RaftNode::open(RaftOptions::new(FIRST_NODE, &config.storage.data_dir), machine).await?;
-    raft.initialize_single().await?;
-    let mut standings = raft.standings();
-    while let Some(standing) = standings.next().await {
-        if standing.leads() {
-            raft.recovered().await?;
-            return Ok(raft);
-        }
-        if let Some(reason) = standing.stopped {
-            return Err(NodeStopped { reason }.into());
-        }
-    }
-    Err(NodeStopped { reason: "it ended before it led".to_owned() }.into())
-}
-
 /// Everything that runs at once. The first part to end, ends the daemon.
-async fn serve(config: &Config, raft: &RaftNode, replica: Arc<Replica>) -> Result<(), RunError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(KernelEntropy);
+async fn serve(
+    config: &Config,
+    raft: &RaftNode,
+    replica: Arc<Replica>,
+    member: Option<NodeFile>,
+    mesh: Mesh,
+    tls: crate::cluster::Tls,
+) -> Result<(), RunError> {
     let systemd = Arc::new(Systemd::connect().await?);
     let confinement: Arc<dyn Confinement> = Arc::new(confinement(config, &systemd));
     let nix = Arc::new(NixCli::new(nix_options(config), &confinement));
-    let builder = Builder { inbox: nix.clone(), evaluator: nix.clone(), store: nix.clone() };
-    let server = Server {
-        node: FIRST_NODE,
-        version: env!("CARGO_PKG_VERSION"),
-        replica,
-        consensus: Arc::new(raft.clone()),
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        builder: config.node.roles.contains(&Role::Builder).then_some(builder),
-    };
-    bootstrap::found_cluster(&server, &node_name(config.node.name.clone())?, &config.node.roles).await?;
-
-    let local = LocalNode { node: FIRST_NODE, socket: config.api.socket.clone() };
+    let node = member.as_ref().map_or(FIRST_NODE, |member| member.node);
+    let server = make_server(config, raft, replica, node, &mesh, &nix)?;
+    let (name, roles) = (node_name(config.node.name.clone())?, config.node.roles.clone());
+    // A cluster of one is whole before it answers; a member of a larger one may have to wait for others.
+    if log::is_alone(raft, node) {
+        bootstrap::found_cluster(&server, &name, &roles).await?;
+    }
+    let local = LocalNode { node, socket: config.api.socket.clone() };
+    let access = ClusterAccess { local, log: Arc::clone(&server.log), mesh };
     let builds = BuildsInFlight::default();
+    let made = services(&server, builds.clone(), Arc::new(access.clone()));
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (listener, admission) = listen(&config.api.socket, &config.api.group)?;
-    parts.spawn(api(server.clone(), builds.clone(), local.clone(), listener, admission));
+    parts.spawn(api::local(made.clone(), listener, admission));
+    parts.spawn(api::cluster(server.clone(), made, raft.clone(), config.cluster.listen.clone(), tls));
     if config.node.roles.contains(&Role::Host) {
-        let host = Host {
-            hello: Hello {
-                node: FIRST_NODE,
-                daemon: DaemonId(entropy.id()),
-                boot: facts::boot_id()?,
-                facts: facts::facts(),
-            },
-            layout: HostLayout {
-                state_dir: config.host.state_dir.display().to_string(),
-                runtime_dir: config.host.runtime_dir.display().to_string(),
-                bridge: config.host.bridge.clone(),
-            },
-            servers: Arc::new(local),
-            units: systemd,
-            networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
-            store: nix,
-            probe: Arc::new(NetworkProbe),
-            clock,
-        };
+        let host = make_host(config, node, &server, access, systemd, nix)?;
         parts.spawn(async { Ok(blixard_host::run(host).await?) });
     }
-    parts.spawn(run_until_stopped(leader::run(server.clone())));
-    parts.spawn(async move {
-        roots::run(server, builds).await;
-        // A node that is no builder has no roots to keep, and that is no reason to end.
-        std::future::pending().await
-    });
+    for duty in [
+        Box::pin(leader::run(server.clone())) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+        Box::pin(leader::members::run(server.clone())),
+        Box::pin(leader::audit::run(server.clone())),
+    ] {
+        parts.spawn(run_until_stopped(duty));
+    }
+    parts.spawn(run_until_stopped(stopped(Arc::clone(&server.log))));
+    parts.spawn(for_ever(keep_fresh(server.clone())));
+    parts.spawn(for_ever(fetch_authority(server.clone())));
+    parts.spawn(for_ever(bootstrap::announce(server.clone(), name, roles)));
+    // A node that is no builder has no roots to keep, and that is no reason to end.
+    parts.spawn(for_ever(roots::run(server, builds)));
     notify::ready();
     tracing::info!(socket = %config.api.socket.display(), "ready");
     match parts.join_next().await {
         Some(ended) => ended?,
         None => Ok(()),
     }
+}
+
+fn make_server(
+    config: &Config,
+    raft: &RaftNode,
+    replica: Arc<Replica>,
+    node: NodeId,
+    mesh: &Mesh,
+    nix: &Arc<NixCli>,
+) -> Result<Server, RunError> {
+    let builder = Builder { inbox: nix.clone(), evaluator: nix.clone(), store: nix.clone() };
+    let log: Arc<RaftNode> = Arc::new(raft.clone());
+    let data_dir = &config.storage.data_dir;
+    Ok(Server {
+        node,
+        version: env!("CARGO_PKG_VERSION"),
+        replica,
+        consensus: Arc::new(Forwarding::new(log.clone(), Arc::new(mesh.clone()))),
+        log: log.clone(),
+        membership: log,
+        peers: Arc::new(mesh.clone()),
+        keyring: Arc::new(Keyring::open(KeyFiles::below(data_dir))?),
+        address: config.cluster.address().cloned(),
+        disk: Arc::new(DataDisk(data_dir.clone())),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(KernelEntropy),
+        builder: config.node.roles.contains(&Role::Builder).then_some(builder),
+    })
+}
+
+fn make_host(
+    config: &Config,
+    node: NodeId,
+    server: &Server,
+    access: ClusterAccess,
+    systemd: Arc<Systemd>,
+    nix: Arc<NixCli>,
+) -> Result<Host, RunError> {
+    let daemon = DaemonId(server.entropy.id());
+    Ok(Host {
+        hello: Hello { node, daemon, boot: facts::boot_id()?, facts: facts::facts() },
+        layout: HostLayout {
+            state_dir: config.host.state_dir.display().to_string(),
+            runtime_dir: config.host.runtime_dir.display().to_string(),
+            bridge: config.host.bridge.clone(),
+        },
+        servers: Arc::new(access),
+        units: systemd,
+        networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
+        store: nix,
+        probe: Arc::new(NetworkProbe),
+        clock: Arc::clone(&server.clock),
+    })
 }
 
 fn nix_options(config: &Config) -> NixCliOptions {
@@ -189,30 +263,25 @@ fn confinement(config: &Config, systemd: &Systemd) -> SystemdConfinement {
     SystemdConfinement::new(systemd, ConfinementOptions { user: config.evaluation.user.clone(), hidden })
 }
 
-/// The leader's duties end only with the consensus node.
+/// Duties that end only with the consensus node.
 async fn run_until_stopped(duties: impl Future<Output = ()>) -> Result<(), RunError> {
     duties.await;
     Err(NodeStopped { reason: "the journal says why".to_owned() }.into())
 }
 
-async fn api(
-    server: Server,
-    builds: BuildsInFlight,
-    local: LocalNode,
-    listener: tokio::net::UnixListener,
-    admission: Admission,
-) -> Result<(), RunError> {
-    let services = services(&server, builds, Arc::new(local));
-    let host: InterceptedService<HostServiceServer<_>, _> =
-        InterceptedService::new(services.host, admit_root as fn(_) -> _);
-    tonic::transport::Server::builder()
-        .layer(InterceptorLayer::new(move |request| admission.admit(request)))
-        .add_service(services.vm)
-        .add_service(services.deploy)
-        .add_service(services.cluster)
-        .add_service(host)
-        .add_service(console::service(Arc::new(Journalctl::new("journalctl"))))
-        .serve_with_incoming(incoming(listener))
-        .await?;
-    Ok(())
+/// Ends when the consensus node has stopped.
+async fn stopped(log: blixard_core::ports::consensus::SharedConsensus) {
+    use futures_util::StreamExt as _;
+    let mut standings = log.standings();
+    while let Some(standing) = standings.next().await {
+        if let Some(reason) = standing.stopped {
+            tracing::error!(reason, "the consensus node has stopped");
+        }
+    }
+}
+
+/// What may end without the daemon ending.
+async fn for_ever(work: impl Future<Output = ()>) -> Result<(), RunError> {
+    work.await;
+    std::future::pending().await
 }

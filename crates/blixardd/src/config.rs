@@ -1,5 +1,6 @@
 //! The daemon's configuration: every key, its default, and what is wrong with a value.
 
+mod cluster;
 mod limits;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use blixard_core::state::{Role, Roles};
 use blixard_types::NodeName;
 use serde::Deserialize;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use limits::{Builder, Evaluation, Sources};
 
 /// The configuration. A key that is not here is refused.
@@ -17,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) storage: Storage,
     pub(crate) api: Api,
+    pub(crate) cluster: Cluster,
     pub(crate) host: Host,
     pub(crate) nix: Nix,
     pub(crate) sources: Sources,
@@ -206,9 +209,11 @@ impl Config {
         if let Some(problem) = limits.or_else(|| self.builder.problem()) {
             return Some(problem);
         }
-        if !self.node.roles.contains(&Role::Server) {
-            let reason = "a cluster of one needs the role `server` here; joining others is not there yet";
-            return Some(("node.roles", reason.to_owned()));
+        if let Some(problem) = self.cluster.problem() {
+            return Some(problem);
+        }
+        if self.node.roles.is_empty() {
+            return Some(("node.roles", "a node without a role does nothing".to_owned()));
         }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Some(("log.filter", error.to_string()));

@@ -1,12 +1,67 @@
 //! Who this node is, kept beside its log.
 
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use blixard_types::{NodeId, NodeName};
+use blixard_types::{ClusterId, NodeAddress, NodeId, NodeName};
+use serde::{Deserialize, Serialize};
 
 /// The node of a cluster of one.
 pub(crate) const FIRST_NODE: NodeId = NodeId(1);
+
+/// Which node of which cluster this is, as `node.json` in the data directory says. A node that has founded
+/// its cluster has none: it is the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NodeFile {
+    /// [`NodeFile::VERSION`].
+    pub(crate) version: u32,
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its cluster.
+    pub(crate) cluster: ClusterId,
+    /// Servers, as they were when this was written; a first address to ask at.
+    pub(crate) servers: Vec<(NodeId, NodeAddress)>,
+}
+
+impl NodeFile {
+    /// The version of the format.
+    pub(crate) const VERSION: u32 = 1;
+
+    /// Reads it, if it is there.
+    pub(crate) fn read(data_dir: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = data_dir.join(NODE_FILE);
+        let step = |step| IdentityError::node_file(step, &path);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(step("read")(cause)),
+        };
+        let file: Self = serde_json::from_str(&text).map_err(|cause| step("read")(cause.into()))?;
+        match file.version {
+            Self::VERSION => Ok(Some(file)),
+            other => Err(step("read")(io::Error::other(format!("version {other} is unknown")))),
+        }
+    }
+
+    /// Writes it, whole or not at all.
+    pub(crate) fn write(&self, data_dir: &Path) -> Result<(), IdentityError> {
+        let (path, new) = (data_dir.join(NODE_FILE), data_dir.join(format!("{NODE_FILE}.new")));
+        let written = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(data_dir)?.sync_all()
+        };
+        written().map_err(IdentityError::node_file("write", &path))
+    }
+}
+
+const NODE_FILE: &str = "node.json";
 
 /// Why it is not known who this node is.
 #[derive(Debug, thiserror::Error)]
@@ -20,12 +75,42 @@ pub(crate) enum IdentityError {
         #[source]
         cause: io::Error,
     },
+    /// The node's file.
+    #[error("cannot {step} {}", .path.display())]
+    NodeFile {
+        /// What was done.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A cluster of its own that is in use.
+    #[error(
+        "this node has a cluster of its own, with vms or other nodes: it cannot join another. To give that \
+         cluster up, stop blixardd and move {} away", .0.display()
+    )]
+    InUse(PathBuf),
+    /// Nothing to be here.
+    #[error(
+        "this node is in no cluster, and without the role `server` it cannot found one: start it with \
+         --join TOKEN, or add `server` to node.roles"
+    )]
+    Homeless,
     /// The host name cannot be read.
     #[error("cannot read the host name; set node.name in the configuration")]
     HostName(#[source] io::Error),
     /// The host name is no name for a node.
     #[error("the host name cannot be the node's name; set node.name in the configuration")]
     BadHostName(#[source] blixard_types::NameError),
+}
+
+impl IdentityError {
+    fn node_file(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |cause| Self::NodeFile { step, path, cause }
+    }
 }
 
 /// Makes the data directory, for root alone: the log holds what every guest is.
@@ -43,4 +128,25 @@ pub(crate) fn node_name(configured: Option<NodeName>) -> Result<NodeName, Identi
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(IdentityError::HostName)?;
     let label = host.trim().split('.').next().unwrap_or_default().to_lowercase();
     label.parse().map_err(IdentityError::BadHostName)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_file_reads_back_and_a_later_version_is_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(NodeFile::read(folder.path()).unwrap(), None);
+        let file = NodeFile {
+            version: NodeFile::VERSION,
+            node: NodeId(3),
+            cluster: ClusterId([7; 16]),
+            servers: vec![(NodeId(1), "n1:7440".parse().unwrap())],
+        };
+        file.write(folder.path()).unwrap();
+        assert_eq!(NodeFile::read(folder.path()).unwrap().as_ref(), Some(&file));
+        NodeFile { version: 2, ..file }.write(folder.path()).unwrap();
+        assert!(NodeFile::read(folder.path()).is_err());
+    }
 }

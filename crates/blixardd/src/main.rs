@@ -1,10 +1,13 @@
 //! `blixardd`: the daemon. Parses, composes, runs, maps to an exit code; all else is in the crates below.
 
+mod cluster;
 mod compose;
 mod config;
+mod disk;
 mod facts;
 mod identity;
 mod incoming;
+mod join;
 mod local;
 mod notify;
 mod socket;
@@ -27,6 +30,9 @@ struct Arguments {
     /// The configuration; docs/blixardd.toml describes every key.
     #[arg(long, value_name = "FILE", default_value = "/etc/blixard/blixardd.toml")]
     config: PathBuf,
+    /// Join the cluster that has made this token, unless this node is in it already.
+    #[arg(long, value_name = "TOKEN")]
+    join: Option<String>,
     /// Read the configuration, say what is wrong with it, and end.
     #[arg(long)]
     check_config: bool,
@@ -51,9 +57,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    match runtime.block_on(compose::run(config)) {
+    match runtime.block_on(compose::run(config, arguments.join)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
+        Err(error) => fail(&error, if error.is_final() { EXIT_CONFIG } else { 1 }),
     }
 }
 

@@ -8,9 +8,9 @@ use crate::error::Failure;
 use crate::output::json::{self, Node, Nodes};
 use crate::output::{Format, text};
 
-pub(super) async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
+pub(super) async fn list(session: &mut Session<'_>, stale: bool) -> Result<(), Failure> {
     let mut client = ClusterServiceClient::new(session.channel.clone()).max_decoding_message_size(ANSWER_MAX);
-    let answer = client.list_nodes(call(ListNodesRequest {})).await?.into_inner();
+    let answer = client.list_nodes(call(ListNodesRequest { stale })).await?.into_inner();
     let nodes = answer.nodes.into_iter().map(Node::from).collect();
     let nodes = Nodes { nodes, revision: answer.revision };
     match session.format {

@@ -10,7 +10,7 @@ use crate::output::{Format, text};
 
 pub(super) async fn run(session: &mut Session<'_>) -> Result<(), Failure> {
     let mut client = ClusterServiceClient::new(session.channel.clone());
-    let status = Status::from(client.status(call(StatusRequest {})).await?.into_inner());
+    let status = Status::from(client.status(call(StatusRequest::default())).await?.into_inner());
     match session.format {
         Format::Json => json::write(session.out, &status),
         Format::Table => Ok(text::status(session.out, &status)?),

@@ -55,9 +55,13 @@ fn client(session: &Session<'_>) -> VmServiceClient<Channel> {
     VmServiceClient::new(session.channel.clone()).max_decoding_message_size(ANSWER_MAX)
 }
 
-pub(super) async fn list(session: &mut Session<'_>, tenant: Option<TenantName>) -> Result<(), Failure> {
+pub(super) async fn list(
+    session: &mut Session<'_>,
+    tenant: Option<TenantName>,
+    stale: bool,
+) -> Result<(), Failure> {
     let tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
-    let answer = client(session).list(call(ListVmsRequest { tenant })).await?.into_inner();
+    let answer = client(session).list(call(ListVmsRequest { tenant, stale })).await?.into_inner();
     let vms = answer.vms.into_iter().map(Vm::from).collect();
     let vms = Vms { vms, revision: answer.revision };
     match session.format {
@@ -70,8 +74,8 @@ pub(super) async fn list(session: &mut Session<'_>, tenant: Option<TenantName>) 
     }
 }
 
-pub(super) async fn show(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
-    let vm = Vm::from(get(session, vm).await?);
+pub(super) async fn show(session: &mut Session<'_>, vm: &VmId, stale: bool) -> Result<(), Failure> {
+    let vm = Vm::from(get(session, vm, stale).await?);
     match session.format {
         Format::Json => json::write(session.out, &vm),
         Format::Table => Ok(text::vm(session.out, &vm)?),
@@ -79,15 +83,15 @@ pub(super) async fn show(session: &mut Session<'_>, vm: &VmId) -> Result<(), Fai
 }
 
 pub(super) async fn history(session: &mut Session<'_>, vm: &VmId) -> Result<(), Failure> {
-    let history = History::from(Vm::from(get(session, vm).await?));
+    let history = History::from(Vm::from(get(session, vm, false).await?));
     match session.format {
         Format::Json => json::write(session.out, &history),
         Format::Table => Ok(text::history(session.out, &history)?),
     }
 }
 
-async fn get(session: &Session<'_>, vm: &VmId) -> Result<blixard_proto::v1::Vm, Failure> {
-    Ok(client(session).get(call(GetVmRequest { vm: vm.to_string() })).await?.into_inner())
+async fn get(session: &Session<'_>, vm: &VmId, stale: bool) -> Result<blixard_proto::v1::Vm, Failure> {
+    Ok(client(session).get(call(GetVmRequest { vm: vm.to_string(), stale })).await?.into_inner())
 }
 
 pub(super) async fn start(session: &mut Session<'_>, args: &ChangeArgs) -> Result<(), Failure> {
@@ -105,7 +109,7 @@ async fn stop_wait(session: &Session<'_>, args: &ChangeArgs) -> Result<Duration,
     if args.no_wait {
         return Ok(Duration::ZERO);
     }
-    let vm = Vm::from(get(session, &args.vm.vm).await?);
+    let vm = Vm::from(get(session, &args.vm.vm, false).await?);
     let own = vm.spec.get("stopTimeoutMs").and_then(serde_json::Value::as_u64).unwrap_or_default();
     Ok(STOP_WAIT.saturating_add(Duration::from_millis(own)))
 }
@@ -207,7 +211,7 @@ pub(super) async fn delete(session: &mut Session<'_>, args: &DeleteArgs) -> Resu
 
 /// Shows what deleting a vm takes away.
 pub(super) async fn would_delete(session: &mut Session<'_>, args: &DeleteArgs) -> Result<(), Failure> {
-    let vm = Vm::from(get(session, &args.change.vm.vm).await?);
+    let vm = Vm::from(get(session, &args.change.vm.vm, false).await?);
     match session.format {
         Format::Json => json::write(session.out, &json::WouldDelete::of(&vm, args.volumes)),
         Format::Table => Ok(text::would_delete(session.out, &vm, args.volumes)?),

@@ -31,6 +31,7 @@ pub(crate) fn node_state(number: i32) -> &'static str {
     match NodeState::try_from(number) {
         Ok(NodeState::Joining) => "joining",
         Ok(NodeState::Ready) => "ready",
+        Ok(NodeState::Leaving) => "leaving",
         Ok(NodeState::Unspecified) | Err(_) => UNKNOWN,
     }
 }

@@ -8,10 +8,11 @@ use blixard_proto::v1::cluster_service_server::{ClusterService, ClusterServiceSe
 use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServer};
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::{
-    DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest, GetVmRequest, ListNodesRequest,
-    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, RestartVmRequest,
-    SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse, Vm, upload_request,
-    upload_response,
+    CreateTokenRequest, CreateTokenResponse, DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest,
+    GetVmRequest, InitRequest, InitResponse, ListNodesRequest, ListNodesResponse, ListVmsRequest,
+    ListVmsResponse, LogLine, LogsRequest, RemoveNodeRequest, RemoveNodeResponse, RestartVmRequest,
+    SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse, Vm, WatchRequest,
+    WatchResponse, upload_request, upload_response,
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
@@ -33,6 +34,8 @@ pub(super) struct Script {
     pub(super) endless: bool,
     pub(super) nodes: ListNodesResponse,
     pub(super) status: StatusResponse,
+    pub(super) removed: RemoveNodeResponse,
+    pub(super) watched: Vec<WatchResponse>,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
     /// Sources that the store lacks.
     pub(super) wanted: Vec<String>,
@@ -167,6 +170,37 @@ impl ClusterService for Services {
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
         Ok(Response::new(self.script.nodes.clone()))
+    }
+
+    async fn init(&self, _: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
+        let authority = vec![0xab; 32].into();
+        Ok(Response::new(InitResponse { authority, address: "a:7440".to_owned() }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let CreateTokenRequest { request_id, roles, ttl_ms } = request.into_inner();
+        self.note(format!("token {roles:?} for {ttl_ms} ms, id of {} bytes", request_id.len()));
+        Ok(Response::new(CreateTokenResponse { token: "blixard1.x".to_owned(), roles, expires_at_ms: 1000 }))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<RemoveNodeRequest>,
+    ) -> Result<Response<RemoveNodeResponse>, Status> {
+        let request = request.into_inner();
+        self.note(format!("remove {} wait {} ms", request.node, request.wait_ms));
+        Ok(Response::new(self.script.removed.clone()))
+    }
+
+    type WatchStream = Streamed<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        self.note(format!("watch after {:?} known only {}", request.after_revision, request.known_only));
+        Ok(Response::new(stream::iter(self.script.watched.clone()).map(Ok).boxed()))
     }
 }
 

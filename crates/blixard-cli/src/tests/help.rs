@@ -18,6 +18,9 @@ async fn help_lists_commands_and_exit_codes() {
       deploy       Evaluate a flake, build its microVMs, and run them
       vm           Look at microVMs; start, stop, restart and delete them
       node         Look at the machines of the cluster
+      cluster      Make this machine a cluster that others can join, and look at its servers
+      events       Print what has happened, the oldest first
+      watch        Print what happens, as it happens, until interrupted
       status       Show how the cluster is
       completions  Print the script that completes command lines of `blixard` in a shell
       help         Print this message or the help of the given subcommand(s)

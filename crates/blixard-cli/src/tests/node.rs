@@ -22,6 +22,7 @@ fn nodes() -> ListNodesResponse {
         vms: 3,
         used_memory_mib: 2048,
         used_vcpus: 4,
+        ..Node::default()
     };
     let second = Node {
         id: 2,
@@ -49,6 +50,7 @@ fn status() -> StatusResponse {
         vms: 5,
         vms_healthy: 4,
         nodes: 3,
+        ..StatusResponse::default()
     }
 }
 

@@ -127,6 +127,16 @@ pub enum ProposeError {
     /// The entry may or may not be committed later: ask again with the same request id.
     #[error("the outcome is unknown: the entry lost its leader")]
     OutcomeUnknown,
+    /// No leader that a majority follows was found in time. As with [`Self::OutcomeUnknown`], the entry
+    /// may be committed later.
+    #[error("the majority of the servers does not answer; the change may still be made once it does")]
+    NoQuorum,
+    /// The leader refuses the command as it is.
+    #[error("the leader refuses the command: {reason}")]
+    Refused {
+        /// What it says.
+        reason: String,
+    },
     /// The node has stopped. As with [`Self::OutcomeUnknown`], the entry may be applied after a restart.
     #[error("the consensus node has stopped: {reason}")]
     Stopped {
@@ -145,7 +155,7 @@ pub enum LinearizeError {
         leader: Option<NodeId>,
     },
     /// The leader cannot reach a quorum.
-    #[error("no quorum of servers answers")]
+    #[error("the majority of the servers does not answer")]
     NoQuorum,
     /// The node has stopped.
     #[error("the consensus node has stopped: {reason}")]

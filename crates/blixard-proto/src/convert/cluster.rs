@@ -1,6 +1,6 @@
 //! Nodes as clients see them.
 
-use blixard_core::state::{ClusterState, Node};
+use blixard_core::state::{ClusterState, Departure, Node};
 use blixard_types::NodeId;
 
 use super::{facts_to, role_to};
@@ -10,9 +10,10 @@ use crate::v1;
 #[must_use]
 pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
     let used = state.usage(id);
-    let state_of = match node.session {
-        Some(_) => v1::NodeState::Ready,
-        None => v1::NodeState::Joining,
+    let state_of = match (node.departure, &node.session) {
+        (Departure::Requested, _) => v1::NodeState::Leaving,
+        (Departure::Stays, Some(_)) => v1::NodeState::Ready,
+        (Departure::Stays, None) => v1::NodeState::Joining,
     };
     v1::Node {
         id: id.0,
@@ -23,6 +24,10 @@ pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
         vms: state.vms.values().filter(|vm| vm.run.host() == Some(id)).count() as u64,
         used_memory_mib: used.memory_mib,
         used_vcpus: used.vcpus,
+        address: node.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+        // Not part of the state: the consensus group knows.
+        member: None,
+        leads: false,
     }
 }
 

@@ -7,7 +7,9 @@ use blixard_types::NodeId;
 use super::{ConvertError, hash, hash_bytes, role_to, roles_from};
 use crate::v1::{MembershipChange, membership_change as change};
 
-pub(crate) fn roles_to(roles: &Roles) -> Vec<i32> {
+/// The numbers of roles.
+#[must_use]
+pub fn roles_to(roles: &Roles) -> Vec<i32> {
     roles.iter().map(|&role| role_to(role).into()).collect()
 }
 

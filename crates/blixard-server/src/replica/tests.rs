@@ -68,3 +68,48 @@ fn a_checkpoint_that_cannot_be_read_leaves_the_state_as_it_was() {
     }
     assert_eq!(replica.read(ClusterState::clone), before);
 }
+
+/// Commands that each leave their mark; the one at index 4 differs by `wish`.
+fn marks(replica: &Replica, wish: &str) {
+    let command = |index: u64, vm: &str| {
+        let mut request = [0; 16];
+        request[15] = u8::try_from(index).unwrap();
+        let command = Command::DeleteVm { vm: vm.parse().unwrap() };
+        encode_envelope(&Envelope { request: RequestId(request), at: UnixMillis(index), command }).unwrap()
+    };
+    replica.apply(position(1), &init()).unwrap();
+    for index in 2..=5 {
+        let vm = if index == 4 { wish } else { "web" };
+        replica.apply(position(index), &command(index, vm)).unwrap();
+    }
+}
+
+fn audit(revision: Revision, digest: blixard_types::Sha256Hash) -> Vec<u8> {
+    let command = Command::Audit { revision, digest };
+    encode_envelope(&Envelope { request: RequestId([8; 16]), at: UnixMillis(9), command }).unwrap()
+}
+
+#[test]
+fn a_server_whose_state_differs_from_the_leaders_stops_and_says_so() {
+    let [leader, same, other] = ["web", "web", "db"].map(|wish| {
+        let replica = Replica::auditing_every(4);
+        marks(&replica, wish);
+        replica
+    });
+    let (revision, digest) = leader.digests().borrow().unwrap();
+    assert_eq!(revision, Revision(4));
+    same.apply(position(6), &audit(revision, digest)).unwrap();
+    let halt = other.apply(position(6), &audit(revision, digest)).unwrap_err();
+    assert!(halt.reason.contains("at revision 4"), "{halt}");
+    // Who does not remember that entry, as after a restart, has nothing to compare.
+    Replica::default().apply(position(6), &audit(revision, digest)).unwrap();
+}
+
+#[test]
+fn a_digest_is_the_same_after_a_restart_from_a_checkpoint() {
+    let replica = Replica::default();
+    marks(&replica, "web");
+    let restored = Replica::default();
+    restored.restore(&replica.checkpoint()()).unwrap();
+    assert_eq!(restored.digest_now(), replica.digest_now());
+}

@@ -2,6 +2,9 @@
 
 use blixard_core::command::TakeOver;
 use blixard_core::ports::nix::Selection;
+use blixard_core::state::{Node, Role};
+use blixard_proto::hint::with_hint;
+use blixard_proto::v1::deploy_service_client::DeployServiceClient;
 use blixard_proto::v1::deploy_service_server::DeployService;
 use blixard_proto::v1::{DeployEvent, DeployRequest, UploadRequest, UploadResponse};
 use blixard_proto::{locked_source, random_id};
@@ -28,6 +31,9 @@ impl DeployService for DeployApi {
     type DeployStream = Answers<DeployEvent>;
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Self::DeployStream>, Status> {
+        if self.server.builder.is_none() {
+            return self.elsewhere(request.into_inner()).await;
+        }
         let order = order(request.into_inner())?;
         let (server, builds) = (self.server.clone(), self.builds.clone());
         let stream =
@@ -47,6 +53,25 @@ impl DeployService for DeployApi {
             upload::run(&server, &builds, parts, &answers).await
         });
         Ok(Response::new(stream))
+    }
+}
+
+impl DeployApi {
+    /// A server that does not build passes the call on to one that does.
+    async fn elsewhere(&self, request: DeployRequest) -> Result<Response<Answers<DeployEvent>>, Status> {
+        self.server.linearize().await?;
+        let builds = |node: &Node| node.roles.is_superset(&[Role::Server, Role::Builder].into());
+        let here = self.server.node;
+        let builder = self.server.replica.read(|state| {
+            state.nodes.iter().find(|&(&id, node)| id != here && builds(node)).map(|(&id, _)| id)
+        });
+        let builder = builder.ok_or_else(|| {
+            let status = Status::failed_precondition("no server of the cluster has the role builder");
+            with_hint(status, "add `builder` to `node.roles` in a server's blixardd.toml")
+        })?;
+        let channel = self.server.peers.channel(builder).await?;
+        let events = DeployServiceClient::new(channel).deploy(request).await?.into_inner();
+        Ok(Response::new(Box::pin(events)))
     }
 }
 

@@ -9,6 +9,7 @@ use blixard_core::apply::Rejection;
 use blixard_core::assignment::{AssignmentSet, assignments_of};
 use blixard_core::command::Command;
 use blixard_core::grant::{Grant, GrantContent, Heartbeat};
+use blixard_core::ports::consensus::LinearizeError;
 use blixard_proto::v1::host_service_server::HostService;
 use blixard_proto::v1::{HostMessage, News, ReportAnswer, ServerMessage, host_message, server_message};
 use blixard_proto::{Hello, HostReport, decode_heartbeat, decode_hello, decode_host_report, encode_grant};
@@ -18,6 +19,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::peer::CallingNode;
 use super::{Answers, answers};
 use crate::{ProposeFailure, Server, status};
 
@@ -39,18 +41,24 @@ impl HostService for HostApi {
         request: Request<Streaming<HostMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let server = self.server.clone();
+        let standing = server.log.standing();
+        if !standing.leads() {
+            return Err(status::linearize(&LinearizeError::NotLeader { leader: standing.leader }));
+        }
+        let caller = request.extensions().get::<CallingNode>().copied();
         let incoming = request.into_inner();
-        let stream = answers(MESSAGES_QUEUED, |outgoing| attend(server, incoming, outgoing));
+        let stream = answers(MESSAGES_QUEUED, move |outgoing| attend(server, caller, incoming, outgoing));
         Ok(Response::new(stream))
     }
 }
 
 async fn attend(
     server: Server,
+    caller: Option<CallingNode>,
     mut incoming: Streaming<HostMessage>,
     outgoing: mpsc::Sender<ServerMessage>,
 ) -> Result<(), Status> {
-    let hello = open_session(&server, &mut incoming).await?;
+    let hello = open_session(&server, caller, &mut incoming).await?;
     tracing::info!(node = %hello.node, daemon = %hello.daemon, "a host attends");
     let server = Arc::new(server);
     let mut changes = server.replica.changes();
@@ -114,12 +122,20 @@ async fn send(
 }
 
 /// From here on the reports of earlier daemons of this node are refused.
-async fn open_session(server: &Server, incoming: &mut Streaming<HostMessage>) -> Result<Hello, Status> {
+async fn open_session(
+    server: &Server,
+    caller: Option<CallingNode>,
+    incoming: &mut Streaming<HostMessage>,
+) -> Result<Hello, Status> {
     let first = incoming.next().await.transpose()?.and_then(|message| message.message);
     let Some(host_message::Message::Hello(hello)) = first else {
         return Err(Status::invalid_argument("expected hello"));
     };
     let hello = decode_hello(hello)?;
+    // Without a calling node it is this node's own agent, over its socket.
+    if caller.map_or(server.node, |CallingNode(node)| node) != hello.node {
+        return Err(Status::permission_denied("a node speaks for itself alone"));
+    }
     let Hello { node, daemon, boot, facts } = hello.clone();
     let proposer = server.proposer();
     let command = Command::OpenSession { node, daemon, boot, facts };
@@ -133,8 +149,9 @@ async fn grant(
     heartbeat: &Heartbeat,
     granted: &mut Option<Granted>,
 ) -> Result<Grant, Status> {
-    server.linearize().await?;
-    let term = server.consensus.standing().term;
+    // Here and now: grants are the leader's own word.
+    server.log.linearize().await.map_err(|error| status::linearize(&error))?;
+    let term = server.log.standing().term;
     let (current, incarnation, revision, set) = server.replica.read(|state| {
         let session = state.nodes.get(&heartbeat.node).and_then(|node| node.session.as_ref());
         let current = session.is_some_and(|session| session.daemon == heartbeat.daemon);

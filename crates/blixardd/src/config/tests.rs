@@ -23,6 +23,9 @@ fn the_documented_file_shows_every_key_with_its_default() {
     let text: String = documented.lines().map(uncomment).collect();
     let mut expected = Config::default();
     expected.node.name = Some("alpha".parse().unwrap());
+    expected.cluster.listen = Some("0.0.0.0:7440".parse().unwrap());
+    expected.cluster.advertise = Some("alpha.example.org:7440".parse().unwrap());
+    expected.cluster.join_file = Some("/run/credentials/blixardd.service/join".into());
     expected.evaluation.user = Some("blixard-evaluation".to_owned());
     expected.host.bridge = Some("br0".to_owned());
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
@@ -30,7 +33,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 22);
+    assert_eq!(keys, 25);
 }
 
 #[test]
@@ -42,7 +45,11 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[node]\nname = \"A/b\"",
         "[node]\nname = 1",
         "[node]\nroles = [\"server\", \"cook\"]",
-        "[node]\nroles = [\"host\"]",
+        "[node]\nroles = []",
+        "[cluster]\nlisten = \"7440\"",
+        "[cluster]\nlisten = \"0.0.0.0:7440\"",
+        "[cluster]\nadvertise = \"alpha:7440\"",
+        "[cluster]\njoin_file = \"token\"",
         "[storage]\ndata_dir = \"var\"",
         "[host]\nruntime_dir = \"/tmp/vms\"",
         "[host]\nruntime_dir = \"/run/blixard\"",
@@ -66,7 +73,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected `name` or `roles`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -77,8 +84,20 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     roles = ["server", "cook"]
         => blixardd.toml: node.roles[1]: unknown variant `cook`, expected one of `server`, `host`, `builder`
     [node]
-    roles = ["host"]
-        => blixardd.toml: node.roles: a cluster of one needs the role `server` here; joining others is not there yet
+    roles = []
+        => blixardd.toml: node.roles: a node without a role does nothing
+    [cluster]
+    listen = "7440"
+        => blixardd.toml: cluster.listen: "7440" is not an address: expected HOST:PORT, with a port
+    [cluster]
+    listen = "0.0.0.0:7440"
+        => blixardd.toml: cluster.listen: others cannot reach this node at 0.0.0.0:7440; set cluster.advertise to a name or address of it
+    [cluster]
+    advertise = "alpha:7440"
+        => blixardd.toml: cluster.advertise: needs `cluster.listen`, or nobody is there
+    [cluster]
+    join_file = "token"
+        => blixardd.toml: cluster.join_file: token is not an absolute path
     [storage]
     data_dir = "var"
         => blixardd.toml: storage.data_dir: var is not an absolute path

@@ -1,0 +1,99 @@
+//! Changes of who belongs to the cluster, as people ask for them.
+
+use std::time::Duration;
+
+use blixard_core::apply::MembershipRejection;
+use blixard_core::command::{Command, MembershipCommand};
+use blixard_core::membership::obstacle;
+use blixard_core::state::{ClusterState, Role, Roles};
+use blixard_pki::{JoinToken, TokenSecret};
+use blixard_proto::hint::with_hint;
+use blixard_proto::v1::{CreateTokenRequest, CreateTokenResponse, InitResponse};
+use blixard_proto::v1::{RemoveNodeRequest, RemoveNodeResponse};
+use blixard_proto::{random_id, roles, roles_to};
+use blixard_types::{NodeAddress, NodeId, RequestId};
+use tonic::Status;
+
+use super::ClusterApi;
+use crate::leader::members::group;
+use crate::{keyring, status};
+
+/// Longest time a call waits for a node to be gone.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
+impl ClusterApi {
+    pub(super) async fn init_cluster(&self) -> Result<InitResponse, Status> {
+        let Some(address) = self.server.address.clone() else {
+            let status = Status::failed_precondition("this node does not listen for others");
+            let hint = "set `cluster.listen` in /etc/blixard/blixardd.toml and restart blixardd; vms go on";
+            return Err(with_hint(status, hint));
+        };
+        let fingerprint = keyring::found(&self.server, &address).await?;
+        Ok(InitResponse { authority: fingerprint.0.to_vec().into(), address: address.to_string() })
+    }
+
+    pub(super) async fn make_token(
+        &self,
+        request: CreateTokenRequest,
+    ) -> Result<CreateTokenResponse, Status> {
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        let wanted = roles(&request.roles)?;
+        let every: Roles = [Role::Server, Role::Host, Role::Builder].into();
+        let allowed = if wanted.is_empty() { every } else { wanted };
+        let no_authority = || status::rejection(&MembershipRejection::NoAuthority.into());
+        self.server.linearize().await?;
+        let (authority, addresses) =
+            self.server.replica.read(|state| (state.registry.authority, addresses(state, self.server.node)));
+        let fingerprint = authority.ok_or_else(no_authority)?;
+        let halves = [self.server.entropy.id(), self.server.entropy.id()].concat();
+        let secret = halves.try_into().map(TokenSecret);
+        let secret = secret.map_err(|_| Status::internal("two ids are not 32 bytes"))?;
+        let (token, ttl_ms) = (secret.hash(), request.ttl_ms);
+        let create = MembershipCommand::CreateToken { token, roles: allowed.clone(), ttl_ms };
+        let created = self.server.proposer().propose(id, Command::Membership(create)).await;
+        created.map_err(|failure| status::propose(&failure))?;
+        // The same request id with another secret has made nothing: what is shown must be known.
+        let expires = self.server.replica.read(|state| Some(state.registry.tokens.get(&token)?.expires));
+        let expires =
+            expires.ok_or_else(|| Status::already_exists("the request id belongs to another call"))?;
+        Ok(CreateTokenResponse {
+            token: JoinToken { secret, fingerprint, addresses }.to_string(),
+            roles: roles_to(&allowed),
+            expires_at_ms: expires.0,
+        })
+    }
+
+    pub(super) async fn take_out(&self, request: RemoveNodeRequest) -> Result<RemoveNodeResponse, Status> {
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        self.server.linearize().await?;
+        let node = self.server.replica.read(|state| find(state, &request.node))?;
+        let remove = Command::Membership(MembershipCommand::RemoveNode { node });
+        self.server.proposer().propose(id, remove).await.map_err(|failure| status::propose(&failure))?;
+        let gone = || self.server.replica.read(|state| !state.nodes.contains_key(&node));
+        let mut changes = self.server.replica.changes();
+        let waiting = async { while !gone() && changes.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(request.wait_ms).min(WAIT_MAX), waiting).await;
+        let obstacle = group(&self.server, 0)
+            .and_then(|group| self.server.replica.read(|state| obstacle(state, &group, node)));
+        Ok(RemoveNodeResponse { gone: gone(), waiting_on: obstacle.unwrap_or_default().to_owned() })
+    }
+}
+
+fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
+    let named = |(&id, node): (&NodeId, &blixard_core::state::Node)| {
+        (node.name.as_str() == wanted || id.to_string() == wanted).then_some(id)
+    };
+    state.nodes.iter().find_map(named).ok_or_else(|| {
+        let status = Status::not_found(format!("there is no node {wanted}"));
+        with_hint(status, "`blixard node list` shows the nodes there are")
+    })
+}
+
+/// Where servers are reached, this one first.
+fn addresses(state: &ClusterState, here: NodeId) -> Vec<NodeAddress> {
+    let servers = state.nodes.iter().filter(|(_, node)| node.roles.contains(&Role::Server));
+    let mut addresses: Vec<_> =
+        servers.filter_map(|(&id, node)| Some((id != here, node.address.clone()?))).collect();
+    addresses.sort();
+    addresses.into_iter().map(|(_, address)| address).collect()
+}

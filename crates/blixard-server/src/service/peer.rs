@@ -1,0 +1,132 @@
+//! `PeerService`: what nodes ask of a server, over mutual TLS; and who asks.
+
+use blixard_core::command::{Command, MembershipCommand, Outcome};
+use blixard_core::ports::consensus::{LinearizeError, ProposeError};
+use blixard_core::state::Role;
+use blixard_pki::{SigningRequest, Subject};
+use blixard_proto::v1::peer_service_server::PeerService;
+use blixard_proto::v1::propose_response::{Applied, OutcomeUnknown, Result as Proposed};
+use blixard_proto::v1::read_index_response::{NoQuorum, Result as Read};
+use blixard_proto::v1::{AuthorityRequest, AuthorityResponse, NotLeader, ProposeRequest, ProposeResponse};
+use blixard_proto::v1::{ReadIndexRequest, ReadIndexResponse, RenewRequest, RenewResponse};
+use blixard_proto::{decode_envelope, encode_envelope};
+use blixard_types::NodeId;
+use tonic::{Request, Response, Status};
+
+use crate::{Server, status};
+
+/// The node that calls, as its certificate says. In the extensions of every request that comes over
+/// mutual TLS, and of no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallingNode(pub NodeId);
+
+#[derive(Clone)]
+pub struct PeerApi {
+    pub(super) server: Server,
+}
+
+fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let caller = request.extensions().get::<CallingNode>().map(|CallingNode(node)| *node);
+    caller.ok_or_else(|| Status::unauthenticated("this service is for nodes of the cluster"))
+}
+
+impl PeerApi {
+    fn server_calls<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let caller = caller(request)?;
+        let server = self
+            .server
+            .replica
+            .read(|state| state.nodes.get(&caller).is_some_and(|node| node.roles.contains(&Role::Server)));
+        if server { Ok(caller) } else { Err(Status::permission_denied("this service is for servers")) }
+    }
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerApi {
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        self.server_calls(&request)?;
+        let mut envelope = decode_envelope(&request.into_inner().command)?;
+        // Time is the leader's, so that it does not jump with who was asked.
+        envelope.at = self.server.clock.wall();
+        let log = &self.server.log;
+        let result = match log.propose(encode_envelope(&envelope)?).await {
+            Ok(outcome) => {
+                let index = log.standing().applied.map(|position| position.index).unwrap_or_default();
+                Proposed::Applied(Applied { outcome: outcome.into(), index })
+            }
+            Err(ProposeError::NotLeader { leader }) => {
+                Proposed::NotLeader(NotLeader { leader: leader.map(|leader| leader.0) })
+            }
+            Err(ProposeError::OutcomeUnknown | ProposeError::NoQuorum | ProposeError::Stopped { .. }) => {
+                Proposed::OutcomeUnknown(OutcomeUnknown {})
+            }
+            Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Refused { .. })) => {
+                return Err(Status::invalid_argument(error.to_string()));
+            }
+        };
+        Ok(Response::new(ProposeResponse { result: Some(result) }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexResponse>, Status> {
+        self.server_calls(&request)?;
+        let result = match self.server.log.linearize().await {
+            Ok(position) => Read::Index(position.index),
+            Err(LinearizeError::NotLeader { leader }) => {
+                Read::NotLeader(NotLeader { leader: leader.map(|leader| leader.0) })
+            }
+            Err(LinearizeError::NoQuorum | LinearizeError::Stopped { .. }) => Read::NoQuorum(NoQuorum {}),
+        };
+        Ok(Response::new(ReadIndexResponse { result: Some(result) }))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let node = caller(&request)?;
+        let signing = SigningRequest(request.into_inner().signing_request.to_vec());
+        let certificate = certify(&self.server, node, &signing).await?;
+        tracing::info!(%node, "has renewed its certificate");
+        Ok(Response::new(RenewResponse { certificate: certificate.into() }))
+    }
+
+    async fn authority(
+        &self,
+        request: Request<AuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
+        self.server.linearize().await?;
+        let node = self.server_calls(&request)?;
+        let authority = self.server.keyring.authority().ok_or_else(no_key)?;
+        tracing::info!(%node, "has been given the authority's key");
+        Ok(Response::new(AuthorityResponse { key: authority.key_pem() }))
+    }
+}
+
+/// A server that has joined a moment ago.
+pub(crate) fn no_key() -> Status {
+    Status::unavailable("this server does not have the authority's key yet: ask another")
+}
+
+/// Counts a certificate for a member and issues it (DER).
+pub(crate) async fn certify(
+    server: &Server,
+    node: NodeId,
+    request: &SigningRequest,
+) -> Result<Vec<u8>, Status> {
+    let proposer = server.proposer();
+    let command = Command::Membership(MembershipCommand::CertifyNode { node });
+    let outcome = proposer.propose(proposer.fresh_request(), command).await;
+    issue(server, &outcome.map_err(|failure| status::propose(&failure))?, request)
+}
+
+/// Issues the certificate that was counted.
+pub(super) fn issue(server: &Server, outcome: &Outcome, request: &SigningRequest) -> Result<Vec<u8>, Status> {
+    let Outcome::Certified { node, serial, .. } = outcome else {
+        return Err(Status::internal("the certificate was not counted"));
+    };
+    let cluster = server.replica.read(|state| state.identity).ok_or_else(no_key)?.cluster;
+    let subject = Subject { node: *node, cluster, serial: *serial };
+    let authority = server.keyring.authority().ok_or_else(no_key)?;
+    let issued = authority.issue(request, subject, server.clock.wall());
+    issued.map_err(|error| Status::invalid_argument(status::chain(&error)))
+}

@@ -1,0 +1,55 @@
+//! A server's disk is full: that server stops, the others go on, and it returns when there is room.
+
+use anyhow::{Context as _, ensure};
+
+use super::{await_equal_states, await_voters, leader, three, writers};
+use crate::scenario::{Context, Needs, Scenario};
+use crate::wait::{self, Seen};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "server_disk_full",
+    shows: "a server whose disk is full stops loudly and loses nothing; the others go on; it returns",
+    needs: Needs::Blixard,
+    run,
+};
+
+/// The log's own file system, small enough to be filled.
+const SMALL_DISK: &str = "
+systemctl stop blixardd
+mv /var/lib/blixard /var/lib/blixard.was; mkdir -m 700 /var/lib/blixard
+mount -t tmpfs -o size=96m,mode=700 tmpfs /var/lib/blixard
+cp -a /var/lib/blixard.was/. /var/lib/blixard/
+systemctl start blixardd
+";
+
+fn run(context: &mut Context) -> anyhow::Result<()> {
+    let hosts = three(context)?;
+    let [first, .., last] = hosts.as_slice() else { anyhow::bail!("no hosts") };
+    writers::deploy_sleepers(first, 2)?;
+    last.shell(SMALL_DISK)?;
+    await_voters(first, hosts.len())?;
+    let vms: Vec<String> = (1..=2).map(|number| format!("sleeper-{number}")).collect();
+    writers::start(first, &vms)?;
+    last.shell("dd if=/dev/zero of=/var/lib/blixard/filler bs=1M 2>/dev/null || true")?;
+    wait::until("the full server to stop", super::LIMIT, || {
+        let journal = last.journal("blixardd")?;
+        let stopped = journal.contains("the consensus node has stopped");
+        Ok(if stopped { Seen::Done(()) } else { Seen::Instead(journal) })
+    })?;
+    let before = writers::acknowledged(first)?;
+    wait::until("the others to go on", super::LIMIT, || {
+        let now = writers::acknowledged(first)?;
+        Ok(if now > before + 2 { Seen::Done(()) } else { Seen::Instead(now.to_string()) })
+    })?;
+    ensure!(leader(&hosts, first)?.name() != last.name(), "a server without a disk leads");
+    last.shell(
+        "rm /var/lib/blixard/filler; systemctl reset-failed blixardd || true; systemctl start blixardd",
+    )
+    .context("there is room again")?;
+    await_voters(first, hosts.len())?;
+    writers::stop(first, &vms)?;
+    for host in &hosts {
+        writers::check(first, host, &vms)?;
+    }
+    await_equal_states(&hosts).map(drop)
+}

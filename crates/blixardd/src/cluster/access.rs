@@ -1,0 +1,49 @@
+//! The way of this node's own host agent to the leader, and of the API to consoles on any node.
+
+use blixard_core::ports::BoxFuture;
+use blixard_core::ports::consensus::SharedConsensus;
+use blixard_host::{AccessError, ServerAccess};
+use blixard_proto::v1::console_service_client::ConsoleServiceClient;
+use blixard_proto::v1::host_service_client::HostServiceClient;
+use blixard_server::ConsoleAccess;
+use blixard_types::NodeId;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::Mesh;
+use crate::local::LocalNode;
+
+/// Local calls by the socket, others over TLS.
+#[derive(Clone)]
+pub(crate) struct ClusterAccess {
+    pub(crate) local: LocalNode,
+    pub(crate) log: SharedConsensus,
+    pub(crate) mesh: Mesh,
+}
+
+impl ServerAccess for ClusterAccess {
+    /// Grants are the leader's. It is asked anew each time, so that a lost leader is followed.
+    fn connect(&self) -> BoxFuture<'_, Result<HostServiceClient<Channel>, AccessError>> {
+        match self.log.standing().leader {
+            Some(leader) if leader != self.local.node => {
+                let client = HostServiceClient::new(self.mesh.channel_to(leader));
+                Box::pin(std::future::ready(Ok(client)))
+            }
+            Some(_) => self.local.connect(),
+            None => {
+                let reason = "no leader is known".to_owned();
+                Box::pin(std::future::ready(Err(AccessError { reason })))
+            }
+        }
+    }
+}
+
+impl ConsoleAccess for ClusterAccess {
+    fn of(&self, node: NodeId) -> BoxFuture<'_, Result<ConsoleServiceClient<Channel>, Status>> {
+        if node == self.local.node {
+            return self.local.of(node);
+        }
+        let client = ConsoleServiceClient::new(self.mesh.channel_to(node));
+        Box::pin(std::future::ready(Ok(client)))
+    }
+}

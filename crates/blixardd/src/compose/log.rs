@@ -1,0 +1,56 @@
+//! Opening this server's copy of the log.
+
+use std::sync::Arc;
+
+use blixard_core::ports::consensus::Consensus;
+use blixard_raft::{NodeStopped, RaftNode, RaftOptions};
+use blixard_server::Replica;
+use blixard_types::NodeId;
+use futures_util::StreamExt;
+
+use super::RunError;
+use crate::cluster::Mesh;
+use crate::config::Config;
+use crate::identity::{FIRST_NODE, NodeFile};
+
+/// Opens it. Who has joined waits for nobody: its leader comes to it. Who has founded its cluster and is
+/// alone in it leads on return.
+pub(super) async fn open(
+    config: &Config,
+    member: Option<&NodeFile>,
+    replica: &Arc<Replica>,
+    mesh: &Mesh,
+) -> Result<RaftNode, RunError> {
+    let node = member.map_or(FIRST_NODE, |member| member.node);
+    let machine = Arc::clone(replica);
+    let mut options = RaftOptions::new(node, &config.storage.data_dir);
+    options.transport = Arc::new(mesh.transport());
+    let raft = RaftNode::open(options, machine).await?;
+    if member.is_some() {
+        return Ok(raft);
+    }
+    raft.initialize_single().await?;
+    if is_alone(&raft, node) {
+        lead(&raft).await?;
+    }
+    Ok(raft)
+}
+
+/// Whether this node is the only one that votes.
+pub(super) fn is_alone(raft: &RaftNode, node: NodeId) -> bool {
+    raft.standing().voters == [node]
+}
+
+/// Waits until this node leads and its state covers its log.
+pub(super) async fn lead(raft: &RaftNode) -> Result<(), RunError> {
+    let mut standings = raft.standings();
+    while let Some(standing) = standings.next().await {
+        if standing.leads() {
+            return Ok(raft.recovered().await?);
+        }
+        if let Some(reason) = standing.stopped {
+            return Err(NodeStopped { reason }.into());
+        }
+    }
+    Err(NodeStopped { reason: "it ended before it led".to_owned() }.into())
+}
