@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
 use crate::state::{
-    Admission, ClusterState, Departure, Generation, Node, Presence, Quarantine, Role, Run, Shortage, Unplaced, Usage, Vm,
+    Admission, ClusterState, Departure, Generation, Node, Presence, Quarantine, Role, Run, Shortage,
+    Unplaced, Usage, Vm,
 };
 
 /// Pause before a vm that failed is placed again, doubled with each failure in a row.

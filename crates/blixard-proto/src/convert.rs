@@ -3,8 +3,8 @@
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
-pub(crate) mod fence;
 pub(crate) mod event;
+pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod outcome;

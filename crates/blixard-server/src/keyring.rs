@@ -157,13 +157,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Fetches the authority's key from another server, if this one lacks it; ends when it is here.
 pub async fn fetch_authority(server: Server) {
     while server.keyring.authority().is_none() {
-        let others = server.replica.read(|state| match state.registry.authority {
+        let others: Vec<NodeId> = server.replica.read(|state| {
             // Before `cluster init` there is none.
-            None => Vec::new(),
-            Some(_) => {
-                let servers = state.nodes.iter().filter(|(_, node)| node.roles.contains(&Role::Server));
-                servers.map(|(&id, _)| id).filter(|&id| id != server.node).collect()
+            if state.registry.authority.is_none() {
+                return Vec::new();
             }
+            let servers = state.nodes.iter().filter(|(_, node)| node.roles.contains(&Role::Server));
+            servers.map(|(&id, _)| id).filter(|&id| id != server.node).collect()
         });
         for other in others {
             match fetch_from(&server, other).await {

@@ -76,7 +76,7 @@ pub(crate) async fn follow_renewals(keyring: &Keyring, tls: &MutualTls) {
             tls.replace(fresh);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Listens for other nodes.

@@ -102,7 +102,7 @@ pub(crate) async fn join(
     let mut failures = Vec::new();
     for address in &token.addresses {
         match ask(token, address, request.clone()).await {
-            Ok(response) => return keep(token, &files, &key, response, data_dir),
+            Ok(response) => return keep(token, &files, &key, &response, data_dir),
             Err(Failure::Refused(error)) => return Err(error),
             Err(Failure::Elsewhere(reason)) => failures.push(format!("{address}: {reason}")),
         }
@@ -166,7 +166,7 @@ fn keep(
     token: &JoinToken,
     files: &KeyFiles,
     key: &NodeKey,
-    response: JoinResponse,
+    response: &JoinResponse,
     data_dir: &Path,
 ) -> Result<NodeFile, JoinError> {
     let root = Root::new(response.root.to_vec()).map_err(AnswerError::from)?;

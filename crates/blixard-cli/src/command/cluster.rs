@@ -13,7 +13,7 @@ use crate::output::cluster::{self, Cluster, Removal, Token};
 use crate::output::{Format, json};
 
 /// How long `node remove` waits: a leader hands over, and the group changes in two steps.
-const REMOVE_WAIT: Duration = Duration::from_secs(60);
+const REMOVE_WAIT: Duration = Duration::from_mins(1);
 
 fn client(session: &Session<'_>) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(session.channel.clone()).max_decoding_message_size(ANSWER_MAX)

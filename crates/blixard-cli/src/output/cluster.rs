@@ -1,4 +1,5 @@
 //! The cluster, its servers, tokens and events: as JSON and as people read them.
+#![expect(clippy::struct_field_names, reason = "a field is called as its key")]
 
 use std::io::{self, Write};
 

@@ -36,6 +36,7 @@ fn group(leader: u64, members: Vec<Progress>) -> Group {
     Group { leader: NodeId(leader), led_ms: 60_000, members, change: Change::Settled }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a plan gives it")]
 fn voters(ids: &[u64]) -> Option<MembershipStep> {
     Some(MembershipStep::Voters(ids.iter().copied().map(NodeId).collect()))
 }

@@ -92,10 +92,9 @@ impl ClusterState {
     pub fn peer_standing(&self, node: NodeId, serial: CertificateSerial) -> PeerStanding {
         match self.nodes.get(&node) {
             None if node <= self.registry.highest_node => PeerStanding::Removed,
-            None => PeerStanding::Newer,
             Some(member) if member.certificates.contains(&serial) => PeerStanding::Member,
             Some(_) if serial <= self.registry.highest_serial => PeerStanding::Replaced,
-            Some(_) => PeerStanding::Newer,
+            None | Some(_) => PeerStanding::Newer,
         }
     }
 }

@@ -44,7 +44,7 @@ async fn take(server: &Server, step: MembershipStep) {
         Ok(()) => tracing::info!(step = said, "the consensus group has changed"),
         // The next look sees how it is now.
         Err(reason) => {
-            tracing::warn!(step = said, reason, "the consensus group is not changed, trying again")
+            tracing::warn!(step = said, reason, "the consensus group is not changed, trying again");
         }
     }
 }

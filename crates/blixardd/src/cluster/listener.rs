@@ -26,7 +26,7 @@ const STRANGERS_MAX: usize = 64;
 /// A handshake takes two round trips; who needs longer has something else in mind.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// A stranger says what it wants and goes.
-const STRANGER_LIMIT: Duration = Duration::from_secs(60);
+const STRANGER_LIMIT: Duration = Duration::from_mins(1);
 /// How often an open connection is held against the state: a node that is removed loses it by then.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Pause after the kernel could not give us a connection.

@@ -31,12 +31,11 @@ pub(super) async fn run(
     request: WatchRequest,
     outgoing: mpsc::Sender<WatchResponse>,
 ) -> Result<(), Status> {
-    let mut cursor = match request.after_revision {
-        Some(revision) => Revision(revision),
-        None => {
-            server.linearize().await?;
-            server.replica.read(|state| state.applied.revision())
-        }
+    let mut cursor = if let Some(revision) = request.after_revision {
+        Revision(revision)
+    } else {
+        server.linearize().await?;
+        server.replica.read(|state| state.applied.revision())
     };
     if request.known_only {
         // What is known is what was committed when it was asked for, not what this server has heard of.

@@ -41,7 +41,8 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         let events = first.run_ok(&["date", "+%s"])?;
         let made = first.run_ok(&["blixard", "events", "-o", "json"])?;
         let last = made.lines().rfind(|line| line.contains("token-created")).unwrap_or_default();
-        let at = serde_json::from_str::<serde_json::Value>(last)?["atMs"].as_u64().unwrap_or(u64::MAX);
+        let event: serde_json::Value = serde_json::from_str(last)?;
+        let at = event.get("atMs").and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
         let now: u64 = events.trim().parse()?;
         Ok(if now > at / 1000 + 2 { Seen::Done(()) } else { Seen::Instead(events) })
     })?;
