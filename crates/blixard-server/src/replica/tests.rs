@@ -74,7 +74,7 @@ fn marks(replica: &Replica, wish: &str) {
     let command = |index: u64, vm: &str| {
         let mut request = [0; 16];
         request[15] = u8::try_from(index).unwrap();
-        let command = Command::DeleteVm { vm: vm.parse().unwrap() };
+        let command = Command::DeleteVm { vm: vm.parse().unwrap(), files: Files::Keep };
         encode_envelope(&Envelope { request: RequestId(request), at: UnixMillis(index), command }).unwrap()
     };
     replica.apply(position(1), &init()).unwrap();

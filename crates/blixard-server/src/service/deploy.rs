@@ -9,6 +9,8 @@ use blixard_proto::v1::deploy_service_server::DeployService;
 use blixard_proto::v1::{DeployEvent, DeployRequest, UploadRequest, UploadResponse};
 use blixard_proto::{locked_source, random_id};
 use blixard_types::RequestId;
+use futures_util::StreamExt;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answers, answers};
@@ -48,6 +50,13 @@ impl DeployService for DeployApi {
         request: Request<Streaming<UploadRequest>>,
     ) -> Result<Response<Self::UploadStream>, Status> {
         let parts = request.into_inner();
+        if self.server.builder.is_none() {
+            let mut builder = DeployServiceClient::new(self.builder_elsewhere().await?);
+            // Who breaks off here breaks off there: the builder misses the end.
+            let parts = parts.filter_map(|part| std::future::ready(part.ok()));
+            let answers = builder.upload(parts).await?.into_inner();
+            return Ok(Response::new(Box::pin(answers)));
+        }
         let (server, builds) = (self.server.clone(), self.builds.clone());
         let stream = answers(upload::ANSWERS_QUEUED, |answers| async move {
             upload::run(&server, &builds, parts, &answers).await
@@ -59,6 +68,13 @@ impl DeployService for DeployApi {
 impl DeployApi {
     /// A server that does not build passes the call on to one that does.
     async fn elsewhere(&self, request: DeployRequest) -> Result<Response<Answers<DeployEvent>>, Status> {
+        let mut builder = DeployServiceClient::new(self.builder_elsewhere().await?);
+        let events = builder.deploy(request).await?.into_inner();
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    /// The same one for a source and for its deployment.
+    async fn builder_elsewhere(&self) -> Result<Channel, Status> {
         self.server.linearize().await?;
         let builds = |node: &Node| node.roles.is_superset(&[Role::Server, Role::Builder].into());
         let here = self.server.node;
@@ -69,9 +85,7 @@ impl DeployApi {
             let status = Status::failed_precondition("no server of the cluster has the role builder");
             with_hint(status, "add `builder` to `node.roles` in a server's blixardd.toml")
         })?;
-        let channel = self.server.peers.channel(builder).await?;
-        let events = DeployServiceClient::new(channel).deploy(request).await?.into_inner();
-        Ok(Response::new(Box::pin(events)))
+        self.server.peers.channel(builder).await
     }
 }
 
