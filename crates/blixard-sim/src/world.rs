@@ -118,7 +118,7 @@ impl World {
     fn new(shared: Shared, seed: u64) -> Self {
         let mut builder = turmoil::Builder::new();
         // The driver says when it ends.
-        builder.rng_seed(seed).tick_duration(TICK).simulation_duration(Duration::from_secs(24 * 3600));
+        builder.rng_seed(seed).tick_duration(TICK).simulation_duration(Duration::from_hours(24));
         let mut sim = builder.build();
         for id in shared.nodes() {
             shared.disk(id).power_on();

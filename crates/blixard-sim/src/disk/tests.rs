@@ -43,7 +43,7 @@ fn keeps_the_contract(files: &dyn Files, root: &Path) {
     files.rename(&one, &two).unwrap();
     files.sync_directory(&directory).unwrap();
 
-    assert_eq!(files.list(&directory).unwrap(), [two.clone()]);
+    assert_eq!(files.list(&directory).unwrap(), std::slice::from_ref(&two));
     assert_eq!(contents(files, &two).unwrap(), b"first");
     let mut replaced = Vec::new();
     held.read_to_end(&mut replaced).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blixard_core::ports::peer::{PeerError, PeerRefusal, SharedPeerEndpoint};
+use blixard_core::ports::peer::{Arriving, Incoming, PeerError, PeerRefusal, SenderGone, SharedPeerEndpoint};
 use blixard_types::NodeId;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -29,11 +29,11 @@ async fn handle(net: Net, me: NodeId, endpoint: SharedPeerEndpoint, parcel: Parc
             drop(answer.send(reply(&net, me, from, answered)));
         }
         Parcel::Snapshot { from, pieces, answer } => {
-            let answered = endpoint.take_snapshot(pieces).await;
+            let answered = endpoint.take_snapshot(arriving(pieces)).await;
             drop(answer.send(reply(&net, me, from, answered)));
         }
         Parcel::Append { messages, answers, back } => {
-            let mut given = endpoint.append(messages);
+            let mut given = endpoint.append(arriving(messages));
             let mut before = Duration::ZERO;
             while let Some(Ok(answer)) = given.next().await {
                 let Some(stamped) = back.send(answer, &mut before) else {
@@ -46,6 +46,11 @@ async fn handle(net: Net, me: NodeId, endpoint: SharedPeerEndpoint, parcel: Parc
             }
         }
     }
+}
+
+/// The messages as the node takes them.
+fn arriving(messages: Incoming) -> Arriving {
+    messages.map(|message| message.map_err(|gone| SenderGone { reason: gone.to_string() })).boxed()
 }
 
 fn reply(net: &Net, me: NodeId, to: NodeId, answered: Result<Bytes, PeerRefusal>) -> Answer {

@@ -52,7 +52,9 @@ impl World {
             Fault::Full => self.spoil(one, Trouble::Full),
             Fault::HandOver => {
                 self.event(&format!("node {one} is to lead"));
-                nodes.iter().for_each(|node| self.shared.order(*node, Order::HandOver(one)));
+                for node in &nodes {
+                    self.shared.order(*node, Order::HandOver(one));
+                }
             }
             Fault::Members => self.other_members(&nodes),
         }
