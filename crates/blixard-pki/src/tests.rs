@@ -106,9 +106,9 @@ async fn another_authority_is_refused_by_both_sides_even_for_the_same_cluster() 
     assert!(error.contains("UnknownIssuer") || error.contains("BadSignature"), "{error}");
     let (near, far) = duplex(64 << 10);
     let trusting = node(&ours, 1);
-    let (accepted, _) = tokio::join!(trusting.accept(far), async {
+    let (accepted, ()) = tokio::join!(trusting.accept(far), async {
         // The other side's own checks would stop it first; a liar has none.
-        joining_with(&theirs, &ours, near).await
+        joining_with(&theirs, &ours, near).await;
     });
     assert!(accepted.is_err(), "a certificate of another authority was accepted");
 }
