@@ -37,6 +37,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     let mut table = String::new();
     for text in [
