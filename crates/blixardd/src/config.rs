@@ -215,6 +215,10 @@ impl Config {
         if self.node.roles.is_empty() {
             return Some(("node.roles", "a node without a role does nothing".to_owned()));
         }
+        if !self.node.roles.contains(&Role::Server) {
+            let reason = "a node needs the role `server`; nodes that hold no log are not there yet";
+            return Some(("node.roles", reason.to_owned()));
+        }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Some(("log.filter", error.to_string()));
         }

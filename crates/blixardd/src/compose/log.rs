@@ -29,11 +29,26 @@ pub(super) async fn open(
     if member.is_some() {
         return Ok(raft);
     }
-    raft.initialize_single().await?;
-    if is_alone(&raft, node) {
+    if founds_alone(&raft, node).await? {
         lead(&raft).await?;
     }
     Ok(raft)
+}
+
+/// Makes sure that this node is in a cluster, of its own if in no other, and says whether it is alone there.
+pub(super) async fn founds_alone(raft: &RaftNode, node: NodeId) -> Result<bool, RunError> {
+    raft.initialize_single().await?;
+    // What is told of a node follows what it does; until then nobody seems to vote.
+    let mut standings = raft.standings();
+    while let Some(standing) = standings.next().await {
+        if let Some(reason) = standing.stopped {
+            return Err(NodeStopped { reason }.into());
+        }
+        if !standing.voters.is_empty() {
+            return Ok(is_alone(raft, node));
+        }
+    }
+    Err(NodeStopped { reason: "it ended before it knew who votes".to_owned() }.into())
 }
 
 /// Whether this node is the only one that votes.

@@ -58,7 +58,7 @@ async fn give_up_own_cluster(config: &Config) -> Result<(), RunError> {
     }
     let replica = Arc::new(Replica::default());
     let raft = RaftNode::open(RaftOptions::new(FIRST_NODE, data_dir), replica.clone()).await?;
-    let in_use = if log::is_alone(&raft, FIRST_NODE) {
+    let in_use = if log::founds_alone(&raft, FIRST_NODE).await? {
         let recovered = log::lead(&raft).await;
         recovered.map(|()| replica.read(is_in_use))
     } else {
