@@ -15,7 +15,8 @@ use crate::fixture::{
     running, session, spec, starting, vm,
 };
 use crate::state::{
-    ClusterState, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, PeerStanding, Role, Run, VmReport,
+    ClusterState, Departure, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Node, PeerStanding, Role,
+    Run, VmReport,
 };
 
 const VMS: [&str; 3] = ["web", "db", "a/web"];
@@ -23,6 +24,8 @@ const MEMORY_MIB: u64 = 1000;
 
 #[derive(Debug, Clone)]
 enum Op {
+    /// Forgets a node that is to go and runs nothing.
+    ForgetLeaving,
     Raw(Command),
     /// Places a vm at its next epoch.
     PlaceNext {
@@ -116,6 +119,7 @@ fn ops() -> impl Strategy<Value = Op> {
         8 => raw.prop_map(Op::Raw),
         4 => (0..VMS.len(), 1..3_u64).prop_map(|(vm, node)| Op::PlaceNext { vm, node }),
         4 => (0..VMS.len(), reports()).prop_map(|(vm, report)| Op::ReportCurrent { vm, report }),
+        1 => Just(Op::ForgetLeaving),
         1 => Just(Op::Repeat),
         1 => Just(Op::Duplicate),
     ]
@@ -125,6 +129,12 @@ fn ops() -> impl Strategy<Value = Op> {
 fn command(op: &Op, state: &ClusterState, before: Option<&Command>) -> Option<Command> {
     match op {
         Op::Raw(command) => Some(command.clone()),
+        Op::ForgetLeaving => {
+            let empty = |id: &NodeId| state.vms.values().all(|vm| vm.run.host() != Some(*id));
+            let leaving = |(id, node): &(&NodeId, &Node)| node.departure != Departure::Stays && empty(id);
+            let (&node, _) = state.nodes.iter().find(leaving)?;
+            Some(Command::Membership(MembershipCommand::ForgetNode { node }))
+        }
         Op::PlaceNext { vm: at, node } => {
             let epoch = state.vms.get(&vm(VMS[*at]))?.last_epoch.next();
             Some(place(VMS[*at], *node, epoch.0))
@@ -387,5 +397,5 @@ fn the_sequences_reach_what_they_are_about() {
         }
     }
     assert_eq!(reached.len(), 10, "{reached:?}");
-    assert!(reached.values().all(|count| *count >= 4), "{reached:?}");
+    assert!(reached.values().all(|count| *count >= 5), "{reached:?}");
 }
