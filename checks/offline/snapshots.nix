@@ -82,7 +82,7 @@ lib.mapAttrs (_: plain) {
   };
   # Not `.toml` before the daemon knows all of its keys.
   "blixardd-joined.text" = toml joined;
-  "blixardd-server.toml" = toml (joined // { roles = [ "server" ]; settings.cluster.listen = "[::]:7440"; });
+  "blixardd-server.toml" = toml (joined // { roles = [ "server" ]; settings.cluster.listen = "10.0.0.1:7440"; });
   "blixardd.service" = unit (units { }).blixardd;
   "blixard-lease.service" = unit (units joined).blixard-lease;
   "blixard-fence.service" = unit (units joined).blixard-fence;
