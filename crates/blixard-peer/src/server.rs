@@ -32,10 +32,10 @@ pub fn service(endpoint: SharedPeerEndpoint) -> RaftServiceServer<PeerService> {
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
-/// Sets what holds for every listener for peers.
+/// Sets what holds for every listener for peers, but for `TCP_NODELAY`: whoever accepts connections must
+/// set that on each, or small answers wait for an acknowledgement of the ones before.
 pub fn configure_server(server: Server) -> Server {
     server
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(SILENCE))
         .http2_keepalive_timeout(Some(SILENCE))
         .initial_stream_window_size(WINDOW_BYTES)

@@ -1,8 +1,7 @@
 //! A consensus node: opening one, proposing to it, reading from it, shutting it down.
 //!
 //! Owns the order of recovery (checkpoint, then the log after it) and the translation of openraft's
-//! answers. Runs openraft on the caller's tokio runtime; a current-thread runtime of its own was
-//! measured a quarter faster at 16 callers, but takes the clock away from a simulation.
+//! answers. Runs openraft where [`Place`](crate::Place) says.
 //!
 //! ```text
 //! open ─► form (once in a cluster's life) or be added by a leader ─► leads, follows ─► shutdown

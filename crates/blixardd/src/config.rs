@@ -124,8 +124,9 @@ impl Default for Nix {
 
 impl Default for Log {
     fn default() -> Self {
-        // openraft tells every heartbeat at info.
-        Self { filter: "info,openraft=warn".to_owned() }
+        // openraft tells every heartbeat at info, and warns 30 times a second of a peer that is down; what
+        // an operator should know of peers is told by our own code, once.
+        Self { filter: "info,openraft=error".to_owned() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::Consensus;
-use blixard_raft::{NodeStopped, RaftNode, RaftOptions};
+use blixard_raft::{NodeStopped, Place, RaftNode, RaftOptions};
 use blixard_server::Replica;
 use blixard_types::NodeId;
 use futures_util::StreamExt;
@@ -25,6 +25,7 @@ pub(super) async fn open(
     let machine = Arc::clone(replica);
     let mut options = RaftOptions::new(node, &config.storage.data_dir);
     options.transport = Arc::new(mesh.transport());
+    options.place = Place::OwnThread;
     let raft = RaftNode::open(options, machine).await?;
     if member.is_some() {
         return Ok(raft);
