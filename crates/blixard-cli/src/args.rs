@@ -148,6 +148,17 @@ pub(crate) enum VmCommand {
         #[command(flatten)]
         stale: StaleArg,
     },
+    /// Show why a microVM is where it is, or on no host: what each host lacks for it, or how good it is.
+    ///
+    /// Of the hosts that will do the one with the most points is taken; of those with equal points the one with the
+    /// most free memory, or with the least that suffices if the flake says `binpack`.
+    #[command(after_help = "Example:\n  blixard vm explain shop/web")]
+    Explain {
+        #[command(flatten)]
+        vm: VmArg,
+        #[command(flatten)]
+        stale: StaleArg,
+    },
     /// Start a microVM, and wait until it is healthy.
     #[command(after_help = "Example:\n  blixard vm start shop/web")]
     Start(ChangeArgs),

@@ -5,6 +5,7 @@
 mod cluster;
 mod deploy;
 mod events;
+mod explain;
 mod logs;
 mod node;
 mod notes;
@@ -58,6 +59,9 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Deploy(args) => deploy::run(&mut session, args, nix, interrupt.as_mut()).await,
         Command::Vm(VmCommand::List { tenant, stale }) => vm::list(&mut session, tenant, stale.stale).await,
         Command::Vm(VmCommand::Show { vm, stale }) => vm::show(&mut session, &vm.vm, stale.stale).await,
+        Command::Vm(VmCommand::Explain { vm, stale }) => {
+            explain::run(&mut session, &vm.vm, stale.stale).await
+        }
         Command::Vm(VmCommand::Start(args)) => vm::start(&mut session, &args).await,
         Command::Vm(VmCommand::Stop(args)) => vm::stop(&mut session, &args).await,
         Command::Vm(VmCommand::Restart(args)) => vm::restart(&mut session, &args).await,

@@ -4,6 +4,8 @@
 //! know: where the data comes from.
 
 pub(crate) mod cluster;
+pub(crate) mod explain;
+mod facts;
 pub(crate) mod json;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -4,6 +4,7 @@ mod cluster;
 mod daemon;
 mod deploy;
 mod errors;
+mod explain;
 mod help;
 mod lock;
 mod logs;

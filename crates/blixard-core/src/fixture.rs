@@ -6,7 +6,7 @@ use blixard_types::{Manifest, NodeId, PathRecord, RequestId, Sha256Hash, Spec, S
 use crate::apply::Rejection;
 use crate::command::{Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition};
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, VmReport};
+use crate::state::{ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
 
 /// The platform of every host and vm that says nothing else.
 pub(crate) const SYSTEM: &str = "x86_64-linux";
@@ -48,6 +48,10 @@ pub(crate) fn facts(memory_mib: u64) -> NodeFacts {
         kvm: true,
         kernel: "6.12".to_owned(),
         version: "0.1.0".to_owned(),
+        disk_mib: None,
+        hypervisors: [].into(),
+        nix_version: String::new(),
+        terms: Terms::default(),
     }
 }
 

@@ -13,6 +13,7 @@ mod vm;
 
 use std::collections::BTreeMap;
 
+use blixard_types::spec::VolumeKind;
 use blixard_types::{
     ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Revision, Sha256Hash, Spec, VmId,
 };
@@ -23,8 +24,9 @@ pub use evaluation::{EvaluationKey, RememberedVm};
 pub use event::{Compacted, EVENTS_KEPT, Event, EventKind, EventLog};
 pub use fencing::{Admission, Authority, Fence, Fencing, Presence, Quarantine};
 pub use node::{
-    CPU_OVERCOMMIT, DAEMONS_REMEMBERED, Departure, Node, NodeFacts, Resource, Role, Roles, Session, Shortage,
+    CPU_OVERCOMMIT, Capacity, DAEMONS_REMEMBERED, Departure, Node, NodeFacts, Resource, Role, Roles, Session,
 };
+pub use node::{Shortage, Terms};
 pub use registry::{CERTIFICATES_KEPT, REMOVED_REMEMBERED, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS};
 pub use registry::{PeerStanding, Registry, RemovedNode, TOKENS_MAX, Token, TokenUse};
 pub use request::{REQUESTS_KEPT, RequestLog};
@@ -85,6 +87,8 @@ pub struct Usage {
     pub memory_mib: u64,
     /// Virtual processors.
     pub vcpus: u64,
+    /// Volumes that are on the host's own disk, in MiB, at their full size.
+    pub disk_mib: u64,
 }
 
 impl ClusterState {
@@ -122,12 +126,40 @@ impl ClusterState {
 }
 
 impl Usage {
+    /// What a vm of this spec takes.
+    #[must_use]
+    pub fn of(spec: &Spec) -> Self {
+        let on_host = spec.volumes.iter().filter(|volume| volume.kind != VolumeKind::Shared);
+        Self {
+            memory_mib: spec.resources.memory_mib + spec.resources.overhead_mib,
+            vcpus: u64::from(spec.resources.vcpus),
+            disk_mib: on_host.map(|volume| volume.size_mib).sum(),
+        }
+    }
+
     /// What is taken when a vm of this spec is there too.
     #[must_use]
     pub fn plus(self, spec: &Spec) -> Self {
+        self.and(Self::of(spec))
+    }
+
+    /// What both take.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         Self {
-            memory_mib: self.memory_mib + spec.resources.memory_mib + spec.resources.overhead_mib,
-            vcpus: self.vcpus + u64::from(spec.resources.vcpus),
+            memory_mib: self.memory_mib + other.memory_mib,
+            vcpus: self.vcpus + other.vcpus,
+            disk_mib: self.disk_mib + other.disk_mib,
+        }
+    }
+
+    /// What is left of it without that.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self {
+            memory_mib: self.memory_mib.saturating_sub(other.memory_mib),
+            vcpus: self.vcpus.saturating_sub(other.vcpus),
+            disk_mib: self.disk_mib.saturating_sub(other.disk_mib),
         }
     }
 }

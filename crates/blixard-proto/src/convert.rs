@@ -4,16 +4,18 @@ pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
 pub(crate) mod event;
+mod facts;
 pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod outcome;
 pub(crate) mod vm;
 
-use blixard_core::state::{HealthStatus, NodeFacts, Role, Roles, VmReport};
+use blixard_core::state::{HealthStatus, Role, Roles, VmReport};
 use blixard_types::{ClosureRef, GenerationNumber, NodeAddress, NodeName, Sha256Hash, Spec, StorePath, VmId};
 
 use crate::v1;
+pub(crate) use facts::{facts_from, facts_to};
 
 /// A message that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,23 +116,6 @@ pub(crate) fn spec_to(spec: &Spec) -> Result<String, ConvertError> {
 pub(crate) fn spec_from(text: &str) -> Result<Spec, ConvertError> {
     let json = serde_json::from_str(text).map_err(|error| ConvertError::of("spec", &error))?;
     Spec::from_json(&json).map_err(|error| ConvertError::of("spec", &error))
-}
-
-pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
-    v1::NodeFacts {
-        cpus: facts.cpus,
-        memory_mib: facts.memory_mib,
-        system: facts.system.clone(),
-        kvm: facts.kvm,
-        kernel: facts.kernel.clone(),
-        version: facts.version.clone(),
-    }
-}
-
-pub(crate) fn facts_from(facts: Option<v1::NodeFacts>) -> Result<NodeFacts, ConvertError> {
-    let facts = facts.ok_or_else(|| ConvertError::missing("facts"))?;
-    let v1::NodeFacts { cpus, memory_mib, system, kvm, kernel, version } = facts;
-    Ok(NodeFacts { cpus, memory_mib, system, kvm, kernel, version })
 }
 
 pub(crate) fn role_to(role: Role) -> v1::Role {

@@ -1,7 +1,8 @@
 //! What the leader does besides answering: it proposes the placements that the scheduler plans.
 //!
-//! Nothing is remembered from one round to the next, so that a new leader goes on where the last one
-//! stopped. A placement that `apply` rejects is planned anew when the state changes.
+//! What the planner remembers follows from the state, so that a new leader goes on where the last one
+//! stopped. A placement that `apply` rejects is planned anew when the state changes, and so is every vm
+//! that waits for room.
 
 pub mod audit;
 pub mod members;
@@ -9,7 +10,7 @@ pub mod members;
 use std::time::Duration;
 
 use blixard_core::command::Command;
-use blixard_core::schedule;
+use blixard_core::schedule::Planner;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 
@@ -22,9 +23,11 @@ const PLACEMENTS_PER_ROUND: usize = 256;
 pub async fn run(server: Server) {
     let mut standings = server.consensus.standings();
     let mut changes = server.replica.changes();
+    let mut planner = Planner::default();
     loop {
         changes.mark_unchanged();
-        let pause = if server.consensus.standing().leads() { place(&server).await } else { None };
+        let pause =
+            if server.consensus.standing().leads() { place(&server, &mut planner).await } else { None };
         let again = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -40,9 +43,9 @@ pub async fn run(server: Server) {
 }
 
 /// Proposes what the scheduler plans; gives the pause until it may plan something else.
-async fn place(server: &Server) -> Option<Duration> {
+async fn place(server: &Server, planner: &mut Planner) -> Option<Duration> {
     let now = server.clock.wall();
-    let plan = server.replica.read(|state| schedule::plan(state, now));
+    let plan = server.replica.read(|state| planner.placements(state, now));
     let proposer = server.proposer();
     let proposals = plan.placements.into_iter().take(PLACEMENTS_PER_ROUND).map(|placement| {
         let proposer = proposer.clone();

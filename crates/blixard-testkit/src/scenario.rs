@@ -12,6 +12,7 @@ mod guest;
 mod hostile_evaluation;
 mod local_flake_upload;
 mod nix_evaluates;
+mod no_capacity;
 mod plain_microvm_nix;
 mod runner;
 mod second_deploy_is_free;
@@ -60,6 +61,7 @@ pub const ALL: &[Scenario] = &[
     second_deploy_is_free::SCENARIO,
     daemon_restart_adopts::SCENARIO,
     vm_lifecycle::SCENARIO,
+    no_capacity::SCENARIO,
     hostile_evaluation::SCENARIO,
     bad_input::SCENARIO,
     nix_evaluates::SCENARIO,

@@ -21,7 +21,7 @@ pub use claim::Claim;
 pub use device::{Interface, InterfaceKind, Share, ShareProtocol, Volume, VolumeKind};
 pub use health::{Check, Health};
 pub use parse::{SpecError, SpecProblem};
-pub use placement::{Constraint, ConstraintOperator, OnPartition, Placement};
+pub use placement::{Constraint, ConstraintOperator, LABEL_NODE, LABEL_VM, OnPartition, Placement, Strategy};
 
 use crate::{Sha256Hash, TenantName};
 
@@ -196,6 +196,33 @@ impl Default for Update {
     }
 }
 
+impl Hypervisor {
+    /// Every hypervisor.
+    pub const ALL: [Self; 7] = [
+        Self::Qemu,
+        Self::CloudHypervisor,
+        Self::Firecracker,
+        Self::Crosvm,
+        Self::Kvmtool,
+        Self::Stratovirt,
+        Self::Alioth,
+    ];
+
+    /// Its name, as in a spec.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::CloudHypervisor => "cloud-hypervisor",
+            Self::Firecracker => "firecracker",
+            Self::Crosvm => "crosvm",
+            Self::Kvmtool => "kvmtool",
+            Self::Stratovirt => "stratovirt",
+            Self::Alioth => "alioth",
+        }
+    }
+}
+
 impl Spec {
     /// A spec with nothing but its resources set.
     #[must_use]
@@ -225,7 +252,8 @@ impl Spec {
         }
     }
 
-    /// The one JSON text of this spec: every field written, in the order of the schema.
+    /// The one JSON text of this spec: every field of the first schema 1 written, later ones where they say
+    /// something, in the order of the schema.
     ///
     /// # Errors
     /// Never: a spec holds nothing that JSON cannot; the result is a `Result` because serde's is.

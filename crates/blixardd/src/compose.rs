@@ -224,7 +224,7 @@ fn make_host(
 ) -> Result<Host, RunError> {
     let daemon = DaemonId(server.entropy.id());
     Ok(Host {
-        hello: Hello { node, daemon, boot: facts::boot_id()?, facts: facts::facts() },
+        hello: Hello { node, daemon, boot: facts::boot_id()?, facts: facts::facts(config) },
         layout: HostLayout {
             state_dir: config.host.state_dir.display().to_string(),
             runtime_dir: config.host.runtime_dir.display().to_string(),

@@ -3,10 +3,12 @@
 mod cluster;
 mod limits;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use blixard_core::state::{Role, Roles};
-use blixard_types::NodeName;
+use blixard_core::state::{CPU_OVERCOMMIT, Role, Roles};
+use blixard_types::spec::Hypervisor;
+use blixard_types::{NodeName, TenantName};
 use serde::Deserialize;
 
 pub(crate) use cluster::Cluster;
@@ -36,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) name: Option<NodeName>,
     /// What it is for.
     pub(crate) roles: Roles,
+    /// What constraints of vms match on.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// `[storage]`: what the daemon writes.
@@ -68,6 +72,14 @@ pub(crate) struct Host {
     pub(crate) bridge: Option<String>,
     /// The program `ip`, which makes taps.
     pub(crate) ip_command: PathBuf,
+    /// Virtual processors of vms per processor, at most.
+    pub(crate) cpu_overcommit: u32,
+    /// Space for volumes; what the file system of `state_dir` has for them if absent.
+    pub(crate) disk_mib: Option<u64>,
+    /// Whose vms it takes; everybody's if empty.
+    pub(crate) tenants: BTreeSet<TenantName>,
+    /// The hypervisors that may run there; any if empty.
+    pub(crate) hypervisors: BTreeSet<Hypervisor>,
 }
 
 /// `[nix]`: how Nix is run.
@@ -92,7 +104,8 @@ pub(crate) struct Log {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: None, roles: [Role::Server, Role::Host, Role::Builder].into() }
+        let roles = [Role::Server, Role::Host, Role::Builder].into();
+        Self { name: None, roles, labels: BTreeMap::new() }
     }
 }
 
@@ -111,7 +124,16 @@ impl Default for Api {
 impl Default for Host {
     fn default() -> Self {
         let (state_dir, runtime_dir) = ("/var/lib/blixard".into(), "/run/blixard-vms".into());
-        Self { state_dir, runtime_dir, bridge: None, ip_command: "ip".into() }
+        Self {
+            state_dir,
+            runtime_dir,
+            bridge: None,
+            ip_command: "ip".into(),
+            cpu_overcommit: CPU_OVERCOMMIT,
+            disk_mib: None,
+            tenants: BTreeSet::new(),
+            hypervisors: BTreeSet::new(),
+        }
     }
 }
 
@@ -219,6 +241,15 @@ impl Config {
         if !self.node.roles.contains(&Role::Server) {
             let reason = "a node needs the role `server`; nodes that hold no log are not there yet";
             return Some(("node.roles", reason.to_owned()));
+        }
+        if let Some(label) = self.node.labels.keys().find(|label| label.starts_with("blixard/")) {
+            return Some((
+                "node.labels",
+                format!("{label}: labels that begin with blixard/ are Blixard's own"),
+            ));
+        }
+        if self.host.cpu_overcommit == 0 {
+            return Some(("host.cpu_overcommit", "must be at least 1".to_owned()));
         }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Some(("log.filter", error.to_string()));

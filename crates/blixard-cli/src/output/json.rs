@@ -11,6 +11,7 @@ use blixard_types::Sha256Hash;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::facts::NodeFacts;
 use super::{desired, node_state, role, vm_status};
 use crate::error::Failure;
 
@@ -187,22 +188,10 @@ pub(crate) struct Node {
     pub(crate) vms: u64,
     pub(crate) used_vcpus: u64,
     pub(crate) used_memory_mib: u64,
+    /// Volumes at their full size.
+    pub(crate) used_disk_mib: u64,
     /// Null until its daemon has spoken.
     pub(crate) facts: Option<NodeFacts>,
-}
-
-/// What a machine is.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct NodeFacts {
-    pub(crate) cpus: u32,
-    pub(crate) memory_mib: u64,
-    /// In Nix's words, x86_64-linux.
-    pub(crate) system: String,
-    pub(crate) kvm: bool,
-    pub(crate) kernel: String,
-    /// Of its daemon.
-    pub(crate) version: String,
 }
 
 /// `status`.
@@ -313,14 +302,8 @@ impl From<v1::Node> for Node {
             vms: node.vms,
             used_vcpus: node.used_vcpus,
             used_memory_mib: node.used_memory_mib,
-            facts: node.facts.map(|facts| NodeFacts {
-                cpus: facts.cpus,
-                memory_mib: facts.memory_mib,
-                system: facts.system,
-                kvm: facts.kvm,
-                kernel: facts.kernel,
-                version: facts.version,
-            }),
+            used_disk_mib: node.used_disk_mib,
+            facts: node.facts.map(NodeFacts::from),
         }
     }
 }

@@ -100,8 +100,22 @@ pub(crate) fn history(out: &mut dyn Write, history: &History) -> io::Result<()> 
 
 /// `node list`.
 pub(crate) fn nodes(out: &mut dyn Write, nodes: &[Node]) -> io::Result<()> {
-    let heading = ["ID", "NAME", "STATE", "ROLES", "VMS", "VCPUS", "MEMORY", "SYSTEM", "KVM", "VERSION"];
-    let mut table = Table::new(heading);
+    let mut table = Table::new([
+        "ID",
+        "NAME",
+        "STATE",
+        "ROLES",
+        "VMS",
+        "VCPUS",
+        "MEMORY",
+        "DISK",
+        "SYSTEM",
+        "KVM",
+        "HYPERVISORS",
+        "KERNEL",
+        "NIX",
+        "VERSION",
+    ]);
     for node in nodes {
         let facts = node.facts.as_ref();
         let memory = or_nothing(facts.map(|facts| facts.memory_mib));
@@ -113,8 +127,12 @@ pub(crate) fn nodes(out: &mut dyn Write, nodes: &[Node]) -> io::Result<()> {
             node.vms.to_string(),
             format!("{}/{}", node.used_vcpus, or_nothing(facts.map(|facts| facts.cpus))),
             format!("{}/{memory} MiB", node.used_memory_mib),
+            format!("{}/{} MiB", node.used_disk_mib, or_nothing(facts.and_then(|facts| facts.disk_mib))),
             or_nothing(facts.map(|facts| one_line(&facts.system))),
             or_nothing(facts.map(|facts| if facts.kvm { "yes" } else { "no" })),
+            or_nothing(facts.map(|facts| facts.hypervisors.join(",")).filter(|names| !names.is_empty())),
+            or_nothing(facts.map(|facts| one_line(&facts.kernel))),
+            or_nothing(facts.and_then(|facts| facts.nix_version.as_deref()).map(one_line)),
             or_nothing(facts.map(|facts| one_line(&facts.version))),
         ]);
     }

@@ -9,10 +9,10 @@ use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServe
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::{
     CreateTokenRequest, CreateTokenResponse, DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest,
-    GetVmRequest, InitRequest, InitResponse, ListNodesRequest, ListNodesResponse, ListVmsRequest,
-    ListVmsResponse, LogLine, LogsRequest, RemoveNodeRequest, RemoveNodeResponse, RestartVmRequest,
-    SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse, Vm, WatchRequest,
-    WatchResponse, upload_request, upload_response,
+    ExplainVmRequest, ExplainVmResponse, GetVmRequest, InitRequest, InitResponse, ListNodesRequest,
+    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, RemoveNodeRequest,
+    RemoveNodeResponse, RestartVmRequest, SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest,
+    UploadResponse, Vm, WatchRequest, WatchResponse, upload_request, upload_response,
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
@@ -35,6 +35,7 @@ pub(super) struct Script {
     pub(super) nodes: ListNodesResponse,
     pub(super) status: StatusResponse,
     pub(super) removed: RemoveNodeResponse,
+    pub(super) explained: ExplainVmResponse,
     pub(super) watched: Vec<WatchResponse>,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
     /// Sources that the store lacks.
@@ -115,6 +116,14 @@ impl VmService for Services {
         let vm = request.into_inner().vm;
         self.note(format!("get {vm}"));
         self.vm(&vm).map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainVmRequest>,
+    ) -> Result<Response<ExplainVmResponse>, Status> {
+        self.note(format!("explain {}", request.into_inner().vm));
+        Ok(Response::new(self.script.explained.clone()))
     }
 
     async fn set_desired(&self, request: Request<SetDesiredRequest>) -> Result<Response<Vm>, Status> {

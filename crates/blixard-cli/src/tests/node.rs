@@ -1,6 +1,6 @@
 //! `blixard node …` and `blixard status`.
 
-use blixard_proto::v1::{ListNodesResponse, Node, NodeFacts, NodeState, Role, StatusResponse};
+use blixard_proto::v1::{HostTerms, ListNodesResponse, Node, NodeFacts, NodeState, Role, StatusResponse};
 
 use super::daemon::{Daemon, Script};
 
@@ -12,6 +12,15 @@ fn nodes() -> ListNodesResponse {
         kvm: true,
         kernel: "6.12.4".to_owned(),
         version: "0.1.0".to_owned(),
+        disk_mib: Some(400_000),
+        hypervisors: vec!["qemu".to_owned(), "crosvm".to_owned()],
+        nix_version: "2.26.3".to_owned(),
+        terms: Some(HostTerms {
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            cpu_overcommit: 16,
+            tenants: vec!["shop".to_owned()],
+            hypervisors: vec![],
+        }),
     };
     let first = Node {
         id: 1,
@@ -22,6 +31,7 @@ fn nodes() -> ListNodesResponse {
         vms: 3,
         used_memory_mib: 2048,
         used_vcpus: 4,
+        used_disk_mib: 1024,
         ..Node::default()
     };
     let second = Node {
@@ -58,9 +68,9 @@ fn status() -> StatusResponse {
 async fn nodes_are_listed_also_before_their_daemon_has_spoken() {
     let daemon = Daemon::start(Script { nodes: nodes(), ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("node list").await, @"
-    ID   NAME      STATE     ROLES                 VMS   VCPUS   MEMORY           SYSTEM         KVM   VERSION
-    1    a         ready     server,host,builder   3     4/16    2048/65536 MiB   x86_64-linux   yes   0.1.0
-    2    witness   joining   server,unknown        0     0/-     0/- MiB          -              -     -
+    ID   NAME      STATE     ROLES                 VMS   VCPUS   MEMORY           DISK              SYSTEM         KVM   HYPERVISORS   KERNEL   NIX      VERSION
+    1    a         ready     server,host,builder   3     4/16    2048/65536 MiB   1024/400000 MiB   x86_64-linux   yes   qemu,crosvm   6.12.4   2.26.3   0.1.0
+    2    witness   joining   server,unknown        0     0/-     0/- MiB          0/- MiB           -              -     -             -        -        -
     --- exit 0
     ");
     insta::assert_snapshot!(daemon.blixard("node list -o json").await, @r#"
@@ -78,13 +88,30 @@ async fn nodes_are_listed_also_before_their_daemon_has_spoken() {
           "vms": 3,
           "usedVcpus": 4,
           "usedMemoryMib": 2048,
+          "usedDiskMib": 1024,
           "facts": {
             "cpus": 16,
             "memoryMib": 65536,
+            "diskMib": 400000,
             "system": "x86_64-linux",
             "kvm": true,
+            "hypervisors": [
+              "qemu",
+              "crosvm"
+            ],
             "kernel": "6.12.4",
-            "version": "0.1.0"
+            "nixVersion": "2.26.3",
+            "version": "0.1.0",
+            "terms": {
+              "labels": {
+                "zone": "a"
+              },
+              "cpuOvercommit": 16,
+              "tenants": [
+                "shop"
+              ],
+              "hypervisors": []
+            }
           }
         },
         {
@@ -98,6 +125,7 @@ async fn nodes_are_listed_also_before_their_daemon_has_spoken() {
           "vms": 0,
           "usedVcpus": 0,
           "usedMemoryMib": 0,
+          "usedDiskMib": 0,
           "facts": null
         }
       ],

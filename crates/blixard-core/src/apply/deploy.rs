@@ -56,8 +56,8 @@ impl ClusterState {
             let placed = self.vms.get(id).and_then(|vm| Some((vm, vm.run.host()?)));
             let Some((vm, node)) = placed else { continue };
             let grows = |now: &Spec| {
-                let (now, then) = (Usage::default().plus(now), Usage::default().plus(spec));
-                then.memory_mib > now.memory_mib || then.vcpus > now.vcpus
+                let (now, then) = (Usage::of(now), Usage::of(spec));
+                then.memory_mib > now.memory_mib || then.vcpus > now.vcpus || then.disk_mib > now.disk_mib
             };
             let session = self.nodes.get(&node).and_then(|node| node.session.as_ref());
             let Some(session) = session.filter(|_| self.target_spec(vm).is_some_and(grows)) else {

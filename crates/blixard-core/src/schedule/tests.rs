@@ -1,5 +1,8 @@
 //! Refusals, order, backoff; and that `apply` accepts whatever is planned.
 
+mod merits;
+mod planner;
+
 use std::fmt::Write as _;
 
 use blixard_types::spec::KvmUse;
@@ -10,7 +13,7 @@ use crate::fixture::{
     Cluster, daemon, definition, delete, deploy, desired, facts, failed, place, register, report, report_of,
     running, session, spec,
 };
-use crate::state::{Desired, HealthStatus, VmReport};
+use crate::state::{Desired, HealthStatus, Role, VmReport};
 
 /// The plan as text: placements in order, then who waits for what.
 fn shown(state: &ClusterState, now: u64) -> String {

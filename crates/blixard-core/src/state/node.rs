@@ -1,15 +1,16 @@
 //! A machine of the cluster.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision, Spec};
+use blixard_types::spec::{Hypervisor, LABEL_NODE};
+use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision, Spec, TenantName};
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Fence, Presence, Usage};
 
-/// Virtual processors placed per processor of a host, at most. OpenStack's default ratio; most guests
-/// idle most of the time.
-pub const CPU_OVERCOMMIT: u64 = 16;
+/// Virtual processors placed per processor of a host, at most, unless its configuration says otherwise.
+/// OpenStack's default ratio; most guests idle most of the time.
+pub const CPU_OVERCOMMIT: u32 = 16;
 
 /// Replaced daemons remembered of each node. Their commands may still be on the way; one that is
 /// overtaken by this many starts of the daemon is not.
@@ -121,25 +122,101 @@ pub struct NodeFacts {
     pub kernel: String,
     /// The version of Blixard.
     pub version: String,
+    /// Space for volumes in MiB; absent where it is not known, and then not counted.
+    #[serde(default)]
+    pub disk_mib: Option<u64>,
+    /// The programs of hypervisors that are in PATH. A runner brings its own, so that none has to be.
+    #[serde(default)]
+    pub hypervisors: BTreeSet<Hypervisor>,
+    /// The version of Nix; empty where it is not known.
+    #[serde(default)]
+    pub nix_version: String,
+    /// On which terms it takes vms.
+    #[serde(default)]
+    pub terms: Terms,
+}
+
+/// On which terms a machine takes vms, as its configuration says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Terms {
+    /// What constraints of vms match on.
+    pub labels: BTreeMap<String, String>,
+    /// Virtual processors placed per processor, at most.
+    pub cpu_overcommit: u32,
+    /// Whose vms it takes; everybody's if empty.
+    pub tenants: BTreeSet<TenantName>,
+    /// The hypervisors that may run there; any if empty.
+    pub hypervisors: BTreeSet<Hypervisor>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let (labels, tenants, hypervisors) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { labels, cpu_overcommit: CPU_OVERCOMMIT, tenants, hypervisors }
+    }
+}
+
+impl Node {
+    /// The value of a label for constraints.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        if key == LABEL_NODE {
+            return Some(self.name.as_str());
+        }
+        let terms = &self.session.as_ref()?.facts.terms;
+        terms.labels.get(key).map(String::as_str)
+    }
 }
 
 impl NodeFacts {
+    /// What it has to give.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            memory_mib: self.memory_mib,
+            vcpus: u64::from(self.cpus) * u64::from(self.terms.cpu_overcommit),
+            disk_mib: self.disk_mib,
+        }
+    }
+
     /// Whether a vm of this spec fits beside what is there, or what it lacks.
     ///
     /// # Errors
     /// The first resource that does not suffice.
     pub fn fits(&self, used: Usage, spec: &Spec) -> Result<(), Shortage> {
-        let needed = spec.resources.memory_mib + spec.resources.overhead_mib;
-        let free = self.memory_mib.saturating_sub(used.memory_mib);
-        if needed > free {
-            return Err(Shortage { resource: Resource::MemoryMib, needed, free });
+        self.capacity().fits(used, Usage::of(spec))
+    }
+}
+
+/// What a host has to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub vcpus: u64,
+    /// Space for volumes in MiB; unlimited if absent.
+    pub disk_mib: Option<u64>,
+}
+
+impl Capacity {
+    /// Whether this fits beside what is used, or what it lacks.
+    ///
+    /// # Errors
+    /// The first resource that does not suffice.
+    pub fn fits(&self, used: Usage, wanted: Usage) -> Result<(), Shortage> {
+        let of = |resource, capacity: u64, used: u64, needed: u64| {
+            let free = capacity.saturating_sub(used);
+            if needed > free { Err(Shortage { resource, needed, free }) } else { Ok(()) }
+        };
+        of(Resource::MemoryMib, self.memory_mib, used.memory_mib, wanted.memory_mib)?;
+        of(Resource::Vcpus, self.vcpus, used.vcpus, wanted.vcpus)?;
+        match self.disk_mib {
+            // What takes no disk fits also where there is none left.
+            Some(disk_mib) if wanted.disk_mib > 0 => {
+                of(Resource::DiskMib, disk_mib, used.disk_mib, wanted.disk_mib)
+            }
+            _ => Ok(()),
         }
-        let needed = u64::from(spec.resources.vcpus);
-        let free = (u64::from(self.cpus) * CPU_OVERCOMMIT).saturating_sub(used.vcpus);
-        if needed > free {
-            return Err(Shortage { resource: Resource::Vcpus, needed, free });
-        }
-        Ok(())
     }
 }
 
@@ -162,6 +239,8 @@ pub enum Resource {
     MemoryMib,
     /// Virtual processors.
     Vcpus,
+    /// Space for volumes.
+    DiskMib,
 }
 
 impl std::fmt::Display for Resource {
@@ -169,6 +248,7 @@ impl std::fmt::Display for Resource {
         out.write_str(match self {
             Self::MemoryMib => "MiB of memory",
             Self::Vcpus => "vcpus",
+            Self::DiskMib => "MiB of disk",
         })
     }
 }

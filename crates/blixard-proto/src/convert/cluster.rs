@@ -24,6 +24,7 @@ pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
         vms: state.vms.values().filter(|vm| vm.run.host() == Some(id)).count() as u64,
         used_memory_mib: used.memory_mib,
         used_vcpus: used.vcpus,
+        used_disk_mib: used.disk_mib,
         address: node.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         // Not part of the state: the consensus group knows.
         member: None,

@@ -1,10 +1,11 @@
 //! Vms as clients see them.
 
 use blixard_core::schedule::WaitingOn;
+use blixard_core::schedule::explain::{Explanation, Verdict};
 use blixard_core::state::{
     ClusterState, Deletion, Desired, Generation, HealthStatus, Phase, Run, Unplaced, Vm,
 };
-use blixard_types::{GenerationNumber, VmId};
+use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use super::{ConvertError, closure_to, spec_to};
 use crate::v1::{self, VmStatus};
@@ -56,6 +57,44 @@ pub fn vm_view(
         spec: state.target_spec(vm).map(spec_to).transpose()?.unwrap_or_default(),
         failures: vm.failures,
     })
+}
+
+/// Why a vm is where it is, as clients see it.
+#[must_use]
+pub fn explanation_view(
+    state: &ClusterState,
+    id: &VmId,
+    vm: &Vm,
+    explanation: &Explanation,
+) -> v1::ExplainVmResponse {
+    let name = |node: Option<NodeId>| {
+        node.and_then(|node| state.nodes.get(&node)).map(|node| node.name.to_string()).unwrap_or_default()
+    };
+    let waiting = explanation.waiting.as_ref();
+    v1::ExplainVmResponse {
+        vm: id.to_string(),
+        status: status(vm, waiting).0.into(),
+        node: name(explanation.host),
+        waiting_on: waiting.map(ToString::to_string).unwrap_or_default(),
+        best: name(explanation.best),
+        verdicts: explanation.verdicts.iter().map(verdict_view).collect(),
+        revision: state.applied.revision().0,
+    }
+}
+
+fn verdict_view(verdict: &Verdict) -> v1::NodeVerdict {
+    use v1::node_verdict::{Merit, Verdict as Shown};
+    let shown = match &verdict.result {
+        Err(reason) => Shown::Refusal(reason.to_string()),
+        Ok(merit) => Shown::Merit(Merit {
+            points: merit.points.total(),
+            affinity: merit.points.affinity,
+            anti_affinity: merit.points.anti_affinity,
+            history: merit.points.history,
+            free_memory_mib: merit.free_mib,
+        }),
+    };
+    v1::NodeVerdict { node: verdict.node.0, name: verdict.name.to_string(), verdict: Some(shown) }
 }
 
 fn generation_view((number, generation): (&GenerationNumber, &Generation)) -> v1::Generation {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use blixard_core::command::Command;
 use blixard_core::schedule;
+use blixard_core::schedule::explain::explain;
 use blixard_core::state::Vm as VmState;
 use blixard_core::state::{ClusterState, Desired, Files, HealthStatus, Phase, Restart, Run, Unplaced};
 use blixard_proto::v1::vm_service_server::VmService;
-use blixard_proto::v1::{DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse};
+use blixard_proto::v1::{DeleteVmRequest, DeleteVmResponse, ExplainVmRequest, ExplainVmResponse};
+use blixard_proto::v1::{GetVmRequest, ListVmsRequest, ListVmsResponse};
 use blixard_proto::v1::{LogLine, LogsRequest, RestartVmRequest, SetDesiredRequest, Vm};
-use blixard_proto::{random_id, vm_id, vm_view};
+use blixard_proto::{explanation_view, random_id, vm_id, vm_view};
 use blixard_types::{RequestId, TenantName, VmId};
 use tonic::{Request, Response, Status};
 
@@ -104,6 +106,23 @@ impl VmService for VmApi {
             self.server.linearize().await?;
         }
         self.view(&vm).map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainVmRequest>,
+    ) -> Result<Response<ExplainVmResponse>, Status> {
+        let ExplainVmRequest { vm: id, stale } = request.into_inner();
+        let id = vm_id(&id)?;
+        if !stale {
+            self.server.linearize().await?;
+        }
+        let now = self.server.clock.wall();
+        let explained = self.server.replica.read(|state| {
+            let (vm, explanation) = (state.vms.get(&id)?, explain(state, &id, now)?);
+            Some(explanation_view(state, &id, vm, &explanation))
+        });
+        explained.map(Response::new).ok_or_else(|| unknown(&id))
     }
 
     async fn set_desired(&self, request: Request<SetDesiredRequest>) -> Result<Response<Vm>, Status> {

@@ -28,12 +28,16 @@ fn the_documented_file_shows_every_key_with_its_default() {
     expected.cluster.join_file = Some("/run/credentials/blixardd.service/join".into());
     expected.evaluation.user = Some("blixard-evaluation".to_owned());
     expected.host.bridge = Some("br0".to_owned());
+    expected.node.labels = [("zone".to_owned(), "a".to_owned())].into();
+    expected.host.disk_mib = Some(102_400);
+    expected.host.tenants = ["default".parse().unwrap()].into();
+    expected.host.hypervisors = [Hypervisor::Qemu].into();
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
     assert_eq!(parse(&text).unwrap(), expected);
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 27);
+    assert_eq!(keys, 32);
 }
 
 #[test]
@@ -47,6 +51,10 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[node]\nname = 1",
         "[node]\nroles = [\"server\", \"cook\"]",
         "[node]\nroles = []",
+        "[node]\nlabels = { \"blixard/node\" = \"a\" }",
+        "[host]\ncpu_overcommit = 0",
+        "[host]\nhypervisors = [\"xen\"]",
+        "[host]\ntenants = [\"A\"]",
         "[cluster]\nlisten = \"7440\"",
         "[cluster]\nlisten = \"0.0.0.0:7440\"",
         "[cluster]\nadvertise = \"alpha:7440\"",
@@ -71,7 +79,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     insta::assert_snapshot!(table, @r#"
     [node]
     naem = "a"
-        => blixardd.toml: node.naem: unknown field `naem`, expected `name` or `roles`
+        => blixardd.toml: node.naem: unknown field `naem`, expected one of `name`, `roles`, `labels`
     [nodes]
     name = "a"
         => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
@@ -87,6 +95,18 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [node]
     roles = []
         => blixardd.toml: node.roles: a node without a role does nothing
+    [node]
+    labels = { "blixard/node" = "a" }
+        => blixardd.toml: node.labels: blixard/node: labels that begin with blixard/ are Blixard's own
+    [host]
+    cpu_overcommit = 0
+        => blixardd.toml: host.cpu_overcommit: must be at least 1
+    [host]
+    hypervisors = ["xen"]
+        => blixardd.toml: host.hypervisors[0]: unknown variant `xen`, expected one of `qemu`, `cloud-hypervisor`, `firecracker`, `crosvm`, `kvmtool`, `stratovirt`, `alioth`
+    [host]
+    tenants = ["A"]
+        => blixardd.toml: host.tenants[0]: the tenant name "A" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     [cluster]
     listen = "7440"
         => blixardd.toml: cluster.listen: "7440" is not an address: expected HOST:PORT, with a port

@@ -1,8 +1,8 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
 use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand};
-use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, VmReport};
-use blixard_types::spec::{Check, OnPartition};
+use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
+use blixard_types::spec::{Check, Hypervisor, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
 
 use super::*;
@@ -107,6 +107,15 @@ fn commands() -> Vec<Command> {
         kvm,
         kernel: "6.12".to_owned(),
         version: String::new(),
+        disk_mib: kvm.then_some(7),
+        hypervisors: [Hypervisor::Qemu, Hypervisor::CloudHypervisor].into(),
+        nix_version: "2.26".to_owned(),
+        terms: Terms {
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            cpu_overcommit: 2,
+            tenants: ["shop".parse().unwrap()].into(),
+            hypervisors: [Hypervisor::Qemu].into(),
+        },
     };
     let (node, daemon, vm) = (NodeId(2), DaemonId([5; 16]), vm());
     let register = |roles: &[Role]| Command::RegisterNode {

@@ -1,6 +1,6 @@
 //! Heartbeats, grants and reports, over the wire and back.
 
-use blixard_core::state::HealthStatus;
+use blixard_core::state::{HealthStatus, Terms};
 use blixard_types::{ClosureRef, Sha256Hash, Spec};
 use prost::Message;
 
@@ -19,6 +19,10 @@ fn hello() -> Hello {
         kvm: true,
         kernel: "6.12".to_owned(),
         version: "0.1.0".to_owned(),
+        disk_mib: Some(100),
+        hypervisors: [].into(),
+        nix_version: String::new(),
+        terms: Terms::default(),
     };
     Hello { node: NodeId(2), daemon: DaemonId([5; 16]), boot: "boot".to_owned(), facts }
 }

@@ -1,0 +1,239 @@
+//! The planner: what it knows of the hosts and of the vms on them, kept in step with the state.
+//!
+//! All of it follows from the state; it is kept only so that a decision does not look at every host and
+//! every vm. What has changed is read from the events; where those are forgotten all is read anew. The
+//! test `a_planner_that_follows_plans_like_one_made_anew` holds it to that.
+
+mod company;
+mod orders;
+mod view;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use blixard_types::{NodeId, Revision, Sha256Hash, VmId};
+
+use super::choose::{Rank, Room};
+use super::explain::Merit;
+use super::filter::{self, Gate};
+use super::reason::{HostRefusal, REFUSALS_SHOWN, RefusalReason, WaitingOn};
+use super::shape::{Requirement, Shape};
+use super::{PlacementDecision, SchedulePlan, backoff, score};
+use crate::ports::UnixMillis;
+use crate::state::{ClusterState, Node, Usage, Vm};
+use company::Company;
+use orders::Orders;
+
+/// Plans placements, and remembers what it has read of the state.
+#[derive(Debug, Default)]
+pub struct Planner {
+    /// The newest change that it knows.
+    seen: Revision,
+    hosts: BTreeMap<NodeId, Host>,
+    vms: BTreeMap<VmId, Known>,
+    /// The vms to place: higher priority first, then by name.
+    pending: BTreeSet<(Reverse<i32>, VmId)>,
+    /// What generations ask for, by the digest of the spec and the platform.
+    shapes: BTreeMap<Sha256Hash, BTreeMap<String, Arc<Shape>>>,
+    orders: Orders,
+    /// The vms that the last plan has placed here and the state may not have.
+    tentative: Vec<VmId>,
+}
+
+/// A host, and what is taken of it.
+#[derive(Debug, Default)]
+struct Host {
+    /// None before its daemon has spoken, and where nothing is to be placed.
+    capacity: Option<crate::state::Capacity>,
+    used: Usage,
+    company: Company,
+}
+
+/// A vm as it was when it was looked at.
+#[derive(Debug)]
+struct Known {
+    host: Option<NodeId>,
+    shape: Arc<Shape>,
+}
+
+/// Whether a plan says what is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reasons {
+    Given,
+    LeftOut,
+}
+
+impl Planner {
+    /// One that knows this state.
+    #[must_use]
+    pub fn of(state: &ClusterState) -> Self {
+        let mut planner = Self::default();
+        planner.read_anew(state);
+        planner
+    }
+
+    /// Plans placements, with what the other vms wait for.
+    pub fn plan(&mut self, state: &ClusterState, now: UnixMillis) -> SchedulePlan {
+        self.decide(state, now, Reasons::Given)
+    }
+
+    /// Plans placements. What vms wait for is said only where it is a time or a person.
+    pub fn placements(&mut self, state: &ClusterState, now: UnixMillis) -> SchedulePlan {
+        self.decide(state, now, Reasons::LeftOut)
+    }
+
+    fn decide(&mut self, state: &ClusterState, now: UnixMillis, reasons: Reasons) -> SchedulePlan {
+        self.follow(state);
+        let (mut plan, gate) = (SchedulePlan::default(), Gate::of(state));
+        for (priority, id) in std::mem::take(&mut self.pending) {
+            let Some(vm) = state.vms.get(&id) else { continue };
+            let waiting = match backoff(vm, now) {
+                Some(waiting) => Some(waiting),
+                None => match self.choose(state, gate, &id, vm) {
+                    Some(node) => {
+                        self.take(&id, node);
+                        plan.placements.push(PlacementDecision {
+                            vm: id.clone(),
+                            node,
+                            epoch: vm.last_epoch.next(),
+                        });
+                        self.tentative.push(id.clone());
+                        None
+                    }
+                    None if reasons == Reasons::Given => self.refusals(state, gate, &id),
+                    None => None,
+                },
+            };
+            if let Some(WaitingOn::Backoff { until, .. }) = waiting {
+                plan.again_at = Some(plan.again_at.map_or(until, |at| at.min(until)));
+            }
+            plan.waiting.extend(waiting.map(|waiting| (id.clone(), waiting)));
+            self.pending.insert((priority, id));
+        }
+        plan
+    }
+
+    /// The best host that will do.
+    fn choose(&mut self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<NodeId> {
+        let shape = Arc::clone(&self.vms.get(id)?.shape);
+        let rank_of =
+            |hosts: &BTreeMap<NodeId, Host>, node: NodeId| rank(hosts, state, &shape.requirement, node);
+        let order = self.orders.get(&shape.requirement, |order| {
+            for &node in self.hosts.keys() {
+                order.set(node, rank_of(&self.hosts, node));
+            }
+        });
+        let room = |node| self.hosts.get(&node).filter(|_| gate.lets(node)).and_then(Host::room);
+        let last = score::history(vm);
+        let strategy = shape.requirement.strategy;
+        let best = order.best(strategy, shape.takes, last.map(|(node, _)| node), room);
+        let again = last.and_then(|(node, points)| {
+            room(node).filter(|room| room.has(shape.takes))?;
+            Some(order.get(node)?.plus(points))
+        });
+        best.max(again).map(Rank::node)
+    }
+
+    /// Puts a vm on a host, as far as this planner is concerned.
+    fn take(&mut self, id: &VmId, node: NodeId) {
+        let (Some(known), Some(host)) = (self.vms.get_mut(id), self.hosts.get_mut(&node)) else { return };
+        known.host = Some(node);
+        host.add(id, &known.shape);
+        self.load_changed(node);
+    }
+
+    /// Hosts and why they will not do, as many as are shown.
+    fn refusals(&self, state: &ClusterState, gate: Gate, id: &VmId) -> Option<WaitingOn> {
+        let shape = &self.vms.get(id)?.shape;
+        let refusal = |(&node, of): (&NodeId, &Node)| {
+            let reason = self.verdict(state, gate, node, shape).err()?;
+            Some(HostRefusal { name: of.name.to_string(), reason })
+        };
+        let refusals: Vec<_> = state.nodes.iter().take(REFUSALS_SHOWN).filter_map(refusal).collect();
+        let others = state.nodes.len().saturating_sub(refusals.len());
+        Some(WaitingOn::Host { refusals, others })
+    }
+
+    /// Whether a host will do for a vm that is on none.
+    fn verdict(
+        &self,
+        state: &ClusterState,
+        gate: Gate,
+        node: NodeId,
+        shape: &Shape,
+    ) -> Result<(), RefusalReason> {
+        let of = state.nodes.get(&node).ok_or(RefusalReason::Role)?;
+        filter::admits(of)?;
+        filter::meets(of, &shape.requirement)?;
+        gate.check(state, node)?;
+        let facts = &of.session.as_ref().ok_or(RefusalReason::NoSession)?.facts;
+        let used = self.hosts.get(&node).map(|host| host.used).unwrap_or_default();
+        facts.capacity().fits(used, shape.takes).map_err(RefusalReason::Room)
+    }
+
+    /// A host's place among those that will do for a vm that this planner does as if it were not there.
+    pub(super) fn merit(
+        &self,
+        state: &ClusterState,
+        gate: Gate,
+        node: NodeId,
+        shape: &Shape,
+        vm: &Vm,
+    ) -> Result<(Rank, Merit), RefusalReason> {
+        self.verdict(state, gate, node, shape)?;
+        let host = self.hosts.get(&node).ok_or(RefusalReason::Role)?;
+        let free_mib = host.room().ok_or(RefusalReason::NoSession)?.free_mib();
+        let mut points = score::company(&shape.requirement, |peers| host.company.count(peers));
+        points.history = score::history(vm)
+            .filter(|(last, _)| *last == node)
+            .map(|(_, points)| points)
+            .unwrap_or_default();
+        let rank = Rank::new(shape.requirement.strategy, points.total(), free_mib, node);
+        Ok((rank, Merit { points, free_mib }))
+    }
+
+    /// A host's place in each order after something came or went there.
+    fn load_changed(&mut self, node: NodeId) {
+        let Some(host) = self.hosts.get(&node) else { return };
+        let Some(room) = host.room() else { return };
+        self.orders.update(|requirement, order| {
+            if order.get(node).is_some() {
+                order.set(node, Some(host.rank(requirement, room, node)));
+            }
+        });
+    }
+}
+
+impl Host {
+    fn room(&self) -> Option<Room> {
+        self.capacity.map(|capacity| Room { capacity, used: self.used })
+    }
+
+    fn rank(&self, requirement: &Requirement, room: Room, node: NodeId) -> Rank {
+        let points = score::company(requirement, |peers| self.company.count(peers)).total();
+        Rank::new(requirement.strategy, points, room.free_mib(), node)
+    }
+
+    fn add(&mut self, id: &VmId, shape: &Shape) {
+        self.used = self.used.and(shape.takes);
+        self.company.add(id, &shape.labels);
+    }
+
+    fn remove(&mut self, id: &VmId, shape: &Shape) {
+        self.used = self.used.without(shape.takes);
+        self.company.remove(id, &shape.labels);
+    }
+}
+
+/// A host's place in the order for a shape; none if it will not do whatever its room is.
+fn rank(
+    hosts: &BTreeMap<NodeId, Host>,
+    state: &ClusterState,
+    requirement: &Requirement,
+    node: NodeId,
+) -> Option<Rank> {
+    let (host, of) = (hosts.get(&node)?, state.nodes.get(&node)?);
+    filter::meets(of, requirement).ok()?;
+    Some(host.rank(requirement, host.room()?, node))
+}

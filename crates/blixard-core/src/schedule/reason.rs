@@ -1,0 +1,117 @@
+//! Why a vm is on no host, and why a host will not do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ports::UnixMillis;
+use crate::state::Shortage;
+
+/// Hosts that are named in [`WaitingOn::Host`]; `vm explain` names all.
+pub const REFUSALS_SHOWN: usize = 8;
+
+/// Why a vm that should run is on no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "waitingOn")]
+pub enum WaitingOn {
+    /// No host will do.
+    #[error("no host will do: {}", list(.refusals, *.others))]
+    Host {
+        /// Hosts, and why not.
+        refusals: Vec<HostRefusal>,
+        /// So many more than are named.
+        others: usize,
+    },
+    /// It failed not long ago.
+    #[error("failed {failures} times, tried again later")]
+    Backoff {
+        /// How often in a row.
+        failures: u32,
+        /// When it is tried again.
+        until: UnixMillis,
+    },
+    /// It failed too often.
+    #[error("failed {failures} times in a row; `blixard vm start` or a new generation tries again")]
+    Operator {
+        /// How often in a row.
+        failures: u32,
+    },
+}
+
+/// A host that will not do for a vm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{name}: {reason}")]
+pub struct HostRefusal {
+    /// The host's name.
+    pub name: String,
+    /// Why not.
+    pub reason: RefusalReason,
+}
+
+/// Why a host will not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalReason {
+    /// It has not the role `host`.
+    #[error("does not run vms")]
+    Role,
+    /// It is to leave the cluster.
+    #[error("is leaving the cluster")]
+    Leaving,
+    /// No daemon has spoken there yet.
+    #[error("its daemon has not reported yet")]
+    NoSession,
+    /// It is lost, or a person says so.
+    #[error("is lost")]
+    Lost,
+    /// It takes no new vms.
+    #[error("takes no new vms")]
+    Cordoned,
+    /// Another host could not be cut off safely.
+    #[error("waits for {other} to hold a lease")]
+    BesideUnfenced {
+        /// That host.
+        other: String,
+    },
+    /// What was granted before the cluster was recovered or restored may still run.
+    #[error("waits for leases from before the cluster was recovered or restored to end")]
+    Quarantine,
+    /// The runner is built for another platform.
+    #[error("is {host}, the vm is built for {vm}")]
+    System {
+        /// The host's platform.
+        host: String,
+        /// The vm's.
+        vm: String,
+    },
+    /// The vm requires KVM.
+    #[error("has no usable KVM, which the vm requires")]
+    Kvm,
+    /// The host's configuration does not allow the hypervisor.
+    #[error("does not allow {hypervisor}")]
+    Hypervisor {
+        /// The hypervisor.
+        hypervisor: String,
+    },
+    /// The host's configuration does not allow the tenant.
+    #[error("takes no vms of the tenant {tenant}")]
+    Tenant {
+        /// The tenant.
+        tenant: String,
+    },
+    /// A constraint of the vm does not hold.
+    #[error("does not meet: {constraint}")]
+    Constraint {
+        /// The constraint, in words.
+        constraint: String,
+    },
+    /// Too little is free.
+    #[error("{0}")]
+    Room(Shortage),
+}
+
+fn list(refusals: &[HostRefusal], others: usize) -> String {
+    if refusals.is_empty() {
+        return "the cluster has no nodes".to_owned();
+    }
+    let named = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if others == 0 { named } else { format!("{named}; and {others} more") }
+}

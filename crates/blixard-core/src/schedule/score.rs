@@ -1,0 +1,53 @@
+//! Which of the hosts that will do is better.
+
+use blixard_types::NodeId;
+
+use super::shape::{Peers, Requirement};
+use crate::state::{Run, Unplaced, Vm};
+
+/// For each affinity that a vm there meets.
+const AFFINITY: i32 = 10;
+/// For each vm there that an anti-affinity speaks of.
+const ANTI_AFFINITY: i32 = -10;
+/// For the host that it was on last: its closure is there, and it need not move.
+const STAYS: i32 = 5;
+/// For the host that it failed on: another may do better.
+const FAILED_HERE: i32 = -50;
+
+/// Why a host is better or worse for a vm than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Points {
+    /// Affinities that are met.
+    pub affinity: i32,
+    /// Vms there that it is better placed away from.
+    pub anti_affinity: i32,
+    /// What its last run says of this host.
+    pub history: i32,
+}
+
+impl Points {
+    /// All together.
+    #[must_use]
+    pub fn total(self) -> i32 {
+        self.affinity.saturating_add(self.anti_affinity).saturating_add(self.history)
+    }
+}
+
+/// The points for what is on a host. `count` says how many vms there an affinity speaks of.
+pub(super) fn company(requirement: &Requirement, count: impl Fn(&Peers) -> usize) -> Points {
+    let met = requirement.affinity.iter().filter(|peers| count(peers) > 0).count();
+    let near: usize = requirement.anti_affinity.iter().map(&count).sum();
+    let times = |count: usize, each: i32| i32::try_from(count).unwrap_or(i32::MAX).saturating_mul(each);
+    Points { affinity: times(met, AFFINITY), anti_affinity: times(near, ANTI_AFFINITY), history: 0 }
+}
+
+/// The points for what a vm's last run says of the host it was on; none for any other host.
+pub(super) fn history(vm: &Vm) -> Option<(NodeId, i32)> {
+    let points = match &vm.run {
+        Run::Unplaced { why: Unplaced::Failed { generation, .. } } if *generation == vm.target => FAILED_HERE,
+        // What was lost once is no reason to come back.
+        Run::Unplaced { why: Unplaced::Lost { .. } } => 0,
+        Run::Unplaced { .. } | Run::Placed { .. } => STAYS,
+    };
+    vm.last_host.map(|host| (host, points))
+}
