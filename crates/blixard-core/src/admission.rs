@@ -169,7 +169,6 @@ fn admit_spec(json: &Value) -> Result<Spec, Vec<AdmissionProblem>> {
 /// What a spec may say that this version does not do.
 fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
     let macvtap = |interface: &Interface| interface.kind == InterfaceKind::Macvtap;
-    let placement = &spec.placement;
     let asked = [
         (spec.kind == VmKind::Task, "kind", "tasks"),
         (spec.interfaces.iter().any(macvtap), "interfaces", "macvtap interfaces"),
@@ -177,9 +176,7 @@ fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
         (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),
         (!spec.credentials.is_empty(), "credentials", "credentials"),
-        (!placement.constraints.is_empty(), "placement.constraints", "constraints"),
-        (!placement.affinity.is_empty(), "placement.affinity", "affinities"),
-        (!placement.anti_affinity.is_empty(), "placement.antiAffinity", "anti-affinities"),
+        (spec.placement.preempts, "placement.preempts", "vms that make others give way"),
     ];
     asked
         .into_iter()

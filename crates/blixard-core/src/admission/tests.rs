@@ -135,9 +135,7 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         share("/srv", "9p"),
         json!({ "devices": ["0000:01:00.0"] }),
         json!({ "credentials": { "key": "/etc/key" } }),
-        constraint,
-        json!({ "placement": { "affinity": { "app": "db" } } }),
-        json!({ "placement": { "antiAffinity": { "app": "web" } } }),
+        json!({ "placement": { "preempts": true } }),
     ]
     .iter()
     .map(|keys| refused("web", keys))
@@ -150,11 +148,19 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.devices: host devices are not supported by this version
     microvms.web: blixard.credentials: credentials are not supported by this version
-    microvms.web: blixard.placement.constraints: constraints are not supported by this version
-    microvms.web: blixard.placement.affinity: affinities are not supported by this version
-    microvms.web: blixard.placement.antiAffinity: anti-affinities are not supported by this version
+    microvms.web: blixard.placement.preempts: vms that make others give way are not supported by this version
     ");
-    for done in [tap("user"), tap("tap"), json!({ "vsockCid": 3 }), share("/nix/store", "9p")] {
+    let near = json!({ "placement": { "affinity": { "app": "db" }, "antiAffinity": { "app": "web" } } });
+    let packed = json!({ "placement": { "strategy": "binpack", "priority": 2 } });
+    for done in [
+        tap("user"),
+        tap("tap"),
+        json!({ "vsockCid": 3 }),
+        share("/nix/store", "9p"),
+        constraint,
+        near,
+        packed,
+    ] {
         assert!(admit(vec![evaluated("web", spec(&done))]).is_ok(), "{done}");
     }
 }
