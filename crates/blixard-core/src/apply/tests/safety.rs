@@ -26,7 +26,7 @@ const MEMORY_MIB: u64 = 1000;
 enum Op {
     /// Forgets a node that is to go and runs nothing.
     ForgetLeaving,
-    Raw(Command),
+    Raw(Box<Command>),
     /// Places a vm at its next epoch.
     PlaceNext {
         vm: usize,
@@ -116,7 +116,7 @@ fn ops() -> impl Strategy<Value = Op> {
         12 => memberships(),
     ];
     prop_oneof![
-        8 => raw.prop_map(Op::Raw),
+        8 => raw.prop_map(|command| Op::Raw(Box::new(command))),
         4 => (0..VMS.len(), 1..3_u64).prop_map(|(vm, node)| Op::PlaceNext { vm, node }),
         4 => (0..VMS.len(), reports()).prop_map(|(vm, report)| Op::ReportCurrent { vm, report }),
         1 => Just(Op::ForgetLeaving),
@@ -128,7 +128,7 @@ fn ops() -> impl Strategy<Value = Op> {
 /// The command that an op means in this state.
 fn command(op: &Op, state: &ClusterState, before: Option<&Command>) -> Option<Command> {
     match op {
-        Op::Raw(command) => Some(command.clone()),
+        Op::Raw(command) => Some((**command).clone()),
         Op::ForgetLeaving => {
             let empty = |id: &NodeId| state.vms.values().all(|vm| vm.run.host() != Some(*id));
             let leaving = |(id, node): &(&NodeId, &Node)| node.departure != Departure::Stays && empty(id);
