@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use blixard_types::{DaemonId, Epoch, GenerationNumber, Incarnation, NodeId, Revision, VmId};
 
 use crate::assignment::AssignmentSet;
+use crate::lease::LeaseTimes;
 use crate::ports::BootMillis;
 
 /// Heartbeats that may wait for their answers; an answer to an older one is late anyhow.
@@ -59,8 +60,33 @@ pub struct Grant {
     /// For how long from the *sending* of the heartbeat, in milliseconds; absent while there is one
     /// host.
     pub lease_ms: Option<u64>,
+    /// The other times of leases, as far as the host keeps them.
+    pub pace: Pace,
     /// What the host may run.
     pub content: GrantContent,
+}
+
+/// How often a host asks, and how long it may take to end everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Pause between two heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// G: how long the kernel may take to end everything once a lease is over, in milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::of(&LeaseTimes::default())
+    }
+}
+
+impl Pace {
+    /// That of these times.
+    #[must_use]
+    pub const fn of(times: &LeaseTimes) -> Self {
+        Self { heartbeat_ms: times.heartbeat_ms, grace_ms: times.grace_ms }
+    }
 }
 
 /// What a grant says of the assignments.

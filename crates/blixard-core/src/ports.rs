@@ -7,6 +7,7 @@ pub mod clock;
 pub mod confined;
 pub mod consensus;
 pub mod health;
+pub mod holder;
 pub mod journal;
 pub mod members;
 pub mod networks;
@@ -15,6 +16,6 @@ pub mod peer;
 pub mod sources;
 pub mod units;
 
-pub use clock::{BootMillis, Clock, Entropy, UnixMillis};
+pub use clock::{BootMillis, Clock, Entropy, RawMillis, UnixMillis};
 pub use futures_core::future::BoxFuture;
 pub use futures_core::stream::BoxStream;

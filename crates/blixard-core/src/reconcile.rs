@@ -32,6 +32,8 @@ pub struct VmMemory {
     pub active: Option<ActiveSpell>,
     /// What the checks said last.
     pub checks: Checks,
+    /// The placement whose run was ended with the host's lease.
+    pub fenced: Option<Epoch>,
     /// The placement after which its files were removed.
     pub discarded: Option<Epoch>,
     /// The newest report that the servers have accepted.
@@ -78,8 +80,19 @@ impl Ended {
         Self { epoch, generation: TOLD_TO_STOP, reason: "it was told to stop".to_owned() }
     }
 
+    /// Not a failure of the vm: it is placed anew at once.
+    fn with_the_lease(epoch: Epoch) -> Self {
+        let reason = "the lease of its host was over".to_owned();
+        Self { epoch, generation: TOLD_TO_STOP, reason }
+    }
+
+    /// Whether it was made to end, by its servers or by the end of the host's lease.
+    pub(crate) fn was_told(&self) -> bool {
+        self.generation == TOLD_TO_STOP
+    }
+
     fn last_word(&self) -> VmReport {
-        if self.generation == TOLD_TO_STOP {
+        if self.was_told() {
             return VmReport::Stopped;
         }
         VmReport::Failed { generation: self.generation, reason: self.reason.clone() }
@@ -235,6 +248,9 @@ fn step(
         (Intent::Stop, None, Some(_)) => report(memory, epoch, VmReport::Stopped, None),
         (Intent::Stop, _, None) => Step::Do(stop(epoch, unit, StopCause::Ended(Ended::as_told(epoch)))),
         (Intent::Run(_), None, Some(ended)) => report(memory, epoch, ended.last_word(), None),
+        (Intent::Run(_), _, None) if memory.fenced == Some(epoch) => {
+            Step::Do(Action::Stop(StopCause::Ended(Ended::with_the_lease(epoch))))
+        }
         (Intent::Run(run), None, None) => absent(epoch, run, memory),
         (Intent::Run(run), Some(unit), None) => {
             if unit.epoch != Some(epoch) || unit.generation != Some(run.generation) {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use blixard_types::holder::{ENV_LEASE, LeaseName};
 use blixard_types::spec::{Account, Interface, InterfaceKind, KvmUse, OnPartition, VmKind};
-use blixard_types::unit::{RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice};
+use blixard_types::unit::{
+    DRAIN_UNIT, LEASE_UNIT, RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice,
+};
 use blixard_types::{Epoch, Spec, VmId};
 
 use crate::assignment::RunIntent;
@@ -27,6 +30,8 @@ pub const ENV_SHUTDOWN: &str = "BLIXARD_SHUTDOWN";
 pub const ENV_STOP_TIMEOUT: &str = "BLIXARD_STOP_TIMEOUT_MS";
 /// The environment variable with the account that the unit runs under, `user:group`; absent if it is root.
 pub const ENV_ACCOUNT: &str = "BLIXARD_ACCOUNT";
+/// The environment variable of a unit that goes on in a partition.
+pub const ENV_KEPT: &str = "BLIXARD_KEPT";
 /// The environment variable that tells the shutdown program the hypervisor's process.
 pub const ENV_MAIN_PID: &str = "MAINPID";
 /// What the names of all of our variables begin with.
@@ -37,8 +42,8 @@ pub const SHUTDOWN_PROGRAM: &str = "bin/microvm-shutdown";
 /// The runner's program, below its store path.
 pub const RUN_PROGRAM: &str = "bin/microvm-run";
 
-/// How long a stop may take. A stop is a SIGKILL; what takes time is the kernel freeing the guest's
-/// memory, about 0.2 s per GiB.
+/// How long a stop may take where no lease says it. A stop is a SIGKILL; what takes time is the kernel
+/// freeing the guest's memory, about 0.2 s per GiB.
 const STOP_TIMEOUT_MS: u64 = 20_000;
 /// How long systemd may take to execute a runner that does not notify.
 const EXEC_TIMEOUT_MS: u64 = 90_000;
@@ -55,12 +60,24 @@ pub struct HostLayout {
     pub runtime_dir: String,
     /// The bridge that taps are put on whose interface names none.
     pub bridge: Option<String>,
+    /// The program `blixard-lease`, absolute: it executes what runs under a lease.
+    pub lease_program: String,
+}
+
+/// The lease that a unit is started under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitLease {
+    /// Which.
+    pub name: LeaseName,
+    /// G: how long the kernel may take to end everything once it is over, in milliseconds.
+    pub grace_ms: u64,
 }
 
 impl Default for HostLayout {
     fn default() -> Self {
         let (state_dir, runtime_dir) = ("/var/lib/blixard".to_owned(), "/run/blixard-vms".to_owned());
-        Self { state_dir, runtime_dir, bridge: None }
+        let lease_program = "/usr/local/bin/blixard-lease".to_owned();
+        Self { state_dir, runtime_dir, bridge: None, lease_program }
     }
 }
 
@@ -81,37 +98,65 @@ impl HostLayout {
     }
 }
 
-/// The unit that runs this generation at this epoch.
+/// The unit that runs this generation at this epoch, under the lease that this host holds. What is kept in
+/// a partition needs none.
 #[must_use]
-pub fn run_unit(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -> TransientUnit {
+pub fn run_unit(
+    vm: &VmId,
+    epoch: Epoch,
+    run: &RunIntent,
+    layout: &HostLayout,
+    lease: Option<&UnitLease>,
+) -> TransientUnit {
     let spec = &run.spec;
+    let kept = spec.placement.on_partition == OnPartition::Keep;
+    let lease = lease.filter(|_| !kept);
     let (working_directory, runtime_directory) = (layout.vm_state_dir(vm), layout.vm_runtime_dir(vm));
     TransientUnit {
         name: RunUnitName::of(vm),
         description: format!("Blixard microVM {vm}, generation {}", run.generation),
-        slice: match spec.placement.on_partition {
-            OnPartition::Stop => tenant_slice(vm.tenant()),
-            OnPartition::Keep => tenant_keep_slice(vm.tenant()),
-        },
+        slice: slice(vm, kept),
         account: spec.account.clone(),
-        argv: vec![format!("{}/{RUN_PROGRAM}", run.closure.root)],
-        environment: environment(vm, epoch, run, layout),
+        argv: argv(run, layout, lease),
+        environment: environment(vm, epoch, run, layout, lease),
         working_directory,
         runtime_directory,
         readiness: if spec.notify { Readiness::Notified } else { Readiness::Executed },
         start_timeout_ms: if spec.notify { spec.health.deadline_ms } else { EXEC_TIMEOUT_MS },
-        stop_timeout_ms: STOP_TIMEOUT_MS,
-        restart: restart(spec),
+        stop_timeout_ms: lease.map_or(STOP_TIMEOUT_MS, |lease| lease.grace_ms),
+        restart: restart(spec, lease.is_some()),
         memory_max: (spec.resources.memory_mib + spec.resources.overhead_mib) << 20,
         tasks_max: TASKS_MAX,
         devices: devices(spec),
         writable: Vec::new(),
+        bound_to: lease.map(|_| LEASE_UNIT),
+        before: DRAIN_UNIT,
+    }
+}
+
+fn slice(vm: &VmId, kept: bool) -> String {
+    if kept { tenant_keep_slice(vm.tenant()) } else { tenant_slice(vm.tenant()) }
+}
+
+/// Under a lease the runner is executed by a program that looks, in the cgroup that is killed when the
+/// lease is over, whether that one is held: a start may be carried out long after it was decided.
+fn argv(run: &RunIntent, layout: &HostLayout, lease: Option<&UnitLease>) -> Vec<String> {
+    let runner = format!("{}/{RUN_PROGRAM}", run.closure.root);
+    match lease {
+        Some(lease) => vec![layout.lease_program.clone(), "run".to_owned(), lease.name.0.clone(), runner],
+        None => vec![runner],
     }
 }
 
 /// What a unit records of itself: enough to adopt it, and to stop it as its own generation wants to be
 /// stopped, whatever is known of the vm by then.
-fn environment(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) -> BTreeMap<String, String> {
+fn environment(
+    vm: &VmId,
+    epoch: Epoch,
+    run: &RunIntent,
+    layout: &HostLayout,
+    lease: Option<&UnitLease>,
+) -> BTreeMap<String, String> {
     let mut variables = vec![
         (ENV_VM, vm.to_string()),
         (ENV_GENERATION, run.generation.to_string()),
@@ -119,6 +164,12 @@ fn environment(vm: &VmId, epoch: Epoch, run: &RunIntent, layout: &HostLayout) ->
         (ENV_RUNTIME_DIR, layout.vm_runtime_dir(vm)),
         (ENV_STATE_DIR, layout.vm_state_dir(vm)),
     ];
+    if let Some(lease) = lease {
+        variables.push((ENV_LEASE, lease.name.0.clone()));
+    }
+    if run.spec.placement.on_partition == OnPartition::Keep {
+        variables.push((ENV_KEPT, "1".to_owned()));
+    }
     if let Some(Account { user, group }) = &run.spec.account {
         variables.push((ENV_ACCOUNT, format!("{user}:{group}")));
     }
@@ -142,7 +193,7 @@ pub fn graceful_stop(unit: &ObservedUnit) -> Option<GracefulStop> {
     Some(GracefulStop {
         run: RunUnitName::of(&unit.vm),
         name: StopUnitName::of(&unit.vm),
-        slice: tenant_slice(unit.vm.tenant()),
+        slice: slice(&unit.vm, unit.environment.contains_key(ENV_KEPT)),
         account: told(ENV_ACCOUNT).map(account).transpose().ok()?,
         program: told(ENV_SHUTDOWN)?,
         working_directory: told(ENV_STATE_DIR)?,
@@ -173,10 +224,14 @@ pub fn taps(spec: &Spec, bridge: Option<&str>) -> Vec<Tap> {
     spec.interfaces.iter().filter(|interface| interface.kind == InterfaceKind::Tap).map(tap).collect()
 }
 
-fn restart(spec: &Spec) -> RestartPolicy {
+/// Least pause before a restart under a lease: what the lease's end has killed is not to come back before
+/// systemd has stopped its unit.
+const LEASED_DELAY_MS: u64 = 1000;
+
+fn restart(spec: &Spec, leased: bool) -> RestartPolicy {
     match spec.kind {
         VmKind::Service => RestartPolicy::Always {
-            delay_ms: spec.restart.delay_ms,
+            delay_ms: spec.restart.delay_ms.max(if leased { LEASED_DELAY_MS } else { 0 }),
             burst: spec.restart.burst,
             within_ms: spec.restart.within_ms,
         },
@@ -217,6 +272,7 @@ mod tests {
             Epoch(2),
             &intent(Spec::minimal(1, 128)),
             &HostLayout::default(),
+            None,
         );
         insta::assert_debug_snapshot!(unit, @r#"
         TransientUnit {
@@ -252,8 +308,26 @@ mod tests {
                 "/dev/kvm",
             ],
             writable: [],
+            bound_to: None,
+            before: "blixard-drain.service",
         }
         "#);
+    }
+
+    #[test]
+    fn a_vm_that_stops_in_a_partition_runs_under_its_lease_and_one_that_is_kept_under_none() {
+        let (vm, layout): (VmId, _) = ("web".parse().unwrap(), HostLayout::default());
+        let lease = UnitLease { name: LeaseName("7-1".to_owned()), grace_ms: 1000 };
+        let mut spec = Spec::minimal(1, 128);
+        let unit = run_unit(&vm, Epoch(1), &intent(spec.clone()), &layout, Some(&lease));
+        let runner = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-run";
+        assert_eq!(unit.argv, ["/usr/local/bin/blixard-lease", "run", "7-1", runner]);
+        assert_eq!(unit.environment.get(ENV_LEASE).unwrap(), "7-1");
+        assert_eq!((unit.bound_to, unit.stop_timeout_ms), (Some("blixard-lease.service"), 1000));
+        spec.placement.on_partition = OnPartition::Keep;
+        let kept = run_unit(&vm, Epoch(1), &intent(spec), &layout, Some(&lease));
+        assert_eq!((kept.argv, kept.bound_to), (vec![runner.to_owned()], None));
+        assert!(kept.environment.contains_key(ENV_KEPT) && !kept.environment.contains_key(ENV_LEASE));
     }
 
     #[test]
@@ -261,7 +335,7 @@ mod tests {
         let mut spec = Spec::minimal(1, 128);
         (spec.can_shutdown, spec.stop_timeout_ms) = (true, 7000);
         let (vm, layout): (VmId, _) = ("a-b/web".parse().unwrap(), HostLayout::default());
-        let unit = run_unit(&vm, Epoch(2), &intent(spec.clone()), &layout);
+        let unit = run_unit(&vm, Epoch(2), &intent(spec.clone()), &layout, None);
         let observed = |unit: TransientUnit| ObservedUnit {
             vm: vm.clone(),
             epoch: Some(Epoch(2)),
@@ -281,7 +355,7 @@ mod tests {
         expected.insert("MAINPID".to_owned(), "41".to_owned());
         assert_eq!(ask.environment, expected);
         spec.can_shutdown = false;
-        assert_eq!(graceful_stop(&observed(run_unit(&vm, Epoch(2), &intent(spec), &layout))), None);
+        assert_eq!(graceful_stop(&observed(run_unit(&vm, Epoch(2), &intent(spec), &layout, None))), None);
     }
 
     #[test]
@@ -290,7 +364,7 @@ mod tests {
         let account = Account { user: "microvm".to_owned(), group: "kvm".to_owned() };
         (spec.can_shutdown, spec.account) = (true, Some(account.clone()));
         let vm: VmId = "web".parse().unwrap();
-        let unit = run_unit(&vm, Epoch(2), &intent(spec), &HostLayout::default());
+        let unit = run_unit(&vm, Epoch(2), &intent(spec), &HostLayout::default(), None);
         assert_eq!(unit.account, Some(account.clone()));
         let mut observed = ObservedUnit {
             vm,
@@ -337,7 +411,7 @@ mod tests {
     fn a_vm_that_is_kept_in_a_partition_is_not_below_the_slice_that_the_fence_kills() {
         let mut spec = Spec::minimal(1, 128);
         spec.placement.on_partition = OnPartition::Keep;
-        let unit = run_unit(&"web".parse().unwrap(), Epoch(1), &intent(spec), &HostLayout::default());
+        let unit = run_unit(&"web".parse().unwrap(), Epoch(1), &intent(spec), &HostLayout::default(), None);
         assert_eq!(unit.slice, "blixardkeep-default.slice");
     }
 

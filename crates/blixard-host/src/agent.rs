@@ -9,10 +9,14 @@
 //! until an observation that was begun afterwards. So no plan is made from a view older than the last
 //! action.
 
+mod lease;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
+use blixard_core::ports::BootMillis;
 use blixard_core::ports::units::{ObservedUnit, UnitError};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
 use blixard_core::roots::generation_of;
@@ -21,7 +25,7 @@ use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
 use blixard_types::{Epoch, GenerationNumber, VmId};
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -29,19 +33,31 @@ use crate::execute::{self, Done, Litter, chain};
 use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune, take_in};
 use crate::{Host, home};
+use lease::Lease;
 
-/// Pause between heartbeats (the default profile of the fencing protocol).
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// Longest time without a look at what is to be done.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause before something that did not work is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Link events that may wait; the link waits for the agent beyond that.
 const EVENTS_QUEUED: usize = 64;
 
+/// Why a host agent has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The roots that are there cannot be listed: without that the host could not keep them.
+    #[error(transparent)]
+    Roots(#[from] blixard_core::ports::nix::RootError),
+    /// The servers take another daemon for this node's, one that is dead. A new one is heard again.
+    #[error("another daemon of this node has taken its place")]
+    Replaced,
+}
+
 /// Runs a host agent for as long as it is polled.
 ///
 /// # Errors
-/// When the roots that are there cannot be listed: without that the host could not keep them.
-pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> {
+/// When it cannot go on.
+pub async fn run(host: Host) -> Result<(), AgentError> {
     let roots = host.store.roots().await?;
     let rooted = roots.iter().filter_map(|(name, _)| generation_of(name)).collect();
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
@@ -51,10 +67,9 @@ pub async fn run(host: Host) -> Result<(), blixard_core::ports::nix::RootError> 
         // Without vms that have interfaces none is missed; with them, their starts and stops will tell.
         Err(error) => tracing::warn!(error = chain(&error), "cannot look for interfaces of vms"),
     }
-    let mut link = JoinSet::new();
-    link.spawn(link::run(host.clone(), sender));
-    Agent::new(host, rooted, homes).run(events).await;
-    Ok(())
+    let (mut link, lost) = (JoinSet::new(), Arc::new(Notify::new()));
+    link.spawn(link::run(host.clone(), sender, Arc::clone(&lost)));
+    Agent::new(host, rooted, homes, lost).run(events).await
 }
 
 struct Agent {
@@ -66,6 +81,13 @@ struct Agent {
     /// The vms that have a directory here, or interfaces.
     homes: BTreeSet<VmId>,
     server: Option<mpsc::Sender<HostMessage>>,
+    /// Tells the link to give its stream up.
+    lost: Arc<Notify>,
+    lease: Lease,
+    /// When the next heartbeat is due.
+    heartbeat_at: Instant,
+    /// Since when heartbeats have gone without an answer.
+    unanswered: Option<Instant>,
     reports: Reports,
     /// Vms whose last report was refused: they wait for the next grant.
     refused: BTreeSet<VmId>,
@@ -96,7 +118,12 @@ struct Observation {
 }
 
 impl Agent {
-    fn new(host: Host, rooted: BTreeSet<(VmId, GenerationNumber)>, homes: BTreeSet<VmId>) -> Self {
+    fn new(
+        host: Host,
+        rooted: BTreeSet<(VmId, GenerationNumber)>,
+        homes: BTreeSet<VmId>,
+        lost: Arc<Notify>,
+    ) -> Self {
         Self {
             host,
             gate: GrantGate::default(),
@@ -105,6 +132,10 @@ impl Agent {
             rooted,
             homes,
             server: None,
+            lost,
+            lease: Lease::default(),
+            heartbeat_at: Instant::now(),
+            unanswered: None,
             reports: Reports::default(),
             refused: BTreeSet::new(),
             work: JoinSet::new(),
@@ -114,26 +145,26 @@ impl Agent {
         }
     }
 
-    async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>) {
+    async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>) -> Result<(), AgentError> {
         let mut changes = self.host.units.changes().fuse();
-        let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.observe();
             self.plan();
-            let again_at = self.again_at.unwrap_or_else(|| Instant::now() + HEARTBEAT_EVERY);
+            let again_at = self.again_at.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
             tokio::select! {
                 event = events.recv() => match event {
+                    Some(LinkEvent::Replaced) => return Err(AgentError::Replaced),
                     Some(event) => self.on_link(event),
-                    None => return,
+                    None => return Ok(()),
                 },
                 _ = changes.select_next_some() => self.observation.stale = true,
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.on_done(done),
                     Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
                 },
+                Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
                 Some(seen) = self.observing.join_next() => self.on_observed(seen.ok()),
-                _ = heartbeat.tick() => self.send_heartbeat(),
+                () = tokio::time::sleep_until(self.heartbeat_at) => self.send_heartbeat(),
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }
         }
@@ -158,7 +189,9 @@ impl Agent {
                 self.observation.made = true;
                 for vm in std::mem::take(&mut self.observation.releasing) {
                     self.set_work(&vm, Work::Idle);
+                    self.is_seen(&vm);
                 }
+                self.end_units_of_earlier_leases();
             }
             Some(Err(error)) => {
                 tracing::warn!(error = chain(&error), "cannot observe units, trying again");
@@ -202,7 +235,9 @@ impl Agent {
         }
         cleaning.retain(|vm, _| !plan.actions.contains_key(vm));
         for (vm, action) in plan.actions {
-            self.begin(vm, action);
+            if self.lease.host.allows(&action, now) {
+                self.begin(vm, action, now);
+            }
         }
         for (vm, litter) in cleaning {
             self.set_work(&vm, Work::Busy);
@@ -210,14 +245,15 @@ impl Agent {
         }
     }
 
-    fn begin(&mut self, vm: VmId, action: Action) {
+    fn begin(&mut self, vm: VmId, action: Action, now: BootMillis) {
         let host = self.host.clone();
         match action {
             Action::Start { epoch, run } => {
                 self.set_work(&vm, Work::Busy);
                 self.rooted.insert((vm.clone(), run.generation));
                 self.homes.insert(vm.clone());
-                self.work.spawn(execute::start(host, vm, epoch, *run));
+                let lease = self.start_under(&vm, now);
+                self.work.spawn(execute::start(host, vm, epoch, *run, lease));
             }
             Action::Stop(cause) => {
                 self.set_work(&vm, Work::Busy);
@@ -246,7 +282,8 @@ impl Agent {
     fn on_done(&mut self, done: Done) {
         let now = self.host.clock.boot();
         match done {
-            Done::Started { vm, epoch, generation } => {
+            Done::Started { vm, epoch, generation, under } => {
+                self.end_start(&vm, epoch, under.as_ref());
                 let running = Some(Started { epoch, generation, at: now });
                 self.memories.entry(vm.clone()).or_default().running = running;
                 self.finish(vm);
@@ -302,16 +339,10 @@ impl Agent {
                 self.send_heartbeat();
             }
             LinkEvent::Message(server_message::Message::Grant(grant)) => {
-                let taken = decode_grant(grant).map_err(|error| error.to_string());
-                let taken = taken.and_then(|grant| {
-                    let now = self.host.clock.boot();
-                    self.gate.take(grant, now).map_err(|error| error.to_string())
-                });
-                if let Err(reason) = taken {
-                    return tracing::warn!(reason, "a grant is not taken");
-                }
-                for vm in std::mem::take(&mut self.refused) {
-                    self.set_work(&vm, Work::Idle);
+                self.unanswered = None;
+                match decode_grant(grant) {
+                    Ok(grant) => self.on_grant(grant),
+                    Err(error) => tracing::warn!(%error, "a grant cannot be read"),
                 }
             }
             LinkEvent::Message(server_message::Message::News(_)) => self.send_heartbeat(),
@@ -330,8 +361,10 @@ impl Agent {
                 memory.work = Work::Idle;
                 memory.acknowledged = Some((epoch, report));
             }
+            // The agent ends with it, before it comes here.
+            LinkEvent::Replaced => {}
             LinkEvent::Down => {
-                self.server = None;
+                (self.server, self.unanswered) = (None, None);
                 // What was not answered is said again on the next stream.
                 for (_, (vm, ..)) in std::mem::take(&mut self.reports.open) {
                     self.set_work(&vm, Work::Idle);
@@ -351,8 +384,15 @@ impl Agent {
     }
 
     fn send_heartbeat(&mut self) {
-        if self.server.is_none() {
+        let now = Instant::now();
+        self.heartbeat_at = now + self.lease.heartbeat_every();
+        if self.server.is_none() || !self.clock_is_steady() {
             return;
+        }
+        let since = *self.unanswered.get_or_insert(now);
+        if now.duration_since(since) > self.lease.patience() {
+            tracing::warn!("the server does not answer; another stream is opened");
+            return self.lost.notify_one();
         }
         let running = |unit: &ObservedUnit| {
             let (vm, epoch, generation) = (unit.vm.clone(), unit.epoch?, unit.generation?);
@@ -365,7 +405,7 @@ impl Agent {
             n: self.gate.next_heartbeat(self.host.clock.boot()),
             running: self.units.values().filter_map(running).collect(),
             holds: self.gate.holds(),
-            fenced_by: None,
+            fenced_by: self.fenced_by(),
         };
         self.send(host_message::Message::Heartbeat(encode_heartbeat(&heartbeat)));
     }

@@ -10,7 +10,8 @@ use blixard_core::ports::nix::{RootName, Sharing};
 use blixard_core::ports::units::{Asked, GracefulStop};
 use blixard_core::reconcile::{Ended, StopCause};
 use blixard_core::roots::{build_of, generation_root};
-use blixard_core::unit::{run_unit, taps};
+use blixard_core::unit::{UnitLease, run_unit, taps};
+use blixard_types::holder::LeaseName;
 use blixard_types::unit::RunUnitName;
 use blixard_types::{Epoch, GenerationNumber, StorePath, VmId};
 
@@ -22,8 +23,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What an action came to.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// The unit runs.
-    Started { vm: VmId, epoch: Epoch, generation: GenerationNumber },
+    /// The unit runs, or is about to end with the lease that it was started under.
+    Started { vm: VmId, epoch: Epoch, generation: GenerationNumber, under: Option<LeaseName> },
     /// The run has ended, or never began, and no process of it is left.
     Ended { vm: VmId, ended: Ended },
     /// No process is left, as was asked.
@@ -38,11 +39,18 @@ pub(crate) enum Done {
     Cleaned { vm: VmId, dropped: Vec<GenerationNumber>, home: bool },
 }
 
-/// Fetches, roots and starts one generation.
-pub(crate) async fn start(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) -> Done {
+/// Fetches, roots and starts one generation, under this lease.
+pub(crate) async fn start(
+    host: Host,
+    vm: VmId,
+    epoch: Epoch,
+    run: RunIntent,
+    lease: Option<UnitLease>,
+) -> Done {
     let generation = run.generation;
-    let Err(reason) = try_start(&host, &vm, epoch, &run).await else {
-        return Done::Started { vm, epoch, generation };
+    let Err(reason) = try_start(&host, &vm, epoch, &run, lease.as_ref()).await else {
+        let under = lease.map(|lease| lease.name);
+        return Done::Started { vm, epoch, generation, under };
     };
     tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
@@ -62,11 +70,17 @@ async fn end(host: &Host, vm: &VmId) -> Result<(), String> {
     host.networks.remove(vm.clone()).await.map_err(|error| chain(&error))
 }
 
-async fn try_start(host: &Host, vm: &VmId, epoch: Epoch, run: &RunIntent) -> Result<(), String> {
+async fn try_start(
+    host: &Host,
+    vm: &VmId,
+    epoch: Epoch,
+    run: &RunIntent,
+    lease: Option<&UnitLease>,
+) -> Result<(), String> {
     keep(host, vm, run).await?;
     let taps = taps(&run.spec, host.layout.bridge.as_deref());
     host.networks.prepare(vm.clone(), taps).await.map_err(|error| chain(&error))?;
-    let unit = run_unit(vm, epoch, run, &host.layout);
+    let unit = run_unit(vm, epoch, run, &host.layout, lease);
     host.units.start(unit).await.map_err(|error| chain(&error))?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
     Ok(())

@@ -1,7 +1,7 @@
 //! The host agent: it runs what this node is granted, and nothing else.
 //!
 //! Owns: observing units, asking core for the next step of each vm, and carrying it out: root, start,
-//! stop, check, report. Refuses to know: why a vm is placed here, how systemd and Nix are spoken to,
+//! stop, check, report; and telling the holder of the host's lease of every grant. Refuses to know: why a vm is placed here, how systemd and Nix are spoken to,
 //! and any rule of [`blixard_core::reconcile`].
 
 mod agent;
@@ -15,6 +15,7 @@ pub mod probe;
 use std::sync::Arc;
 
 use blixard_core::ports::health::HealthProbe;
+use blixard_core::ports::holder::LeaseHolder;
 use blixard_core::ports::networks::Networks;
 use blixard_core::ports::nix::NixStore;
 use blixard_core::ports::units::UnitManager;
@@ -24,7 +25,7 @@ use blixard_proto::Hello;
 use blixard_proto::v1::host_service_client::HostServiceClient;
 use tonic::transport::Channel;
 
-pub use agent::run;
+pub use agent::{AgentError, run};
 
 /// What a host agent is made of.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Host {
     pub servers: Arc<dyn ServerAccess>,
     /// systemd.
     pub units: Arc<dyn UnitManager>,
+    /// What holds its lease.
+    pub holder: Arc<dyn LeaseHolder>,
     /// Its network.
     pub networks: Arc<dyn Networks>,
     /// The local store.

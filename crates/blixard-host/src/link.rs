@@ -1,12 +1,14 @@
 //! The stream to a server: opened again, to any server, whenever it is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_proto::encode_hello;
 use blixard_proto::v1::{HostMessage, ServerMessage, host_message, server_message};
-use tokio::sync::mpsc;
+use blixard_proto::{SESSION_TAKEN, encode_hello};
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use crate::Host;
 
@@ -14,7 +16,11 @@ use crate::Host;
 const MESSAGES_QUEUED: usize = 256;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Well within a lease: a stream that is late is a host that is fenced.
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// How long a stream may take to come up; its other end may be a machine that is off.
+const OPEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the link tells the agent.
 #[derive(Debug)]
@@ -25,47 +31,81 @@ pub(crate) enum LinkEvent {
     Message(server_message::Message),
     /// The stream is lost; what was sent and not answered may not have arrived.
     Down,
+    /// The servers take another daemon for this node's.
+    Replaced,
+}
+
+/// Why there is no stream any more, or was none.
+enum Ended {
+    /// It was there, and is lost; or the agent has gone.
+    Lost,
+    /// It never came up.
+    NeverUp(String),
+    /// The servers take another daemon for this node's.
+    Replaced,
 }
 
 /// Keeps a stream to a server open for as long as the agent listens.
-pub(crate) async fn run(host: Host, events: mpsc::Sender<LinkEvent>) {
+pub(crate) async fn run(host: Host, events: mpsc::Sender<LinkEvent>, lost: Arc<Notify>) {
     let mut pause = RETRY_FIRST;
     while !events.is_closed() {
-        match attend(&host, &events).await {
-            Ok(()) => pause = RETRY_FIRST,
-            Err(reason) => tracing::warn!(%reason, "no stream to a server, trying again"),
+        match attend(&host, &events, &lost).await {
+            Ended::Lost => pause = RETRY_FIRST,
+            Ended::NeverUp(reason) => tracing::warn!(%reason, "no stream to a server, trying again"),
+            Ended::Replaced => {
+                // A closed channel means that the agent is gone already.
+                let _ = events.send(LinkEvent::Replaced).await;
+                return;
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
 }
 
-/// Runs one stream; an error means that it never came up.
-async fn attend(host: &Host, events: &mpsc::Sender<LinkEvent>) -> Result<(), String> {
-    let mut client = host.servers.connect().await.map_err(|error| error.to_string())?;
-    let (sender, receiver) = mpsc::channel(MESSAGES_QUEUED);
-    let hello = host_message::Message::Hello(encode_hello(&host.hello));
-    sender.send(HostMessage { message: Some(hello) }).await.map_err(|error| error.to_string())?;
-    let answers = client.attend(ReceiverStream::new(receiver)).await;
-    let mut answers = answers.map_err(|status| status.message().to_owned())?.into_inner();
+/// Runs one stream.
+async fn attend(host: &Host, events: &mpsc::Sender<LinkEvent>, lost: &Notify) -> Ended {
+    let opened = tokio::time::timeout(OPEN_LIMIT, open(host)).await;
+    let (sender, mut answers) = match opened.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        Ok(opened) => opened,
+        Err(reason) => return Ended::NeverUp(reason),
+    };
     if events.send(LinkEvent::Up(sender)).await.is_err() {
-        return Ok(());
+        return Ended::Lost;
     }
+    let mut ended = Ended::Lost;
     loop {
-        match answers.next().await {
+        let answer = tokio::select! {
+            answer = answers.next() => answer,
+            () = lost.notified() => break,
+        };
+        match answer {
             Some(Ok(ServerMessage { message: Some(message) })) => {
                 if events.send(LinkEvent::Message(message)).await.is_err() {
-                    return Ok(());
+                    return Ended::Lost;
                 }
             }
             Some(Ok(ServerMessage { message: None })) => {}
             Some(Err(status)) => {
                 tracing::warn!(reason = status.message(), "the stream to the server is lost");
+                if status.code() == SESSION_TAKEN {
+                    ended = Ended::Replaced;
+                }
                 break;
             }
             None => break,
         }
     }
     let _ = events.send(LinkEvent::Down).await;
-    Ok(())
+    ended
+}
+
+async fn open(host: &Host) -> Result<(mpsc::Sender<HostMessage>, Streaming<ServerMessage>), String> {
+    let mut client = host.servers.connect().await.map_err(|error| error.to_string())?;
+    let (sender, receiver) = mpsc::channel(MESSAGES_QUEUED);
+    let hello = host_message::Message::Hello(encode_hello(&host.hello));
+    sender.send(HostMessage { message: Some(hello) }).await.map_err(|error| error.to_string())?;
+    let answers = client.attend(ReceiverStream::new(receiver)).await;
+    let answers = answers.map_err(|status| status.message().to_owned())?.into_inner();
+    Ok((sender, answers))
 }

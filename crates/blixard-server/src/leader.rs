@@ -5,6 +5,7 @@
 //! that waits for room.
 
 pub mod audit;
+pub mod leases;
 pub mod members;
 
 use std::time::Duration;

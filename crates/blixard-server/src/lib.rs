@@ -28,6 +28,7 @@ use blixard_types::{NodeAddress, NodeId};
 
 pub use forward::{Forwarding, PeerChannels};
 pub use keyring::{Keyring, fetch_authority, keep_fresh};
+pub use leader::leases::LeaseDesk;
 pub use proposer::{ProposeFailure, Proposer};
 pub use replica::Replica;
 pub use service::console::ConsoleAccess;
@@ -50,6 +51,8 @@ pub struct Server {
     pub membership: Arc<dyn Membership>,
     /// The other nodes.
     pub peers: Arc<dyn PeerChannels>,
+    /// What the leader grants to hosts.
+    pub leases: LeaseDesk,
     /// Keys and certificates.
     pub keyring: Arc<Keyring>,
     /// Where other nodes reach this one; absent if it does not listen.
@@ -87,5 +90,11 @@ impl Server {
     pub fn proposer(&self) -> Proposer {
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
         Proposer::new(Arc::clone(&self.consensus), clock, entropy)
+    }
+
+    /// A handle that proposes commands here, and nowhere if another node leads.
+    pub(crate) fn proposer_here(&self) -> Proposer {
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        Proposer::new(Arc::clone(&self.log), clock, entropy)
     }
 }

@@ -95,9 +95,6 @@ fn membership(rejection: &MembershipRejection) -> Status {
         MembershipRejection::ServerWithoutAddress => {
             precondition("set `cluster.advertise` in the machine's blixardd.toml")
         }
-        MembershipRejection::SecondHost { .. } => {
-            precondition("leave `host` out of `node.roles` in the blixardd.toml of the machine that joins")
-        }
         MembershipRejection::LastServer { .. } => precondition("let another server join before it goes"),
         MembershipRejection::HostsVms { .. } => precondition("`blixard vm stop` or `vm delete` them first"),
         MembershipRejection::OtherAuthority

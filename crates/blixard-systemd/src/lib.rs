@@ -1,5 +1,5 @@
-//! systemd behind the ports of core: run units and confined programs over D-Bus, consoles from the
-//! journal.
+//! systemd behind the ports of core: run units, confined programs and the holder of the lease over D-Bus,
+//! consoles from the journal.
 //!
 //! Owns: the connection to the system bus, the settings of a transient unit, the meaning of a
 //! unit's properties, one `journalctl` child per open log. Refuses to know: which vm should run,
@@ -10,6 +10,7 @@ mod cgroup;
 mod confined;
 mod directory;
 mod error;
+mod holder;
 mod journal;
 mod manager;
 mod observed;
@@ -20,5 +21,6 @@ mod stop;
 mod unit_path;
 
 pub use confined::{ConfinementOptions, SystemdConfinement};
+pub use holder::SystemdHolder;
 pub use journal::Journalctl;
 pub use manager::Systemd;

@@ -74,7 +74,7 @@ impl UnitManager for Systemd {
     }
 
     fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>> {
-        Box::pin(async move { stop::stop(&self.bus.link()?, unit.as_str()).await })
+        Box::pin(async move { stop::stop_run(&self.bus.link()?, &unit).await })
     }
 
     fn shutdown(&self, order: GracefulStop) -> BoxFuture<'_, Result<Asked, UnitError>> {

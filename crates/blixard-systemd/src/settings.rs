@@ -40,6 +40,7 @@ pub(crate) enum BadUnit {
 pub(crate) fn settings(unit: &TransientUnit) -> Result<Vec<Setting>, BadUnit> {
     let mut all = program(unit)?;
     all.extend(directories(unit)?);
+    all.extend(order(unit));
     all.extend(lifecycle(unit));
     all.extend(restart(unit.restart));
     all.extend(limits(unit));
@@ -127,6 +128,13 @@ fn below_run(directory: &str) -> Result<String, BadUnit> {
         .filter(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
         .map(str::to_owned)
         .ok_or_else(|| BadUnit::RuntimeDirectory(directory.to_owned()))
+}
+
+/// systemd.unit(5): bound to another it is stopped with that one, and not started again by its policy.
+fn order(unit: &TransientUnit) -> Vec<Setting> {
+    let list = |unit: &str| Value::from(vec![unit.to_owned()]);
+    let bound = unit.bound_to.map(|other| [("BindsTo", list(other)), ("After", list(other))]);
+    bound.into_iter().flatten().chain([("Before", list(unit.before))]).collect()
 }
 
 fn lifecycle(unit: &TransientUnit) -> Vec<Setting> {

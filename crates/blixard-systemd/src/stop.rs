@@ -9,10 +9,12 @@
 //!   ▼
 //! StopUnit ─▶ job done ─▶ cgroup unpopulated ─▶ systemd has forgotten it ─▶ stopped
 //! ```
+//! A run unit that is not loaded is stopped only once the cgroup that it had is unpopulated, too.
 
 use std::time::Duration;
 
 use blixard_core::ports::units::{UnitError, UnitState};
+use blixard_types::unit::RunUnitName;
 use tokio::time::timeout;
 
 use crate::bus::{JobEnd, Link};
@@ -59,6 +61,20 @@ pub(crate) async fn stop(link: &Link, name: &str) -> Result<(), UnitError> {
         Ok(Err(error)) => Err(during(error)),
         Err(_) => Err(failed("timeout".to_owned())),
     }
+}
+
+/// Stops a vm's run unit. Its processes may outlive it: systemd gives up on one that the kernel does not
+/// end in time, and forgets the unit. The cgroup says when the last one is gone.
+pub(crate) async fn stop_run(link: &Link, unit: &RunUnitName) -> Result<(), UnitError> {
+    stop(link, unit.as_str()).await?;
+    let emptied = async {
+        for group in unit.control_groups() {
+            cgroup::emptied(&cgroup::directory(&group)).await;
+        }
+    };
+    let failed =
+        |_| UnitError::Job { action: ACTION, unit: unit.as_str().to_owned(), result: "timeout".to_owned() };
+    timeout(JOB_MARGIN, emptied).await.map_err(failed)
 }
 
 /// systemd kills twice, each with the unit's own limit: the cgroup, then what is left in it.

@@ -72,6 +72,11 @@ impl Host {
         format!("vb-{}", self.name)
     }
 
+    /// A cgroup of its systemd, as this machine reaches it.
+    pub(crate) fn group(&self, below: &str) -> PathBuf {
+        self.cgroup.below(&format!("payload/{below}"))
+    }
+
     /// Runs a command.
     ///
     /// # Errors

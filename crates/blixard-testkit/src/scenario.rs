@@ -6,6 +6,7 @@
 mod bad_input;
 mod cluster;
 mod daemon_restart_adopts;
+mod failover;
 mod flake_app_deploys;
 mod garbage;
 mod guest;
@@ -77,6 +78,12 @@ pub const ALL: &[Scenario] = &[
     cluster::SCENARIOS[4],
     cluster::SCENARIOS[5],
     cluster::SCENARIOS[6],
+    failover::SCENARIOS[0],
+    failover::SCENARIOS[1],
+    failover::SCENARIOS[2],
+    failover::SCENARIOS[3],
+    failover::SCENARIOS[4],
+    failover::SCENARIOS[5],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

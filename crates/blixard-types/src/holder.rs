@@ -15,6 +15,16 @@ pub const FENCED_CGROUP: &str = "/sys/fs/cgroup/blixard.slice";
 /// The environment variable that says under which lease a unit was started.
 pub const ENV_LEASE: &str = "BLIXARD_LEASE";
 
+/// The name of a lease: each holder that begins has another one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseName(pub String);
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 /// Until when everything may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {

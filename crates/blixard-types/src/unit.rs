@@ -14,6 +14,12 @@ pub const UNIT_NAME_MAX: usize = 255;
 /// What the name of every unit of a vm begins with.
 pub const VM_UNIT_PREFIX: &str = "blixard-vm-";
 
+/// The unit of the holder of the host's lease: when it goes, everything goes that is bound to it.
+pub const LEASE_UNIT: &str = "blixard-lease.service";
+
+/// The unit that shuts guests down in good order when the machine goes down, before their units are stopped.
+pub const DRAIN_UNIT: &str = "blixard-drain.service";
+
 const RUN_SUFFIX: &str = "-run.service";
 const STOP_SUFFIX: &str = "-stop.service";
 
@@ -39,6 +45,16 @@ impl RunUnitName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Where its cgroup may be, below the root of the hierarchy: also of a unit that systemd has forgotten.
+    #[must_use]
+    pub fn control_groups(&self) -> Vec<String> {
+        let below = |slice: &str, tenant: &TenantName| {
+            format!("/{slice}.slice/{slice}-{}.slice/{}", escape(tenant.as_str()), self.0)
+        };
+        let tenant = Self::vm(&self.0).map(|vm| vm.tenant().clone());
+        tenant.iter().flat_map(|tenant| [below("blixard", tenant), below("blixardkeep", tenant)]).collect()
     }
 }
 
@@ -111,6 +127,18 @@ mod tests {
         assert_eq!(unit("a-b/c"), r"blixard-vm-a\x2db-c-run.service");
         assert_eq!(tenant_slice(&"a-b".parse().unwrap()), r"blixard-a\x2db.slice");
         assert_eq!(tenant_keep_slice(&"a-b".parse().unwrap()), r"blixardkeep-a\x2db.slice");
+    }
+
+    #[test]
+    fn the_cgroup_of_a_unit_is_in_its_tenants_slice() {
+        let name = RunUnitName::of(&"a-b/web".parse().unwrap());
+        assert_eq!(
+            name.control_groups(),
+            [
+                r"/blixard.slice/blixard-a\x2db.slice/blixard-vm-a\x2db-web-run.service",
+                r"/blixardkeep.slice/blixardkeep-a\x2db.slice/blixard-vm-a\x2db-web-run.service",
+            ]
+        );
     }
 
     #[test]

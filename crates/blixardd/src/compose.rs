@@ -8,21 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use blixard_core::ports::confined::Confinement;
-use blixard_core::ports::nix::RootError;
 use blixard_core::ports::units::UnitError;
 use blixard_core::state::Role;
 use blixard_core::unit::HostLayout;
-use blixard_host::Host;
 use blixard_host::probe::NetworkProbe;
+use blixard_host::{AgentError, Host};
 use blixard_network::IpNetworks;
 use blixard_nix::{NixCli, NixCliOptions};
 use blixard_pki::{FileError, JoinTokenError, KeyFiles};
 use blixard_proto::Hello;
 use blixard_raft::{NodeStopped, OpenError, RaftNode};
 use blixard_server::roots::BuildsInFlight;
-use blixard_server::{Builder, Forwarding, Keyring, ProposeFailure, Replica, Server};
+use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, ProposeFailure, Replica, Server};
 use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services};
-use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement};
+use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement, SystemdHolder};
 use blixard_types::{DaemonId, NodeId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -78,9 +77,9 @@ pub(crate) enum RunError {
     /// systemd.
     #[error("cannot use systemd")]
     Systemd(#[from] UnitError),
-    /// The roots.
+    /// The host agent.
     #[error(transparent)]
-    Roots(#[from] RootError),
+    Agent(#[from] AgentError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -147,7 +146,8 @@ async fn serve(
     let confinement: Arc<dyn Confinement> = Arc::new(confinement(config, &systemd));
     let nix = Arc::new(NixCli::new(nix_options(config), &confinement));
     let node = member.as_ref().map_or(FIRST_NODE, |member| member.node);
-    let server = make_server(config, raft, replica, node, &mesh, &nix)?;
+    let (leases, asks) = LeaseDesk::new();
+    let server = make_server(config, raft, replica, node, &mesh, &nix, leases)?;
     let (name, roles) = (node_name(config.node.name.clone())?, config.node.roles.clone());
     // A cluster of one is whole before it answers; a member of a larger one may have to wait for others.
     if log::is_alone(raft, node) {
@@ -168,6 +168,7 @@ async fn serve(
     for duty in [
         Box::pin(leader::run(server.clone())) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
         Box::pin(leader::members::run(server.clone())),
+        Box::pin(leader::leases::run(server.clone(), asks, config.fencing.times())),
         Box::pin(leader::audit::run(server.clone())),
     ] {
         parts.spawn(run_until_stopped(duty));
@@ -193,6 +194,7 @@ fn make_server(
     node: NodeId,
     mesh: &Mesh,
     nix: &Arc<NixCli>,
+    leases: LeaseDesk,
 ) -> Result<Server, RunError> {
     let builder = Builder { inbox: nix.clone(), evaluator: nix.clone(), store: nix.clone() };
     let log: Arc<RaftNode> = Arc::new(raft.clone());
@@ -205,6 +207,7 @@ fn make_server(
         log: log.clone(),
         membership: log,
         peers: Arc::new(mesh.clone()),
+        leases,
         keyring: Arc::new(Keyring::open(KeyFiles::below(data_dir))?),
         address: config.cluster.address().cloned(),
         disk: Arc::new(DataDisk(data_dir.clone())),
@@ -229,14 +232,25 @@ fn make_host(
             state_dir: config.host.state_dir.display().to_string(),
             runtime_dir: config.host.runtime_dir.display().to_string(),
             bridge: config.host.bridge.clone(),
+            lease_program: lease_program(config)?,
         },
         servers: Arc::new(access),
+        holder: Arc::new(SystemdHolder::new(&systemd)),
         units: systemd,
         networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
         store: nix,
         probe: Arc::new(NetworkProbe),
         clock: Arc::clone(&server.clock),
     })
+}
+
+/// What executes vms under a lease: it is installed beside this program.
+fn lease_program(config: &Config) -> std::io::Result<String> {
+    if let Some(program) = &config.host.lease_command {
+        return Ok(program.display().to_string());
+    }
+    let beside = std::env::current_exe()?.with_file_name("blixard-lease");
+    Ok(beside.display().to_string())
 }
 
 fn nix_options(config: &Config) -> NixCliOptions {

@@ -1,6 +1,7 @@
 //! The daemon's configuration: every key, its default, and what is wrong with a value.
 
 mod cluster;
+mod fencing;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use blixard_types::{NodeName, TenantName};
 use serde::Deserialize;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use fencing::Fencing;
 pub(crate) use limits::{Builder, Evaluation, Sources};
 
 /// The configuration. A key that is not here is refused.
@@ -22,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
+    pub(crate) fencing: Fencing,
     pub(crate) host: Host,
     pub(crate) nix: Nix,
     pub(crate) sources: Sources,
@@ -80,6 +83,8 @@ pub(crate) struct Host {
     pub(crate) tenants: BTreeSet<TenantName>,
     /// The hypervisors that may run there; any if empty.
     pub(crate) hypervisors: BTreeSet<Hypervisor>,
+    /// The program `blixard-lease`, absolute; the one beside the daemon's own program if absent.
+    pub(crate) lease_command: Option<PathBuf>,
 }
 
 /// `[nix]`: how Nix is run.
@@ -130,6 +135,7 @@ impl Default for Host {
             bridge: None,
             ip_command: "ip".into(),
             cpu_overcommit: CPU_OVERCOMMIT,
+            lease_command: None,
             disk_mib: None,
             tenants: BTreeSet::new(),
             hypervisors: BTreeSet::new(),
@@ -232,8 +238,11 @@ impl Config {
         if let Some(problem) = limits.or_else(|| self.builder.problem()) {
             return Some(problem);
         }
-        if let Some(problem) = self.cluster.problem() {
+        if let Some(problem) = self.cluster.problem().or_else(|| self.fencing.problem()) {
             return Some(problem);
+        }
+        if let Some(path) = self.host.lease_command.as_ref().filter(|path| !path.is_absolute()) {
+            return Some(("host.lease_command", format!("{} is not an absolute path", path.display())));
         }
         if self.node.roles.is_empty() {
             return Some(("node.roles", "a node without a role does nothing".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use blixard_core::ports::{BootMillis, Clock, Entropy, UnixMillis};
+use blixard_core::ports::{BootMillis, Clock, Entropy, RawMillis, UnixMillis};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -18,10 +18,18 @@ impl Clock for SystemClock {
     }
 
     fn boot(&self) -> BootMillis {
-        let now = clock_gettime(ClockId::Boottime);
-        let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-        BootMillis(seconds.unwrap_or_default() * 1000 + nanos.unwrap_or_default() / 1_000_000)
+        BootMillis(read(ClockId::Boottime))
     }
+
+    fn raw(&self) -> RawMillis {
+        RawMillis(read(ClockId::MonotonicRaw))
+    }
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or_default() * 1000 + nanos.unwrap_or_default() / 1_000_000
 }
 
 /// The kernel's random numbers.

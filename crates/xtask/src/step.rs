@@ -42,12 +42,16 @@ pub(crate) fn cargo(
     })
 }
 
-/// Builds the two programs as they ship, which takes minutes.
+/// Builds the programs as they ship, which takes minutes.
 pub(crate) fn build_release(workspace: &Workspace) -> anyhow::Result<()> {
-    cargo(workspace, &["build", "--release", "-p", "blixardd", "-p", "blixard-cli"], &[])
+    cargo(
+        workspace,
+        &["build", "--release", "-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"],
+        &[],
+    )
 }
 
-/// Builds the two programs that end-to-end tests install.
+/// Builds the programs that end-to-end tests install.
 pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
-    cargo(workspace, &["build", "-p", "blixardd", "-p", "blixard-cli"], &[])
+    cargo(workspace, &["build", "-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"], &[])
 }

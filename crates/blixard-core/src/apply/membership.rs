@@ -116,7 +116,6 @@ impl ClusterState {
             return Err(Rejection::NameTaken { name: admit.name.clone(), other });
         }
         let id = self.registry.highest_node.next();
-        self.check_fencing(id, &admit.roles)?;
         let fence = self.fence_of(id, admit.roles.contains(&Role::Host));
         let node = Node::new(admit.name.clone(), admit.roles.clone(), fence);
         let node = Node { address: admit.address.clone(), ..node };
@@ -128,18 +127,6 @@ impl ClusterState {
         }
         self.note(moment, EventKind::NodeRegistered { node: id, name: admit.name.clone() });
         self.certify_node(id, moment)
-    }
-
-    /// A second host needs fences: leases that end. Until hosts have those, there is one host.
-    ///
-    /// This is the whole check; hosts that are fenced lift it by returning `Ok` here.
-    pub(super) fn check_fencing(&self, id: NodeId, roles: &Roles) -> Result<(), Rejection> {
-        let host = |(&other, node): (&NodeId, &Node)| other != id && node.roles.contains(&Role::Host);
-        let other = roles.contains(&Role::Host).then(|| self.nodes.iter().find(|&one| host(one))).flatten();
-        match other {
-            Some((_, other)) => Err(Refused::SecondHost { host: other.name.clone() }.into()),
-            None => Ok(()),
-        }
     }
 
     fn certify_node(&mut self, id: NodeId, moment: Moment) -> Result<Outcome, Rejection> {

@@ -30,11 +30,6 @@ impl ClusterState {
         if self.nodes.get(&id).is_some_and(|node| node.name == *name && node.roles == *roles) {
             return Ok(Outcome::Unchanged);
         }
-        // A founder registers itself in a state without other nodes, so that only a change can make a
-        // second host here.
-        if self.nodes.get(&id).is_some_and(|node| !node.roles.contains(&Role::Host)) {
-            self.check_fencing(id, roles)?;
-        }
         let fence = self.fence_of(id, roles.contains(&Role::Host));
         let (name, roles) = (name.clone(), roles.clone());
         let node = match self.nodes.get(&id) {

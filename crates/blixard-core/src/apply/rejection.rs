@@ -140,9 +140,6 @@ pub enum MembershipRejection {
     /// A server that the others could not reach.
     #[error("a server needs an address at which the others reach it")]
     ServerWithoutAddress,
-    /// A host beside another, without fences.
-    #[error("{host} runs vms already, and more than one host is not supported yet")]
-    SecondHost { host: NodeName },
     /// A cluster needs a server.
     #[error("{name} is the last server of the cluster")]
     LastServer { name: NodeName },

@@ -4,7 +4,7 @@ use super::*;
 
 fn grant(n: u64, revision: u64, content: GrantContent) -> Grant {
     let (incarnation, revision) = (Incarnation(1), Revision(revision));
-    Grant { n, term: 1, incarnation, revision, lease_ms: None, content }
+    Grant { n, term: 1, incarnation, revision, lease_ms: None, pace: Pace::default(), content }
 }
 
 fn whole() -> GrantContent {

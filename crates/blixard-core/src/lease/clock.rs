@@ -5,7 +5,7 @@
 //! machine is suspended and the boot clock does not: a machine that was suspended is not trusted either.
 
 use super::times::CLOCK_RATE_ERROR;
-use crate::ports::BootMillis;
+use crate::ports::{BootMillis, RawMillis};
 
 /// The shortest time over which two rates are compared, in milliseconds: long enough for the error of
 /// reading two clocks, one after the other, to be small beside 1 %.
@@ -13,10 +13,6 @@ const LEAST_SPAN_MS: u64 = 2000;
 
 /// What reading two clocks one after the other may add, in milliseconds.
 const READING_MS: u64 = 5;
-
-/// The raw monotonic clock, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct RawMillis(pub u64);
 
 /// Whether a clock may be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

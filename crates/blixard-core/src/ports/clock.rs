@@ -28,12 +28,19 @@ impl BootMillis {
     }
 }
 
+/// An instant of `CLOCK_MONOTONIC_RAW` of one machine, in milliseconds: nobody slews it, and it stands
+/// still while the machine is suspended. Only to compare the boot clock with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct RawMillis(pub u64);
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock.
     fn wall(&self) -> UnixMillis;
     /// The boot clock.
     fn boot(&self) -> BootMillis;
+    /// The raw monotonic clock.
+    fn raw(&self) -> RawMillis;
 }
 
 /// Draws random numbers.

@@ -70,6 +70,10 @@ pub struct TransientUnit {
     pub devices: Vec<String>,
     /// Directories it may write to besides its own two.
     pub writable: Vec<String>,
+    /// The unit without which it does not run, and after which it is started; stopped with it.
+    pub bound_to: Option<&'static str>,
+    /// The unit that is stopped before it is, when the machine goes down.
+    pub before: &'static str,
 }
 
 /// What a run unit of ours does.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_core::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
-use blixard_core::grant::{Grant, GrantContent, Heartbeat, RunningVm};
+use blixard_core::grant::{Grant, GrantContent, Heartbeat, Pace, RunningVm};
 use blixard_core::state::{NodeFacts, VmReport};
 use blixard_types::{DaemonId, Epoch, GenerationNumber, Incarnation, NodeId, Revision, VmId};
 
@@ -12,6 +12,9 @@ use super::{
 };
 use super::{spec_from, spec_to, vm_id};
 use crate::v1::{self, assignment, grant};
+
+/// How a server refuses the hello of a daemon whose place another one has taken, for good.
+pub const SESSION_TAKEN: tonic::Code = tonic::Code::AlreadyExists;
 
 /// The first message of a host's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub fn encode_grant(grant: &Grant) -> Result<v1::Grant, ConvertError> {
         incarnation: grant.incarnation.0,
         revision: grant.revision.0,
         lease_ms: grant.lease_ms,
+        heartbeat_ms: Some(grant.pace.heartbeat_ms),
+        grace_ms: Some(grant.pace.grace_ms),
         content: Some(content),
     })
 }
@@ -131,12 +136,18 @@ pub fn decode_grant(grant: v1::Grant) -> Result<Grant, ConvertError> {
         grant::Content::Whole(set) => GrantContent::Whole(set_from(set)?),
         grant::Content::Unchanged(_) => GrantContent::Unchanged,
     };
+    let usual = Pace::default();
+    let pace = Pace {
+        heartbeat_ms: grant.heartbeat_ms.unwrap_or(usual.heartbeat_ms),
+        grace_ms: grant.grace_ms.unwrap_or(usual.grace_ms),
+    };
     Ok(Grant {
         n: grant.n,
         term: grant.term,
         incarnation: Incarnation(grant.incarnation),
         revision: Revision(grant.revision),
         lease_ms: grant.lease_ms,
+        pace,
         content,
     })
 }

@@ -1,7 +1,7 @@
 //! `HostService`: heartbeats in, grants out, reports into the log.
 //!
-//! A grant is made only after a quorum round that began after its heartbeat came in (rule R2 of the
-//! fencing protocol): it never speaks from a state that another leader may have moved past.
+//! What may be granted is the leader's keeper of leases' to say ([`crate::leader::leases`]); here is one
+//! host's stream: which heartbeat came when, and whether the host holds already what it is granted.
 
 use std::sync::Arc;
 
@@ -9,10 +9,12 @@ use blixard_core::apply::Rejection;
 use blixard_core::assignment::{AssignmentSet, assignments_of};
 use blixard_core::command::Command;
 use blixard_core::grant::{Grant, GrantContent, Heartbeat};
+use blixard_core::lease::Withheld;
 use blixard_core::ports::consensus::LinearizeError;
 use blixard_proto::v1::host_service_server::HostService;
 use blixard_proto::v1::{HostMessage, News, ReportAnswer, ServerMessage, host_message, server_message};
-use blixard_proto::{Hello, HostReport, decode_heartbeat, decode_hello, decode_host_report, encode_grant};
+use blixard_proto::{Hello, HostReport, SESSION_TAKEN};
+use blixard_proto::{decode_heartbeat, decode_hello, decode_host_report, encode_grant};
 use blixard_types::{Incarnation, Revision};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -21,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::peer::CallingNode;
 use super::{Answers, answers};
+use crate::leader::leases::{Granting, NotGranted};
 use crate::{ProposeFailure, Server, status};
 
 /// Messages that may wait for a host. A host has one heartbeat open and at most one report a vm, so
@@ -62,6 +65,7 @@ async fn attend(
     tracing::info!(node = %hello.node, daemon = %hello.daemon, "a host attends");
     let server = Arc::new(server);
     let mut changes = server.replica.changes();
+    let mut asked = FuturesUnordered::new();
     let mut granted: Option<Granted> = None;
     // Whether the host knows already that there is something new since its last grant.
     let mut told = false;
@@ -71,10 +75,11 @@ async fn attend(
             message = incoming.next().fuse() => match message.transpose()?.map(|message| message.message) {
                 None => return Ok(()),
                 Some(Some(host_message::Message::Heartbeat(heartbeat))) => {
+                    // Its silence is counted from here, so the clock comes first.
+                    let received = server.clock.boot();
                     let heartbeat = decode_heartbeat(&hello, heartbeat)?;
-                    let grant = grant(&server, &heartbeat, &mut granted).await?;
-                    told = false;
-                    send(&outgoing, server_message::Message::Grant(encode_grant(&grant)?)).await?;
+                    let leases = server.leases.clone();
+                    asked.push(async move { (leases.ask(heartbeat.clone(), received).await, heartbeat) });
                 }
                 Some(Some(host_message::Message::Report(report))) => {
                     let (server, hello) = (Arc::clone(&server), hello.clone());
@@ -85,6 +90,13 @@ async fn attend(
                     return Err(Status::invalid_argument("expected a heartbeat or a report"));
                 }
             },
+            (answer, heartbeat) = asked.select_next_some() => {
+                if let Some(granting) = answered(answer)? {
+                    let grant = grant(&heartbeat, granting, &mut granted);
+                    told = false;
+                    send(&outgoing, server_message::Message::Grant(encode_grant(&grant)?)).await?;
+                }
+            }
             answer = reports.select_next_some() => {
                 send(&outgoing, server_message::Message::ReportAnswer(answer?)).await?;
             }
@@ -140,32 +152,42 @@ async fn open_session(
     let proposer = server.proposer();
     let command = Command::OpenSession { node, daemon, boot, facts };
     let opened = proposer.propose(proposer.fresh_request(), command).await;
-    opened.map_err(|failure| status::propose(&failure))?;
-    Ok(hello)
+    match opened {
+        Ok(_) => Ok(hello),
+        // A dead daemon's hello came late. This one is not heard any more; one that is started anew is.
+        Err(ProposeFailure::Rejected(rejection @ Rejection::StaleSession { .. })) => {
+            Err(Status::new(SESSION_TAKEN, rejection.to_string()))
+        }
+        Err(failure) => Err(status::propose(&failure)),
+    }
 }
 
-async fn grant(
-    server: &Server,
-    heartbeat: &Heartbeat,
-    granted: &mut Option<Granted>,
-) -> Result<Grant, Status> {
-    // Here and now: grants are the leader's own word.
-    server.log.linearize().await.map_err(|error| status::linearize(&error))?;
-    let term = server.log.standing().term;
-    let (current, incarnation, revision, set) = server.replica.read(|state| {
-        let session = state.nodes.get(&heartbeat.node).and_then(|node| node.session.as_ref());
-        let current = session.is_some_and(|session| session.daemon == heartbeat.daemon);
-        (current, state.incarnation(), state.applied.revision(), assignments_of(state, heartbeat.node))
-    });
-    // Only the daemon whose reports count is granted anything: what another starts, nobody would hear of.
-    if !current {
-        return Err(status::rejection(&Rejection::StaleSession { node: heartbeat.node }));
+/// What comes of a heartbeat. One that is not granted now need not end the stream: the host asks again.
+fn answered(answer: Result<Granting, NotGranted>) -> Result<Option<Granting>, Status> {
+    match answer {
+        Ok(granting) => Ok(Some(granting)),
+        // It says hello again.
+        Err(NotGranted::Withheld(Withheld::StaleSession { node })) => {
+            Err(status::rejection(&Rejection::StaleSession { node }))
+        }
+        Err(NotGranted::Withheld(withheld @ (Withheld::Deposed { .. } | Withheld::ClockOff))) => {
+            Err(Status::unavailable(withheld.to_string()))
+        }
+        Err(NotGranted::Withheld(withheld)) => {
+            tracing::debug!(%withheld, "a heartbeat is not answered");
+            Ok(None)
+        }
+        Err(NotGranted::NoRound(error)) => Err(status::linearize(&error)),
+        Err(NotGranted::Stopped) => Err(Status::unavailable("this server has stopped")),
     }
+}
+
+fn grant(heartbeat: &Heartbeat, granting: Granting, granted: &mut Option<Granted>) -> Grant {
+    let Granting { term, incarnation, revision, lease_ms, pace, set } = granting;
     let held = granted.as_ref().filter(|last| heartbeat.holds == Some(last.stamp) && last.set == set);
     let content = if held.is_some() { GrantContent::Unchanged } else { GrantContent::Whole(set.clone()) };
     *granted = Some(Granted { stamp: (incarnation, revision), set });
-    // No deadline while there is one host: a single machine's guests survive any stop of the daemon.
-    Ok(Grant { n: heartbeat.n, term, incarnation, revision, lease_ms: None, content })
+    Grant { n: heartbeat.n, term, incarnation, revision, lease_ms, pace, content }
 }
 
 async fn propose_report(server: &Server, hello: &Hello, report: HostReport) -> Result<ReportAnswer, Status> {

@@ -113,6 +113,12 @@ impl Link {
         Ok(JobPath(self.in_turn(call).await?.to_string()))
     }
 
+    /// Starts a unit that is installed.
+    pub(crate) async fn start(&self, unit: &str) -> Result<JobPath, CallError> {
+        let call = self.manager.start_unit(unit, Mode::Replace);
+        Ok(JobPath(self.in_turn(call).await?.to_string()))
+    }
+
     pub(crate) async fn stop(&self, unit: &str) -> Result<JobPath, CallError> {
         let call = self.manager.stop_unit(unit, Mode::Replace);
         Ok(JobPath(self.in_turn(call).await?.to_string()))

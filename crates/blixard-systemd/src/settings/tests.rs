@@ -29,6 +29,8 @@ fn unit() -> TransientUnit {
         tasks_max: 64,
         devices: vec!["/dev/kvm".to_owned()],
         writable: vec!["/srv/volumes/acme".to_owned()],
+        bound_to: Some("blixard-lease.service"),
+        before: "blixard-drain.service",
     }
 }
 
@@ -122,4 +124,10 @@ fn a_runtime_directory_outside_run_is_refused() {
         let elsewhere = TransientUnit { runtime_directory: directory.to_owned(), ..unit() };
         assert_eq!(settings(&elsewhere), Err(BadUnit::RuntimeDirectory(directory.to_owned())));
     }
+}
+
+#[test]
+fn a_unit_that_is_bound_to_none_waits_for_none() {
+    let free = text(&settings(&TransientUnit { bound_to: None, ..unit() }).unwrap());
+    assert!(!free.contains("BindsTo") && !free.contains("After ="), "{free}");
 }

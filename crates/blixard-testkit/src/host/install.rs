@@ -1,4 +1,4 @@
-//! Installing Blixard on a host: the two programs, a configuration, a unit.
+//! Installing Blixard on a host: the three programs, a configuration, their units.
 //!
 //! Does by hand what `modules/` does on NixOS, and no more than a user on Debian would.
 
@@ -16,10 +16,12 @@ pub struct Binaries {
     pub blixardd: PathBuf,
     /// The command line.
     pub blixard: PathBuf,
+    /// The holder of the host's lease.
+    pub lease: PathBuf,
 }
 
 impl Binaries {
-    /// What `cargo build -p blixardd -p blixard-cli` leaves.
+    /// What `cargo build -p blixardd -p blixard-cli -p blixard-lease` leaves.
     ///
     /// # Errors
     /// When a program is not there.
@@ -40,12 +42,12 @@ impl Binaries {
             let path = workspace.target().join(profile).join(name);
             anyhow::ensure!(
                 path.exists(),
-                "{} is not built; `cargo build -p blixardd -p blixard-cli` does, for benchmarks with `--release`",
+                "{} is not built; `cargo build -p blixardd -p blixard-cli -p blixard-lease` does, for benchmarks with `--release`",
                 path.display()
             );
             Ok(path)
         };
-        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")? })
+        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")?, lease: built("blixard-lease")? })
     }
 }
 
@@ -67,6 +69,12 @@ RuntimeDirectory=blixard
 WantedBy=multi-user.target
 ";
 
+/// What fences the host, as it is shipped.
+const FENCING: [(&str, &str); 2] = [
+    ("blixard-lease.service", include_str!("../../../blixard-lease/systemd/blixard-lease.service")),
+    ("blixard-fence.service", include_str!("../../../blixard-lease/systemd/blixard-fence.service")),
+];
+
 impl Host {
     /// Installs Blixard as a cluster of one, and starts it.
     ///
@@ -83,6 +91,10 @@ impl Host {
     pub fn install_blixard_with(&self, binaries: &Binaries, config: &str) -> anyhow::Result<()> {
         self.copy_in(&binaries.blixardd, "/usr/local/bin/blixardd", 0o755)?;
         self.copy_in(&binaries.blixard, "/usr/local/bin/blixard", 0o755)?;
+        self.copy_in(&binaries.lease, "/usr/local/bin/blixard-lease", 0o755)?;
+        for (name, unit) in FENCING {
+            self.write(&format!("/etc/systemd/system/{name}"), unit, 0o644)?;
+        }
         self.write("/etc/blixard/blixardd.toml", config, 0o644)?;
         self.write("/etc/systemd/system/blixardd.service", UNIT, 0o644)?;
         self.run_ok(&["systemctl", "daemon-reload"])?;

@@ -41,6 +41,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// The folder of a cgroup in it.
+    pub(crate) fn below(&self, path: &str) -> PathBuf {
+        self.path.join(path)
+    }
+
     /// Makes it, with its parents, and hands down the controllers that there are.
     pub(super) fn create(&self) -> anyhow::Result<()> {
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;

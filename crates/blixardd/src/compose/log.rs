@@ -26,6 +26,7 @@ pub(super) async fn open(
     let mut options = RaftOptions::new(node, &config.storage.data_dir);
     options.transport = Arc::new(mesh.transport());
     options.place = Place::OwnThread;
+    options.elections = config.fencing.elections();
     let raft = RaftNode::open(options, machine).await?;
     if member.is_some() {
         return Ok(raft);

@@ -1,3 +1,5 @@
+use blixard_core::lease::Profile;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -32,12 +34,22 @@ fn the_documented_file_shows_every_key_with_its_default() {
     expected.host.disk_mib = Some(102_400);
     expected.host.tenants = ["default".parse().unwrap()].into();
     expected.host.hypervisors = [Hypervisor::Qemu].into();
+    expected.host.lease_command = Some("/usr/local/bin/blixard-lease".into());
+    let times = Profile::Default.times();
+    expected.fencing = Fencing {
+        profile: Some(Profile::Default),
+        heartbeat_ms: Some(times.heartbeat_ms),
+        lease_ms: Some(times.lease_ms),
+        grace_ms: Some(times.grace_ms),
+        silence_ms: Some(times.silence_ms),
+        tick_ms: Some(times.tick_ms),
+    };
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
     assert_eq!(parse(&text).unwrap(), expected);
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 32);
+    assert_eq!(keys, 39);
 }
 
 #[test]
@@ -62,6 +74,10 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[storage]\ndata_dir = \"var\"",
         "[host]\nruntime_dir = \"/tmp/vms\"",
         "[host]\nruntime_dir = \"/run/blixard\"",
+        "[host]\nlease_command = \"blixard-lease\"",
+        "[fencing]\nprofile = \"slow\"",
+        "[fencing]\nsilence_ms = 7300",
+        "[fencing]\nprofile = \"fast\"\nlease_ms = 1000\nsilence_ms = 5000",
         "[sources]\nupload_max_mib = 0",
         "[sources]\nfetch_time_limit_s = 0",
         "[evaluation]\ntime_limit_s = 0",

@@ -7,7 +7,7 @@ use crate::apply::MembershipRejection as Refused;
 use crate::command::{AdmitNode, MembershipCommand};
 use crate::ports::UnixMillis;
 use crate::state::{
-    CERTIFICATES_KEPT, PeerStanding, Roles, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS, TOKENS_MAX,
+    CERTIFICATES_KEPT, Fence, PeerStanding, Roles, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS, TOKENS_MAX,
 };
 
 const TTL_MS: u64 = 1000;
@@ -116,12 +116,17 @@ fn a_token_that_is_unknown_or_over_or_too_narrow_makes_nothing() {
 }
 
 #[test]
-fn a_second_host_is_refused_however_it_comes() {
+fn fencing_begins_with_the_admission_of_a_second_host_and_waits_for_the_first_to_hold_a_lease() {
     let mut cluster = joinable();
+    assert_eq!(cluster.state.fencing.since, None);
     cluster.ok(token("h", &[Role::Server, Role::Host]));
-    let second = Refused::SecondHost { host: "n1".parse().unwrap() };
-    refused(&mut cluster, admit("h", "k", "n5", &[Role::Host]), &second);
-    refused(&mut cluster, register(3, &[Role::Server, Role::Host]), &second);
+    let id = certified(&cluster.ok(admit("h", "k", "n5", &[Role::Host]))).0;
+    assert_eq!(cluster.state.fencing.since, Some(cluster.state.applied.revision()));
+    assert_eq!(cluster.state.nodes[&NodeId(id)].fence, Fence::Armed);
+    cluster.ok(session(id, 1, facts(1000)));
+    cluster.deploy("web", "a", spec(100));
+    let placed = cluster.apply(place("web", id, 1));
+    assert!(matches!(placed, Err(Rejection::BesideUnfenced { .. })), "{placed:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::raft::{Output, Payload, Raft, RaftMessage};
 use super::world::{MACHINES, SECOND, Weather, World, hello, node_id, node_index, shown};
 use crate::assignment::{AssignmentSet, assignments_of};
 use crate::command::{Command, Envelope, FenceCommand};
-use crate::grant::{Grant, GrantContent, Heartbeat};
+use crate::grant::{Grant, GrantContent, Heartbeat, Pace};
 use crate::lease::{LeaderLeases, Withheld};
 use crate::ports::BootMillis;
 use crate::schedule;
@@ -273,7 +273,8 @@ impl World {
         let content = if held.is_some() { GrantContent::Unchanged } else { GrantContent::Whole(set.clone()) };
         leading.granted.insert(to, ((incarnation, revision), set));
         let term = authority.term;
-        let grant = Grant { n: heartbeat.n, term, incarnation, revision, lease_ms, content };
+        let pace = Pace::of(&state.fencing.times);
+        let grant = Grant { n: heartbeat.n, term, incarnation, revision, lease_ms, pace, content };
         let (daemon, delay) = (heartbeat.daemon, self.task());
         self.step(node, delay, Step::SendGrant { node: to, daemon, grant: grant.into() });
     }

@@ -51,7 +51,8 @@ fn set() -> AssignmentSet {
 
 fn grant(lease_ms: Option<u64>, content: GrantContent) -> Grant {
     let (incarnation, revision) = (Incarnation(2), Revision(99));
-    Grant { n: 5, term: 3, incarnation, revision, lease_ms, content }
+    let pace = Pace { heartbeat_ms: 300, grace_ms: 500 };
+    Grant { n: 5, term: 3, incarnation, revision, lease_ms, pace, content }
 }
 
 #[test]

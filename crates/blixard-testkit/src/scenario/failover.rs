@@ -1,0 +1,148 @@
+//! What scenarios of hosts that fail share: three machines with every role, and a watch over what they execute.
+//!
+//! All test hosts have one kernel, so that what happens on them is seen on one clock.
+
+#![allow(clippy::print_stdout, reason = "scenarios of failover print their figures, as the runner does")]
+
+mod daemon_hung;
+mod daemon_restart_short;
+mod host_killed;
+mod host_partitioned;
+mod host_reboot;
+mod leader_and_host_die_together;
+mod watch;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::cluster::{Kind, await_voters, config, founder_config, token};
+use super::{Context, Scenario};
+use crate::fixture::{self, Fixture};
+use crate::host::Host;
+use crate::wait::{self, Seen};
+use watch::{Span, Watch};
+
+pub(super) const SCENARIOS: [Scenario; 6] = [
+    daemon_restart_short::SCENARIO,
+    host_killed::SCENARIO,
+    leader_and_host_die_together::SCENARIO,
+    host_partitioned::SCENARIO,
+    daemon_hung::SCENARIO,
+    host_reboot::SCENARIO,
+];
+
+/// How long anything may take on a machine that does much else.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Three machines of one cluster, each with every role.
+struct Trio {
+    hosts: Vec<Host>,
+    watch: Watch,
+}
+
+impl Trio {
+    /// Makes them, with this profile of leases, deploys a fixture, and waits until its vms are healthy.
+    fn with(context: &mut Context, profile: &str, fixture: Fixture, vms: &[&str]) -> anyhow::Result<Self> {
+        let binaries = context.binaries()?;
+        let hosts = context.world(3)?.hosts().to_vec();
+        let fencing = format!("[fencing]\nprofile = \"{profile}\"\n");
+        let [first, others @ ..] = hosts.as_slice() else { anyhow::bail!("a world without hosts") };
+        first.install_blixard_with(&binaries, &(founder_config(first) + &fencing))?;
+        first.run_ok(&["blixard", "cluster", "init"])?;
+        for other in others {
+            other.write("/etc/blixard/join", token(first, &[])?, 0o600)?;
+            other.install_blixard_with(&binaries, &(config(other, Kind::Whole) + &fencing))?;
+        }
+        await_voters(first, 3)?;
+        for host in &hosts {
+            build_everywhere(host, fixture, vms)?;
+        }
+        let flake = fixture::prepare(first, fixture)?;
+        let watch = Watch::over(&hosts);
+        first.run_ok(&["blixard", "deploy", &flake])?;
+        let trio = Self { hosts: hosts.clone(), watch };
+        for vm in vms {
+            trio.await_healthy(first, vm)?;
+        }
+        Ok(trio)
+    }
+
+    fn host(&self, name: &str) -> anyhow::Result<&Host> {
+        self.hosts.iter().find(|host| host.name() == name).with_context(|| format!("no host {name}"))
+    }
+
+    /// A host that is not this one.
+    fn other_than(&self, host: &Host) -> anyhow::Result<&Host> {
+        self.hosts.iter().find(|other| other.name() != host.name()).context("one host")
+    }
+
+    fn await_healthy(&self, asked: &Host, vm: &str) -> anyhow::Result<()> {
+        wait::until(&format!("{vm} to be healthy"), LIMIT, || {
+            let shown = asked.run_ok(&["blixard", "vm", "show", "-o", "json", vm])?;
+            let healthy = shown.contains("\"status\": \"healthy\"");
+            Ok(if healthy { Seen::Done(()) } else { Seen::Instead(shown) })
+        })
+    }
+
+    /// Waits until the log says that a host that was lost is back.
+    fn await_back(&self, asked: &Host) -> anyhow::Result<()> {
+        wait::until("the lost host to be back", LIMIT, || {
+            let events = asked.run(&["blixard", "events", "-o", "json", "--since", "0"])?.stdout;
+            Ok(if events.contains("node-back") { Seen::Done(()) } else { Seen::Instead(events) })
+        })
+    }
+
+    /// The run of a vm that goes on now.
+    fn run_of(&self, vm: &str) -> anyhow::Result<Span> {
+        let runs = self.watch.spans().into_iter().filter(|span| span.vm == vm && span.to.is_none());
+        runs.last().with_context(|| format!("{vm} does not run"))
+    }
+
+    /// Waits until a vm runs on another host than this one.
+    fn await_elsewhere(&self, vm: &str, than: &str) -> anyhow::Result<Span> {
+        wait::until(&format!("{vm} to run elsewhere than on {than}"), LIMIT, || {
+            let spans = self.watch.spans();
+            let there = spans.iter().find(|span| span.vm == vm && span.host != than && span.to.is_none());
+            Ok(match there {
+                Some(span) => Seen::Done(span.clone()),
+                None => Seen::Instead(format!("{spans:?}")),
+            })
+        })
+    }
+
+    /// A vm of these that runs on a host which leads, or on one that does not.
+    fn vm_on(&self, leads: bool, vms: &[&str]) -> anyhow::Result<Span> {
+        let asked = self.hosts.first().context("no hosts")?;
+        let leader = super::cluster::leader(&self.hosts, asked)?.name().to_owned();
+        let runs = vms.iter().map(|vm| self.run_of(vm)).collect::<anyhow::Result<Vec<_>>>()?;
+        let shown = format!("{leader} leads, {runs:?}");
+        runs.into_iter().find(|run| (run.host == leader) == leads).context(shown)
+    }
+
+    /// At no instant did two hosts execute one vm.
+    fn check_never_twice(&self) -> anyhow::Result<()> {
+        let spans = self.watch.spans();
+        for (at, one) in spans.iter().enumerate() {
+            let others = spans.iter().skip(at + 1);
+            for other in others.filter(|other| other.vm == one.vm && other.host != one.host) {
+                ensure!(!one.overlaps(other), "{} ran twice: {one:?} and {other:?}", one.vm);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has a host's own store hold what a fixture builds: these hosts do not fetch closures from each other.
+fn build_everywhere(host: &Host, fixture: Fixture, vms: &[&str]) -> anyhow::Result<()> {
+    let flake = fixture::prepare(host, fixture)?;
+    for vm in vms {
+        let (attribute, link) = (format!("path:{flake}#microvms.{vm}"), format!("/root/keep-{vm}"));
+        host.run_ok(&["nix", "build", "--offline", "--out-link", &link, &attribute])?;
+    }
+    Ok(())
+}
+
+fn figure(scenario: &str, what: &str, time: Duration) {
+    println!("     {scenario}: {what}: {:.2} s", time.as_secs_f64());
+}

@@ -1,0 +1,47 @@
+//! A daemon is away for less than a lease: nobody notices.
+
+use super::{Trio, figure};
+use crate::fixture::Fixture;
+use crate::scenario::{Context, Needs, Scenario};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "daemon_restart_short",
+    shows: "every daemon of a cluster is restarted, one by one: no vm is touched and the leases are the same",
+    needs: Needs::Blixard,
+    run,
+};
+
+const VMS: [&str; 3] = ["sleeper-1", "sleeper-2", "sleeper-3"];
+
+fn run(context: &mut Context) -> anyhow::Result<()> {
+    let trio = Trio::with(context, "default", Fixture::Sleepers(3), &VMS)?;
+    let leases = || trio.hosts.iter().map(lease).collect::<anyhow::Result<Vec<_>>>();
+    let before = leases()?;
+    for round in 0..2 {
+        for host in &trio.hosts {
+            let begun = trio.watch.now();
+            let how = if round == 0 { "restart" } else { "kill --signal=KILL" };
+            host.shell(&format!("systemctl {how} blixardd"))?;
+            super::super::cluster::await_voters(host, 3)?;
+            figure(
+                SCENARIO.name,
+                &format!("{} after {how}: all answer again", host.name()),
+                trio.watch.now() - begun,
+            );
+        }
+    }
+    for vm in VMS {
+        trio.await_healthy(&trio.hosts[0], vm)?;
+    }
+    let after = leases()?;
+    anyhow::ensure!(before == after, "leases have lapsed: {before:?} {after:?}");
+    let spans = trio.watch.spans();
+    anyhow::ensure!(spans.len() == VMS.len() && spans.iter().all(|span| span.to.is_none()), "{spans:?}");
+    Ok(())
+}
+
+/// Which lease a host holds.
+fn lease(host: &crate::host::Host) -> anyhow::Result<String> {
+    let status = host.run_ok(&["cat", "/run/blixard-lease/status"])?;
+    Ok(status.split(' ').next().unwrap_or_default().to_owned())
+}

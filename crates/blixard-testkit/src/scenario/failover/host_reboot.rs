@@ -1,0 +1,39 @@
+//! A machine comes back after its vms have moved.
+
+use anyhow::ensure;
+
+use super::{Trio, figure};
+use crate::fixture::Fixture;
+use crate::scenario::{Context, Needs, Scenario};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "host_reboot",
+    shows: "a host crashes, its vm moves, the host boots: the vm does not start there again, and others may",
+    needs: Needs::Blixard,
+    run,
+};
+
+const VMS: [&str; 3] = ["sleeper-1", "sleeper-2", "sleeper-3"];
+
+fn run(context: &mut Context) -> anyhow::Result<()> {
+    let trio = Trio::with(context, "fast", Fixture::Sleepers(3), &VMS)?;
+    let before = trio.vm_on(false, &VMS)?;
+    let host = trio.host(&before.host)?;
+    host.kill()?;
+    let killed = trio.watch.now();
+    let after = trio.await_elsewhere(&before.vm, &before.host)?;
+    figure(SCENARIO.name, "its unit is active elsewhere after the crash", after.from - killed);
+    host.boot()?;
+    super::super::cluster::await_voters(host, 3)?;
+    let asked = trio.other_than(host)?;
+    trio.await_back(asked)?;
+    trio.await_healthy(host, &before.vm)?;
+    // It takes part again: with the others stopped and started, something is placed there.
+    let spans = trio.watch.spans();
+    let again = spans.iter().filter(|span| span.vm == before.vm && span.host == before.host).count();
+    ensure!(again == 1, "it has started again where it was: {spans:?}");
+    asked.run_ok(&["blixard", "vm", "restart", &before.vm])?;
+    trio.await_healthy(host, &before.vm)?;
+    ensure!(trio.run_of(&before.vm)?.host == before.host, "the emptiest host is not used: {spans:?}");
+    trio.check_never_twice()
+}
