@@ -63,7 +63,7 @@ impl Trio {
         first.run_ok(&["blixard", "deploy", &flake])?;
         let trio = Self { hosts: hosts.clone(), watch };
         for vm in vms {
-            trio.await_healthy(first, vm)?;
+            await_healthy(first, vm)?;
         }
         Ok(trio)
     }
@@ -77,26 +77,11 @@ impl Trio {
         self.hosts.iter().find(|other| other.name() != host.name()).context("one host")
     }
 
-    fn await_healthy(&self, asked: &Host, vm: &str) -> anyhow::Result<()> {
-        wait::until(&format!("{vm} to be healthy"), LIMIT, || {
-            let shown = asked.run_ok(&["blixard", "vm", "show", "-o", "json", vm])?;
-            let healthy = shown.contains("\"status\": \"healthy\"");
-            Ok(if healthy { Seen::Done(()) } else { Seen::Instead(shown) })
-        })
-    }
-
-    /// Waits until the log says that a host that was lost is back.
-    fn await_back(&self, asked: &Host) -> anyhow::Result<()> {
-        wait::until("the lost host to be back", LIMIT, || {
-            let events = asked.run(&["blixard", "events", "-o", "json", "--since", "0"])?.stdout;
-            Ok(if events.contains("node-back") { Seen::Done(()) } else { Seen::Instead(events) })
-        })
-    }
-
     /// The run of a vm that goes on now.
     fn run_of(&self, vm: &str) -> anyhow::Result<Span> {
-        let runs = self.watch.spans().into_iter().filter(|span| span.vm == vm && span.to.is_none());
-        runs.last().with_context(|| format!("{vm} does not run"))
+        let runs = self.watch.spans().into_iter().rev();
+        let mut runs = runs.filter(|span| span.vm == vm && span.to.is_none());
+        runs.next().with_context(|| format!("{vm} does not run"))
     }
 
     /// Waits until a vm runs on another host than this one.
@@ -133,6 +118,22 @@ impl Trio {
     }
 }
 
+fn await_healthy(asked: &Host, vm: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{vm} to be healthy"), LIMIT, || {
+        let shown = asked.run_ok(&["blixard", "vm", "show", "-o", "json", vm])?;
+        let healthy = shown.contains("\"status\": \"healthy\"");
+        Ok(if healthy { Seen::Done(()) } else { Seen::Instead(shown) })
+    })
+}
+
+/// Waits until the log says that a host that was lost is back.
+fn await_back(asked: &Host) -> anyhow::Result<()> {
+    wait::until("the lost host to be back", LIMIT, || {
+        let events = asked.run(&["blixard", "events", "-o", "json", "--since", "0"])?.stdout;
+        Ok(if events.contains("node-back") { Seen::Done(()) } else { Seen::Instead(events) })
+    })
+}
+
 /// Has a host's own store hold what a fixture builds: these hosts do not fetch closures from each other.
 fn build_everywhere(host: &Host, fixture: Fixture, vms: &[&str]) -> anyhow::Result<()> {
     let flake = fixture::prepare(host, fixture)?;
@@ -143,6 +144,7 @@ fn build_everywhere(host: &Host, fixture: Fixture, vms: &[&str]) -> anyhow::Resu
     Ok(())
 }
 
-fn figure(scenario: &str, what: &str, time: Duration) {
-    println!("     {scenario}: {what}: {:.2} s", time.as_secs_f64());
+/// Prints how long something took, from one instant of the watch to another.
+fn figure(scenario: &str, what: &str, from: Duration, to: Duration) {
+    println!("     {scenario}: {what}: {:.2} s", to.saturating_sub(from).as_secs_f64());
 }

@@ -98,7 +98,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected one of `name`, `roles`, `labels`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `fencing`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -144,6 +144,20 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [host]
     runtime_dir = "/run/blixard"
         => blixardd.toml: host.runtime_dir: the daemon's socket is in it, and systemd empties that directory with the daemon
+    [host]
+    lease_command = "blixard-lease"
+        => blixardd.toml: host.lease_command: blixard-lease is not an absolute path
+    [fencing]
+    profile = "slow"
+        => blixardd.toml: fencing.profile: unknown variant `slow`, expected one of `fast`, `default`, `relaxed`
+    [fencing]
+    silence_ms = 7300
+        => blixardd.toml: fencing: a host is given up after 7300 ms of silence, but a lease of 6000 ms and a grace of 1000 ms, on clocks that are off by 1 % each, may last 7142 ms, and the leader looks every 250 ms: it must be at least 7392 ms
+    [fencing]
+    profile = "fast"
+    lease_ms = 1000
+    silence_ms = 5000
+        => blixardd.toml: fencing: a lease of 1000 ms is too short for a heartbeat every 300 ms: two heartbeats, an election of 400 ms, two round trips of 50 ms and a pause of 500 ms take 1600 ms
     [sources]
     upload_max_mib = 0
         => blixardd.toml: sources.upload_max_mib: must be at least 1

@@ -117,7 +117,8 @@ fn a_token_that_is_unknown_or_over_or_too_narrow_makes_nothing() {
 
 #[test]
 fn fencing_begins_with_the_admission_of_a_second_host_and_waits_for_the_first_to_hold_a_lease() {
-    let mut cluster = joinable();
+    let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
+    cluster.ok(authority());
     assert_eq!(cluster.state.fencing.since, None);
     cluster.ok(token("h", &[Role::Server, Role::Host]));
     let id = certified(&cluster.ok(admit("h", "k", "n5", &[Role::Host]))).0;

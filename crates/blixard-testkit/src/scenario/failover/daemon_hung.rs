@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Trio, figure};
+use super::{Trio, await_back, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -26,13 +26,13 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let old = trio.watch.spans().into_iter().find(here).and_then(|span| span.to);
     let old = old.context("the vm of the host whose daemon hangs runs although another does")?;
     ensure!(old < after.from, "the old one ended at {old:?}, the new one began at {:?}", after.from);
-    figure(SCENARIO.name, "its vm is dead after the daemon's stop", old - stopped);
-    figure(SCENARIO.name, "the new one starts after the stop", after.from - stopped);
+    figure(SCENARIO.name, "its vm is dead after the daemon's stop", stopped, old);
+    figure(SCENARIO.name, "the new one starts after the stop", stopped, after.from);
 
     host.run_ok(&["systemctl", "kill", "--signal=CONT", "blixardd"])?;
     let asked = trio.other_than(host)?;
-    trio.await_back(asked)?;
-    trio.await_healthy(asked, &before.vm)?;
+    await_back(asked)?;
+    await_healthy(asked, &before.vm)?;
     let runs = trio.watch.spans().into_iter().filter(here).count();
     ensure!(runs == 1, "it has started again where it was: {:?}", trio.watch.spans());
     trio.check_never_twice()

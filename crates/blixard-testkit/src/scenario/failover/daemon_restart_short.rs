@@ -1,6 +1,6 @@
 //! A daemon is away for less than a lease: nobody notices.
 
-use super::{Trio, figure};
+use super::{Trio, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -26,12 +26,13 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
             figure(
                 SCENARIO.name,
                 &format!("{} after {how}: all answer again", host.name()),
-                trio.watch.now() - begun,
+                begun,
+                trio.watch.now(),
             );
         }
     }
     for vm in VMS {
-        trio.await_healthy(&trio.hosts[0], vm)?;
+        await_healthy(trio.host("n1")?, vm)?;
     }
     let after = leases()?;
     anyhow::ensure!(before == after, "leases have lapsed: {before:?} {after:?}");

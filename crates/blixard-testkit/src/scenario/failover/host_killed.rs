@@ -1,6 +1,6 @@
 //! A machine dies: what ran there runs elsewhere.
 
-use super::{Trio, figure};
+use super::{Trio, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -20,10 +20,10 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let killed = trio.watch.now();
     host.kill()?;
     let moved = trio.await_elsewhere(&victim.vm, &victim.host)?;
-    figure(SCENARIO.name, "its unit is active elsewhere after its host's death", moved.from - killed);
+    figure(SCENARIO.name, "its unit is active elsewhere after its host's death", killed, moved.from);
     let asked = trio.host(&moved.host)?;
-    trio.await_healthy(asked, &victim.vm)?;
-    figure(SCENARIO.name, "its guest is healthy after", trio.watch.now() - killed);
+    await_healthy(asked, &victim.vm)?;
+    figure(SCENARIO.name, "its guest is healthy after", killed, trio.watch.now());
     for vm in VMS.iter().filter(|&&vm| vm != victim.vm) {
         let runs = trio.watch.spans().into_iter().filter(|span| span.vm == *vm).count();
         anyhow::ensure!(runs == 1, "{vm} was touched: {:?}", trio.watch.spans());

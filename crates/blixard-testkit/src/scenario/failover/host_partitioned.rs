@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Trio, figure};
+use super::{Trio, await_back, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -26,14 +26,14 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let old = trio.watch.spans().into_iter().find(ended).and_then(|span| span.to);
     let old = old.context("the cut-off host's guest runs although another does")?;
     ensure!(old < after.from, "the old guest ended at {old:?}, the new one began at {:?}", after.from);
-    figure(SCENARIO.name, "its guest is dead after the cut", old - cut);
-    figure(SCENARIO.name, "the new one starts after the cut", after.from - cut);
-    figure(SCENARIO.name, "between the two", after.from - old);
-    trio.await_healthy(trio.host(&after.host)?, &before.vm)?;
+    figure(SCENARIO.name, "its guest is dead after the cut", cut, old);
+    figure(SCENARIO.name, "the new one starts after the cut", cut, after.from);
+    figure(SCENARIO.name, "between the two", old, after.from);
+    await_healthy(trio.host(&after.host)?, &before.vm)?;
 
     context.last_world()?.mend(host)?;
-    trio.await_back(trio.other_than(host)?)?;
-    trio.await_healthy(host, &before.vm)?;
+    await_back(trio.other_than(host)?)?;
+    await_healthy(host, &before.vm)?;
     let here = trio.watch.spans().into_iter().filter(ended).count();
     ensure!(here == 1, "it has started again where it was: {:?}", trio.watch.spans());
     trio.check_never_twice()

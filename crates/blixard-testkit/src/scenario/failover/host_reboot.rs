@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::{Trio, figure};
+use super::{Trio, await_back, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -22,18 +22,18 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     host.kill()?;
     let killed = trio.watch.now();
     let after = trio.await_elsewhere(&before.vm, &before.host)?;
-    figure(SCENARIO.name, "its unit is active elsewhere after the crash", after.from - killed);
+    figure(SCENARIO.name, "its unit is active elsewhere after the crash", killed, after.from);
     host.boot()?;
     super::super::cluster::await_voters(host, 3)?;
     let asked = trio.other_than(host)?;
-    trio.await_back(asked)?;
-    trio.await_healthy(host, &before.vm)?;
+    await_back(asked)?;
+    await_healthy(host, &before.vm)?;
     // It takes part again: with the others stopped and started, something is placed there.
     let spans = trio.watch.spans();
     let again = spans.iter().filter(|span| span.vm == before.vm && span.host == before.host).count();
     ensure!(again == 1, "it has started again where it was: {spans:?}");
     asked.run_ok(&["blixard", "vm", "restart", &before.vm])?;
-    trio.await_healthy(host, &before.vm)?;
+    await_healthy(host, &before.vm)?;
     ensure!(trio.run_of(&before.vm)?.host == before.host, "the emptiest host is not used: {spans:?}");
     trio.check_never_twice()
 }

@@ -1,6 +1,6 @@
 //! The machine that dies leads the cluster, too.
 
-use super::{Trio, figure};
+use super::{Trio, await_healthy, figure};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -19,8 +19,8 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let killed = trio.watch.now();
     trio.host(&victim.host)?.kill()?;
     let moved = trio.await_elsewhere(&victim.vm, &victim.host)?;
-    figure(SCENARIO.name, "its unit is active elsewhere after its host's death", moved.from - killed);
-    trio.await_healthy(trio.host(&moved.host)?, &victim.vm)?;
+    figure(SCENARIO.name, "its unit is active elsewhere after its host's death", killed, moved.from);
+    await_healthy(trio.host(&moved.host)?, &victim.vm)?;
     // Hosts whose leader has died find the next one within their leases.
     let lapsed = trio.watch.spans().into_iter().find(|span| span.to.is_some() && span.vm != victim.vm);
     anyhow::ensure!(lapsed.is_none(), "an election has ended the lease of another host: {lapsed:?}");

@@ -79,11 +79,6 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kernel does not tell, it is asked")]
-fn pause() {
-    std::thread::sleep(EVERY);
-}
-
 fn look(begun: Instant, slices: &[(String, PathBuf)], over: &AtomicBool, spans: &Mutex<Vec<Span>>) {
     // For each vm on each host the place of the span that goes on.
     let mut running: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -106,7 +101,7 @@ fn look(begun: Instant, slices: &[(String, PathBuf)], over: &AtomicBool, spans: 
                 });
             }
         }
-        pause();
+        std::thread::sleep(EVERY);
     }
 }
 
