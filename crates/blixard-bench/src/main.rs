@@ -1,8 +1,9 @@
-//! The processes of the benchmarks. Not shipped; started by `cargo xtask bench`.
+//! The processes of the benchmarks, and the writers of end-to-end scenarios. Not shipped; started by
+//! `cargo xtask`.
 //!
 //! Owns: a node made of the production crates that answers the part of etcd's API that the load uses,
-//! and the load, which is the same program for both. Refuses to know how many of each are run: that is
-//! xtask's.
+//! and the load, which is the same program for both; callers of a real daemon that count what it has
+//! acknowledged; and what is in a log file. Refuses to know how many of each are run: that is xtask's.
 
 #![allow(
     clippy::print_stdout,
@@ -12,8 +13,10 @@
 
 mod failover;
 mod load;
+mod logged;
 mod node;
 mod table;
+mod writers;
 
 use clap::{Parser, Subcommand};
 
@@ -52,6 +55,10 @@ enum Command {
     Add { endpoint: String, node: u64, address: String },
     /// Has the leader at this endpoint make these nodes the voters
     Voters { endpoint: String, nodes: Vec<u64> },
+    /// Starts and stops vms through a daemon, and counts what was acknowledged
+    Writers(writers::Arguments),
+    /// Prints the index and the digest of each entry of a log that no daemon has open
+    Log { file: std::path::PathBuf },
     /// Prints the counters of our node as JSON
     Counters { endpoint: String },
 }
@@ -71,6 +78,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Form { endpoint } => node::form(endpoint).await,
         Command::Add { endpoint, node, address } => node::add(endpoint, node, address).await,
         Command::Voters { endpoint, nodes } => node::voters(endpoint, nodes).await,
+        Command::Writers(arguments) => writers::run(arguments).await,
+        Command::Log { file } => logged::print(&file),
         Command::Counters { endpoint } => node::counters(endpoint).await,
     }
 }

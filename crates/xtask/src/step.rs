@@ -51,7 +51,8 @@ pub(crate) fn build_release(workspace: &Workspace) -> anyhow::Result<()> {
     )
 }
 
-/// Builds the programs that end-to-end tests install.
+/// Builds the programs that end-to-end tests install, and the one that writes to them.
 pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
-    cargo(workspace, &["build", "-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"], &[])
+    let programs = ["-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease", "-p", "blixard-bench"];
+    cargo(workspace, &[&["build"], programs.as_slice()].concat(), &[])
 }

@@ -59,6 +59,8 @@ pub(crate) struct Vm {
     pub(crate) source: String,
     /// Failed starts in a row.
     pub(crate) failures: u32,
+    /// How many calls have started or stopped it.
+    pub(crate) wishes: u64,
     /// The generations that are kept, oldest first.
     pub(crate) generations: Vec<Generation>,
     /// What the flake says of it (docs/spec-v1.schema.json).
@@ -264,6 +266,7 @@ impl From<v1::Vm> for Vm {
             reason: some(vm.reason),
             source: vm.source,
             failures: vm.failures,
+            wishes: vm.wishes,
             generations: vm.generations.into_iter().map(Generation::from).collect(),
             // What is no JSON is shown as the text it is.
             spec: match vm.spec.as_str() {

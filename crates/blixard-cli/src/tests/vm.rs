@@ -116,6 +116,7 @@ async fn the_list_as_json_has_everything() {
           "reason": null,
           "source": "git+file:///home/me/infra",
           "failures": 0,
+          "wishes": 0,
           "generations": [
             {
               "number": 1,
@@ -164,6 +165,7 @@ async fn the_list_as_json_has_everything() {
           "reason": null,
           "source": "",
           "failures": 0,
+          "wishes": 0,
           "generations": [],
           "spec": null
         }

@@ -133,6 +133,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
     Vm {
         source: deploy.source.clone(),
         desired: Desired::Running,
+        wishes: 0,
         deletion: Deletion::Keep,
         files: Files::Keep,
         restart: Restart::No,

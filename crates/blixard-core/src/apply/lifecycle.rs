@@ -172,6 +172,7 @@ impl ClusterState {
         if vm.deletion == Deletion::Requested {
             return Err(Rejection::BeingDeleted { vm: id.clone() });
         }
+        vm.wishes += 1;
         let again = desired == Desired::Running && try_again(vm);
         if desired == Desired::Stopped {
             vm.restart = Restart::No;

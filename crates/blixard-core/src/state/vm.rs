@@ -30,6 +30,9 @@ pub struct Vm {
     pub source: SourceId,
     /// What is wanted; a deployment never changes it.
     pub desired: Desired,
+    /// How many calls have started or stopped it, those that found it so already included.
+    #[serde(default)]
+    pub wishes: u64,
     /// Whether it goes away once it has stopped.
     pub deletion: Deletion,
     /// What becomes of its files then.

@@ -56,6 +56,7 @@ pub fn vm_view(
         generations: vm.generations.iter().map(generation_view).collect(),
         spec: state.target_spec(vm).map(spec_to).transpose()?.unwrap_or_default(),
         failures: vm.failures,
+        wishes: vm.wishes,
     })
 }
 

@@ -18,6 +18,8 @@ pub struct Binaries {
     pub blixard: PathBuf,
     /// The holder of the host's lease.
     pub lease: PathBuf,
+    /// The writers of scenarios, which are no part of Blixard. May not be built.
+    pub writers: PathBuf,
 }
 
 impl Binaries {
@@ -47,7 +49,9 @@ impl Binaries {
             );
             Ok(path)
         };
-        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")?, lease: built("blixard-lease")? })
+        let writers = workspace.target().join(profile).join("blixard-bench");
+        let lease = built("blixard-lease")?;
+        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")?, lease, writers })
     }
 }
 

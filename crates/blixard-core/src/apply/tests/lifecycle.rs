@@ -278,3 +278,19 @@ fn a_state_reads_back_from_json_as_it_was() {
     let json = serde_json::to_string(&cluster.state).unwrap();
     assert_eq!(serde_json::from_str::<ClusterState>(&json).unwrap(), cluster.state);
 }
+
+#[test]
+fn a_call_that_starts_or_stops_a_vm_counts_once_however_often_it_is_applied() {
+    let mut cluster = web_on_host_1();
+    let envelope = |call: u8| Envelope {
+        request: RequestId([call; 16]),
+        at: UnixMillis(1),
+        command: set_desired("web", Desired::Stopped),
+    };
+    for (call, wishes) in [(201, 1), (201, 1), (202, 2), (201, 2)] {
+        let mut position = cluster.state.applied;
+        position.index += 1;
+        cluster.state.apply(&envelope(call), position).unwrap();
+        assert_eq!(cluster.vm("web").wishes, wishes, "after call {call}");
+    }
+}

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{await_equal_states, await_voters, leader, three, writers};
+use super::writers::{self, Wishes};
+use super::{await_equal_states, await_voters, leader, three};
 use crate::scenario::{Context, Needs, Scenario};
 use crate::wait::{self, Seen};
 
@@ -25,31 +26,27 @@ systemctl start blixardd
 fn run(context: &mut Context) -> anyhow::Result<()> {
     let hosts = three(context)?;
     let [first, .., last] = hosts.as_slice() else { anyhow::bail!("no hosts") };
-    writers::deploy_sleepers(first, 2)?;
+    let binaries = context.binaries()?;
+    let vms = writers::deploy_sleepers(first, 2)?;
     last.shell(SMALL_DISK)?;
     await_voters(first, hosts.len())?;
-    let vms: Vec<String> = (1..=2).map(|number| format!("sleeper-{number}")).collect();
-    writers::start(first, &vms)?;
+    writers::start(first, &binaries, Wishes::Toggle, &vms)?;
     last.shell("dd if=/dev/zero of=/var/lib/blixard/filler bs=1M 2>/dev/null || true")?;
     wait::until("the full server to stop", super::LIMIT, || {
         let journal = last.journal("blixardd")?;
         let stopped = journal.contains("the consensus node has stopped");
         Ok(if stopped { Seen::Done(()) } else { Seen::Instead(journal) })
     })?;
-    let before = writers::acknowledged(first)?;
-    wait::until("the others to go on", super::LIMIT, || {
-        let now = writers::acknowledged(first)?;
-        Ok(if now > before + 2 { Seen::Done(()) } else { Seen::Instead(now.to_string()) })
-    })?;
+    writers::await_writes(first, 3).context("the others go on")?;
     ensure!(leader(&hosts, first)?.name() != last.name(), "a server without a disk leads");
     last.shell(
         "rm /var/lib/blixard/filler; systemctl reset-failed blixardd || true; systemctl start blixardd",
     )
     .context("there is room again")?;
     await_voters(first, hosts.len())?;
-    writers::stop(first, &vms)?;
+    let due = writers::stop(first)?;
     for host in &hosts {
-        writers::check(first, host, &vms)?;
+        writers::check(&due, host)?;
     }
     await_equal_states(&hosts).map(drop)
 }
