@@ -1,10 +1,10 @@
 //! Placed, reported on, stopped, deleted.
 
-use blixard_types::{Epoch, GenerationNumber, NodeId};
+use blixard_types::{Epoch, GenerationNumber, NodeId, RequestId};
 
 use super::scene;
 use crate::apply::Rejection;
-use crate::command::{Command, Outcome};
+use crate::command::{Command, Envelope, Outcome};
 use crate::fixture::{Cluster, delete, desired, failed, place, report, running, session, spec, starting, vm};
 use crate::ports::UnixMillis;
 use crate::state::{ClusterState, Desired, EventKind, HealthStatus, Phase, Run, Unplaced, VmReport};
@@ -285,7 +285,7 @@ fn a_call_that_starts_or_stops_a_vm_counts_once_however_often_it_is_applied() {
     let envelope = |call: u8| Envelope {
         request: RequestId([call; 16]),
         at: UnixMillis(1),
-        command: set_desired("web", Desired::Stopped),
+        command: desired("web", Desired::Stopped),
     };
     for (call, wishes) in [(201, 1), (201, 1), (202, 2), (201, 2)] {
         let mut position = cluster.state.applied;

@@ -21,12 +21,14 @@ const ROUNDS: usize = 30;
 const WRITERS: u32 = 64;
 /// Writes on each host before a kill: more than one of each writer there.
 const WRITES: usize = 100;
+/// Entries that every log keeps before its newest checkpoint; each is compared with two others.
+const KEPT: usize = 1000;
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
     let hosts = three(context)?;
     let binaries = context.binaries()?;
     let [first, ..] = hosts.as_slice() else { anyhow::bail!("no hosts") };
-    let vms = writers::deploy_sleepers(first, WRITERS)?;
+    let vms = writers::define_sleepers(first, WRITERS)?;
     let shares = vms.chunks(vms.len().div_ceil(hosts.len()));
     for (host, share) in hosts.iter().zip(shares) {
         writers::start(host, &binaries, Wishes::Stop, share)?;
@@ -48,7 +50,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let compared = writers::compare_logs(&hosts)?;
     let longest = times.iter().max().copied().unwrap_or_default();
     tell(times.iter().sum(), longest, (written, compared));
-    ensure!(compared >= written, "only {compared} entries were compared, of {written} writes");
+    ensure!(compared >= 2 * KEPT, "only {compared} entries were compared");
     Ok(())
 }
 

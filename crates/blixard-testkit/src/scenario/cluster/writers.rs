@@ -29,7 +29,22 @@ pub(super) enum Wishes {
 pub(super) fn deploy_sleepers(host: &Host, count: u32) -> anyhow::Result<Vec<String>> {
     let flake = fixture::prepare(host, Fixture::Sleepers(count))?;
     host.run_ok(&["blixard", "deploy", &flake])?;
-    Ok((1..=count).map(|number| format!("sleeper-{number}")).collect())
+    Ok(names(count))
+}
+
+/// The same, of more than there is room for: those that find none are there, too, and can be written to.
+pub(super) fn define_sleepers(host: &Host, count: u32) -> anyhow::Result<Vec<String>> {
+    let flake = fixture::prepare(host, Fixture::Sleepers(count))?;
+    let deployed = host.run(&["blixard", "deploy", &flake])?;
+    let json = host.run_ok(&["blixard", "vm", "list", "-o", "json"])?;
+    let list: Value = serde_json::from_str(&json)?;
+    let defined = list.get("vms").and_then(Value::as_array).map_or(0, Vec::len);
+    ensure!(defined == usize::try_from(count)?, "{}", deployed.unexpected("defines too few"));
+    Ok(names(count))
+}
+
+fn names(count: u32) -> Vec<String> {
+    (1..=count).map(|number| format!("sleeper-{number}")).collect()
 }
 
 /// Starts a writer for each of these vms on a host. Vms of writers on other hosts are others.
