@@ -76,6 +76,8 @@ pub(crate) enum Command {
     /// Print what happens, as it happens, until interrupted.
     #[command(after_help = "Example:\n  blixard watch --since 120")]
     Watch(WatchArgs),
+    /// Remove from this node's store what no kept generation needs.
+    Gc(GcArgs),
     /// Show how the cluster is.
     #[command(after_help = "Example:\n  blixard status -o json")]
     Status,
@@ -93,6 +95,23 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+}
+
+const GC_HELP: &str = "\
+Examples:
+  blixard gc --dry-run   what would go, and how much room that would make
+  blixard gc --keep 3    forget all but the newest three generations of each vm, then collect";
+
+#[derive(Debug, Args)]
+#[command(after_help = GC_HELP)]
+pub(crate) struct GcArgs {
+    /// Only show what would go.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep so many of the newest generations of each vm, and always the ones that should run and that
+    /// run. Without this no generation is forgotten.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep: Option<u64>,
 }
 
 /// A shell that completes command lines.

@@ -6,6 +6,7 @@ mod cluster;
 mod deploy;
 mod events;
 mod explain;
+mod gc;
 mod logs;
 mod node;
 mod notes;
@@ -79,6 +80,7 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Cluster(ClusterCommand::Status { digest }) => cluster::status(&mut session, digest).await,
         Command::Events(args) => events::known(&mut session, args.since).await,
         Command::Watch(args) => events::watch(&mut session, args.since).await,
+        Command::Gc(args) => gc::run(&mut session, &args).await,
         Command::Status => status::run(&mut session).await,
         // Done above, without a daemon.
         Command::Completions { .. } | Command::Man { .. } => Ok(()),

@@ -8,6 +8,7 @@ mod claims;
 mod deploy;
 mod evaluation;
 mod fence;
+mod garbage;
 mod lifecycle;
 mod membership;
 mod node;
@@ -57,6 +58,7 @@ impl ClusterState {
             Command::OpenSession { node, daemon, boot, facts } => {
                 self.open_session(*node, *daemon, boot, facts, moment)
             }
+            Command::SetNodeKey { node, key } => self.set_node_key(*node, *key, moment),
             Command::Deploy(deploy) => self.deploy(deploy, moment),
             Command::Place { vm, node, epoch } => self.place(vm, *node, *epoch, moment),
             Command::Report { node, daemon, sequence, vm, epoch, report } => {
@@ -66,6 +68,7 @@ impl ClusterState {
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::RestartVm { vm } => self.restart_vm(vm, moment),
             Command::DeleteVm { vm, files } => self.delete_vm(vm, *files, moment),
+            Command::ForgetGenerations { keep } => Ok(self.forget_generations(*keep, moment)),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
             Command::Fence(command) => self.fence(command, moment),
             Command::Membership(command) => self.change_membership(command, moment),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId};
 
-use crate::state::{ClusterState, Run};
+use crate::state::{ClusterState, Generation, Run, Vm};
 
 /// Everything a host may run or must stop, at one revision. What is not in it has no business there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,6 +52,8 @@ pub struct RunIntent {
     pub closure: ClosureRef,
     /// Its spec.
     pub spec: Spec,
+    /// The nodes that have the closure, the likeliest first.
+    pub sources: Vec<NodeId>,
 }
 
 /// What the state grants a host.
@@ -74,11 +76,31 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
         let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
         let intent = run.map_or(Intent::Stop, |(generation, spec)| {
             let (generation, closure) = (vm.target, generation.closure.clone());
-            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone() }))
+            let sources = sources(state, &closure, host);
+            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources }))
         });
         set.assignments.insert(id.clone(), Assignment { epoch, intent });
     }
     set
+}
+
+/// The nodes that have, or had, a closure: who has built it keeps it for as long as the generation is
+/// kept; who runs it, or ran it last, does likewise.
+fn sources(state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
+    let mut sources = Vec::new();
+    let mut add = |node: Option<NodeId>| {
+        let other = node.filter(|node| *node != host && !sources.contains(node));
+        sources.extend(other.filter(|node| state.nodes.contains_key(node)));
+    };
+    let of_vms = state.vms.values().flat_map(|vm| vm.generations.values().map(move |one| (vm, one)));
+    let same: Vec<(&Vm, &Generation)> = of_vms.filter(|(_, one)| one.closure == *closure).collect();
+    for (_, generation) in &same {
+        add(generation.builder);
+    }
+    for (vm, _) in &same {
+        add(vm.last_host);
+    }
+    sources
 }
 
 #[cfg(test)]

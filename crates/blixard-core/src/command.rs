@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use membership::{AdmitNode, MembershipCommand};
 
 use crate::ports::UnixMillis;
+use crate::signature::{BuilderSignature, NodeKey};
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
 
@@ -59,6 +60,13 @@ pub enum Command {
         boot: String,
         /// What the machine is.
         facts: NodeFacts,
+    },
+    /// Makes known by which key a node signs.
+    SetNodeKey {
+        /// The node.
+        node: NodeId,
+        /// Its key.
+        key: NodeKey,
     },
     /// Introduces generations.
     Deploy(Deploy),
@@ -105,6 +113,11 @@ pub enum Command {
         /// What becomes of its files.
         files: Files,
     },
+    /// Forgets the generations beyond the newest of each vm that nothing needs.
+    ForgetGenerations {
+        /// How many of the newest are kept.
+        keep: u64,
+    },
     /// Remembers what an evaluation gave.
     RememberEvaluation(RememberEvaluation),
     /// Changes what is known of hosts and their leases.
@@ -131,6 +144,8 @@ pub struct Deploy {
     pub take_over: TakeOver,
     /// The vms.
     pub vms: Vec<VmDefinition>,
+    /// Who has built them, and says so.
+    pub builder: Option<BuilderSignature>,
 }
 
 /// What happens to a vm that another source has defined.

@@ -76,6 +76,7 @@ pub(crate) fn deploy(vms: Vec<VmDefinition>) -> Command {
         source: SOURCE.parse().unwrap(),
         take_over: TakeOver::Refuse,
         vms,
+        builder: None,
     })
 }
 

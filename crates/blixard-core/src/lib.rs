@@ -14,6 +14,7 @@ pub mod assignment;
 pub mod command;
 #[cfg(test)]
 mod fixture;
+pub mod garbage;
 pub mod grant;
 pub mod lease;
 pub mod membership;
@@ -23,5 +24,7 @@ pub mod reconcile;
 pub mod rollout;
 pub mod roots;
 pub mod schedule;
+pub mod signature;
 pub mod state;
+pub mod transfer;
 pub mod unit;

@@ -4,6 +4,7 @@
 //! tests; `blixardd` hands them in. No implementation decides anything.
 
 pub mod clock;
+pub mod closure;
 pub mod confined;
 pub mod consensus;
 pub mod health;
@@ -13,6 +14,7 @@ pub mod members;
 pub mod networks;
 pub mod nix;
 pub mod peer;
+pub mod signer;
 pub mod sources;
 pub mod units;
 

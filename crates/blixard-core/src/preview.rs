@@ -58,10 +58,13 @@ pub fn preview(
     // Ids that nothing else has: no call is made with them, and nothing of the copy is kept.
     let (request, deployment) = (RequestId([0xff; 16]), DeploymentId([0xff; 16]));
     let vms = vms.into_iter().map(|vm| definition(state, vm)).collect();
-    let command = Command::Deploy(Deploy { deployment, source: source.clone(), take_over, vms });
+    let command =
+        Command::Deploy(Deploy { deployment, source: source.clone(), take_over, vms, builder: None });
     let mut position = state.applied;
     position.index += 1;
     let mut after = state.clone();
+    // What is only foreseen has not been built, and nobody has signed for it.
+    after.nodes.values_mut().for_each(|node| node.key = None);
     let outcome = after.apply(&Envelope { request, at: now, command }, position)?;
     let deployed = match outcome {
         Outcome::Deployed { vms, .. } => vms,
@@ -99,8 +102,14 @@ fn forecast(
         _ if vm.desired == Desired::Stopped => Fate::Stopped,
         (Run::Placed { node, phase, .. }, _) => match phase {
             Phase::Running { generation: runs, .. } if *runs == generation => Fate::Stays(*node),
-            Phase::Assigned | Phase::Starting { .. } if change == VmChange::Unchanged => Fate::Stays(*node),
-            Phase::Assigned | Phase::Starting { .. } | Phase::Running { .. } => Fate::Restarts(*node),
+            Phase::Assigned | Phase::Fetching { .. } | Phase::Starting { .. }
+                if change == VmChange::Unchanged =>
+            {
+                Fate::Stays(*node)
+            }
+            Phase::Assigned | Phase::Fetching { .. } | Phase::Starting { .. } | Phase::Running { .. } => {
+                Fate::Restarts(*node)
+            }
         },
         (Run::Unplaced { .. }, Some(placement)) => Fate::Placed(placement.node),
         (Run::Unplaced { .. }, None) => Fate::Waits(plan.waiting.get(&id).cloned()),

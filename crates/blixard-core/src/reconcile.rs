@@ -36,6 +36,8 @@ pub struct VmMemory {
     pub fenced: Option<Epoch>,
     /// The placement after which its files were removed.
     pub discarded: Option<Epoch>,
+    /// The generation whose closure was not in the store when it was to be started.
+    pub lacking: Option<(Epoch, GenerationNumber)>,
     /// The newest report that the servers have accepted.
     pub acknowledged: Option<(Epoch, VmReport)>,
 }
@@ -48,6 +50,14 @@ pub enum Work {
     Idle,
     /// One is.
     Busy,
+    /// The closure of this generation is being fetched. That changes nothing of the vm, and is given up
+    /// when something else is wanted.
+    Fetching {
+        /// The placement.
+        epoch: Epoch,
+        /// What is fetched.
+        generation: GenerationNumber,
+    },
 }
 
 /// A generation that was started at an epoch.
@@ -130,6 +140,15 @@ pub enum Checks {
 /// What to do about one vm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Fetch the closure from other nodes, and root it.
+    Fetch {
+        /// The placement.
+        epoch: Epoch,
+        /// What to fetch.
+        run: Box<RunIntent>,
+    },
+    /// Give the fetch up.
+    CancelFetch,
     /// Make sure the closure is there and rooted, and start the unit.
     Start {
         /// The placement.
@@ -197,8 +216,15 @@ pub fn plan(
     let granted_at_all = granted.assignments.keys().chain(granted.discarded.keys());
     for vm in granted_at_all.chain(units.keys()).collect::<BTreeSet<_>>() {
         let memory = memory.get(vm).unwrap_or(&nothing);
-        if memory.work == Work::Busy {
-            continue;
+        match memory.work {
+            Work::Idle => {}
+            Work::Busy => continue,
+            Work::Fetching { epoch, generation } => {
+                if !is_wanted(granted.assignments.get(vm), epoch, generation) {
+                    plan.actions.insert(vm.clone(), Action::CancelFetch);
+                }
+                continue;
+            }
         }
         let discard = granted.discarded.get(vm).filter(|_| !units.contains_key(vm));
         let step = match discard {
@@ -214,6 +240,13 @@ pub fn plan(
         }
     }
     plan
+}
+
+fn is_wanted(assignment: Option<&Assignment>, epoch: Epoch, generation: GenerationNumber) -> bool {
+    assignment.is_some_and(|assignment| match &assignment.intent {
+        Intent::Run(run) => assignment.epoch == epoch && run.generation == generation,
+        Intent::Stop => false,
+    })
 }
 
 enum Step {
@@ -277,6 +310,13 @@ fn absent(epoch: Epoch, run: &RunIntent, memory: &VmMemory) -> Step {
         let reason = "its unit has ended, and systemd does not start it again".to_owned();
         let ended = Ended { epoch, generation: run.generation, reason };
         return Step::Do(Action::Stop(StopCause::Ended(ended)));
+    }
+    if memory.lacking == Some((epoch, run.generation)) {
+        let fetching = VmReport::Fetching { generation: run.generation };
+        return match report(memory, epoch, fetching, None) {
+            Step::Wait(_) => Step::Do(Action::Fetch { epoch, run: Box::new(run.clone()) }),
+            Step::Do(action) => Step::Do(action),
+        };
     }
     // The log says that it is being started before any process of it exists.
     let starting = VmReport::Starting { generation: run.generation };
@@ -362,8 +402,9 @@ pub fn stale_generations(
 ) -> Vec<(VmId, GenerationNumber)> {
     let kept = |(vm, generation): &&(VmId, GenerationNumber)| {
         let retained = granted.retained.get(vm).is_some_and(|kept| kept.contains(generation));
-        let runs = units.contains_key(vm) || memory.get(vm).is_some_and(|memory| memory.work == Work::Busy);
-        retained || runs
+        let runs = units.get(vm).is_some_and(|unit| unit.generation.is_none_or(|runs| runs == *generation));
+        // Work may end in another generation than the unit's.
+        retained || runs || memory.get(vm).is_some_and(|memory| memory.work != Work::Idle)
     };
     rooted.iter().filter(|root| !kept(root)).cloned().collect()
 }
@@ -378,7 +419,7 @@ pub fn forsaken(
 ) -> BTreeSet<VmId> {
     let belongs = |vm: &&VmId| {
         let granted = granted.retained.contains_key(*vm) || granted.assignments.contains_key(*vm);
-        let busy = memory.get(*vm).is_some_and(|memory| memory.work == Work::Busy);
+        let busy = memory.get(*vm).is_some_and(|memory| memory.work != Work::Idle);
         granted || units.contains_key(*vm) || busy
     };
     homes.iter().filter(|vm| !belongs(vm)).cloned().collect()

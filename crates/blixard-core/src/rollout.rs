@@ -13,7 +13,9 @@ use crate::state::{ClusterState, HealthStatus, Phase, Run, Unplaced};
 pub enum Stage {
     /// On no host yet, with what it waits for, if that is known.
     Placing(Option<WaitingOn>),
-    /// A host fetches it, or replaces the generation before.
+    /// A host fetches its closure from other nodes.
+    Fetching(NodeId),
+    /// A host starts it, or replaces the generation before.
     Starting(NodeId),
     /// It runs and is not known to be healthy yet.
     Checking(NodeId),
@@ -31,7 +33,7 @@ impl Stage {
     /// Whether the deployment waits no longer for this vm.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Placing(_) | Self::Starting(_) | Self::Checking(_) => false,
+            Self::Placing(_) | Self::Fetching(_) | Self::Starting(_) | Self::Checking(_) => false,
             Self::Healthy(_) | Self::Stopped | Self::Failed(_) | Self::Superseded => true,
         }
     }
@@ -79,6 +81,9 @@ fn stage(
                 HealthStatus::Healthy => Stage::Healthy(*node),
                 HealthStatus::Unhealthy { reason } => Stage::Failed(reason.clone()),
             }
+        }
+        Run::Placed { node, phase: Phase::Fetching { generation }, .. } if *generation == wanted => {
+            Stage::Fetching(*node)
         }
         Run::Placed { node, .. } => Stage::Starting(*node),
     }

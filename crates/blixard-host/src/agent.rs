@@ -26,13 +26,13 @@ use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_repo
 use blixard_types::{Epoch, GenerationNumber, VmId};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::execute::{self, Done, Litter, chain};
 use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune, take_in};
-use crate::{Host, home};
+use crate::{Host, fetch, home};
 use lease::Lease;
 
 /// Longest time without a look at what is to be done.
@@ -92,6 +92,8 @@ struct Agent {
     /// Vms whose last report was refused: they wait for the next grant.
     refused: BTreeSet<VmId>,
     work: JoinSet<Done>,
+    /// Fetches that go on, to give them up.
+    fetches: BTreeMap<VmId, AbortHandle>,
     observation: Observation,
     observing: JoinSet<Result<Vec<ObservedUnit>, UnitError>>,
     again_at: Option<Instant>,
@@ -139,6 +141,7 @@ impl Agent {
             reports: Reports::default(),
             refused: BTreeSet::new(),
             work: JoinSet::new(),
+            fetches: BTreeMap::new(),
             observation: Observation { stale: true, ..Observation::default() },
             observing: JoinSet::new(),
             again_at: None,
@@ -160,6 +163,8 @@ impl Agent {
                 _ = changes.select_next_some() => self.observation.stale = true,
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.on_done(done),
+                    // A fetch that was given up.
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
                 },
                 Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
@@ -248,6 +253,19 @@ impl Agent {
     fn begin(&mut self, vm: VmId, action: Action, now: BootMillis) {
         let host = self.host.clone();
         match action {
+            Action::Fetch { epoch, run } => {
+                self.set_work(&vm, Work::Fetching { epoch, generation: run.generation });
+                self.rooted.insert((vm.clone(), run.generation));
+                let fetch = self.work.spawn(fetch::fetch(host, vm.clone(), epoch, *run));
+                self.fetches.insert(vm, fetch);
+            }
+            Action::CancelFetch => {
+                if let Some(fetch) = self.fetches.remove(&vm) {
+                    fetch.abort();
+                }
+                self.set_work(&vm, Work::Idle);
+                self.again_at = Some(Instant::now());
+            }
             Action::Start { epoch, run } => {
                 self.set_work(&vm, Work::Busy);
                 self.rooted.insert((vm.clone(), run.generation));
@@ -288,11 +306,21 @@ impl Agent {
                 self.memories.entry(vm.clone()).or_default().running = running;
                 self.finish(vm);
             }
+            Done::Lacking { vm, epoch, generation } => {
+                self.memories.entry(vm.clone()).or_default().lacking = Some((epoch, generation));
+                self.finish(vm);
+            }
+            Done::Fetched { vm } => {
+                self.fetches.remove(&vm);
+                self.memories.entry(vm.clone()).or_default().lacking = None;
+                self.finish(vm);
+            }
             Done::Ended { vm, mut ended } => {
                 // Cut where it comes in, so that what is planned, said and acknowledged is the same text.
                 ended.reason.truncate(cut_reason(&ended.reason).len());
                 let memory = self.memories.entry(vm.clone()).or_default();
                 memory.running = None;
+                memory.lacking = None;
                 memory.ended = Some(ended);
                 self.finish(vm);
             }

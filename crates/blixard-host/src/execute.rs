@@ -25,6 +25,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) enum Done {
     /// The unit runs, or is about to end with the lease that it was started under.
     Started { vm: VmId, epoch: Epoch, generation: GenerationNumber, under: Option<LeaseName> },
+    /// The closure is not in the store; nothing was started.
+    Lacking { vm: VmId, epoch: Epoch, generation: GenerationNumber },
+    /// The closure is in the store, and rooted.
+    Fetched { vm: VmId },
     /// The run has ended, or never began, and no process of it is left.
     Ended { vm: VmId, ended: Ended },
     /// No process is left, as was asked.
@@ -39,7 +43,7 @@ pub(crate) enum Done {
     Cleaned { vm: VmId, dropped: Vec<GenerationNumber>, home: bool },
 }
 
-/// Fetches, roots and starts one generation, under this lease.
+/// Roots and starts one generation, under this lease.
 pub(crate) async fn start(
     host: Host,
     vm: VmId,
@@ -48,9 +52,13 @@ pub(crate) async fn start(
     lease: Option<UnitLease>,
 ) -> Done {
     let generation = run.generation;
-    let Err(reason) = try_start(&host, &vm, epoch, &run, lease.as_ref()).await else {
-        let under = lease.map(|lease| lease.name);
-        return Done::Started { vm, epoch, generation, under };
+    let reason = match try_start(&host, &vm, epoch, &run, lease.as_ref()).await {
+        Ok(Rooted::Yes) => {
+            let under = lease.map(|lease| lease.name);
+            return Done::Started { vm, epoch, generation, under };
+        }
+        Ok(Rooted::NotThere) => return Done::Lacking { vm, epoch, generation },
+        Err(reason) => reason,
     };
     tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
@@ -76,31 +84,43 @@ async fn try_start(
     epoch: Epoch,
     run: &RunIntent,
     lease: Option<&UnitLease>,
-) -> Result<(), String> {
-    keep(host, vm, run).await?;
+) -> Result<Rooted, String> {
+    if keep(host, vm, run).await? == Rooted::NotThere {
+        return Ok(Rooted::NotThere);
+    }
     let taps = taps(&run.spec, host.layout.bridge.as_deref());
     host.networks.prepare(vm.clone(), taps).await.map_err(|error| chain(&error))?;
     let unit = run_unit(vm, epoch, run, &host.layout, lease);
     host.units.start(unit).await.map_err(|error| chain(&error))?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
-    Ok(())
+    Ok(Rooted::Yes)
+}
+
+/// Whether a closure could be rooted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rooted {
+    /// It is in the store for as long as the root is there.
+    Yes,
+    /// It is not in the store.
+    NotThere,
 }
 
 /// Makes the root of a generation, whose path is then in the store for as long as the root is there.
-async fn keep(host: &Host, vm: &VmId, run: &RunIntent) -> Result<(), String> {
+pub(crate) async fn keep(host: &Host, vm: &VmId, run: &RunIntent) -> Result<Rooted, String> {
     let (root, path) = (generation_root(vm, run.generation), &run.closure.root);
     for holder in holders(host, vm, path).await? {
         let shared = host.store.share_root(root.clone(), path.clone(), holder).await;
         if shared.map_err(|error| chain(&error))? == Sharing::Shared {
-            return Ok(());
+            return Ok(Rooted::Yes);
         }
     }
-    // Asked first, because it is the one failure that tells a person what to do.
+    // Asked first, because it is the one failure that can be mended.
     let missing = host.store.missing(vec![path.clone()]).await.map_err(|error| chain(&error))?;
     if !missing.is_empty() {
-        return Err(format!("{path} is not in this host's store"));
+        return Ok(Rooted::NotThere);
     }
-    host.store.add_root(root, path.clone()).await.map_err(|error| chain(&error))
+    host.store.add_root(root, path.clone()).await.map_err(|error| chain(&error))?;
+    Ok(Rooted::Yes)
 }
 
 /// The builder's roots of this path for this vm, if it was built here. They were made before the

@@ -7,6 +7,7 @@
 mod agent;
 pub mod console;
 mod execute;
+mod fetch;
 mod home;
 mod link;
 mod memory;
@@ -14,6 +15,7 @@ pub mod probe;
 
 use std::sync::Arc;
 
+use blixard_core::ports::closure::ClosureFetcher;
 use blixard_core::ports::health::HealthProbe;
 use blixard_core::ports::holder::LeaseHolder;
 use blixard_core::ports::networks::Networks;
@@ -44,6 +46,8 @@ pub struct Host {
     pub networks: Arc<dyn Networks>,
     /// The local store.
     pub store: Arc<dyn NixStore>,
+    /// Closures that other nodes have.
+    pub closures: Arc<dyn ClosureFetcher>,
     /// Checks.
     pub probe: Arc<dyn HealthProbe>,
     /// Time.

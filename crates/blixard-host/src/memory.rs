@@ -52,7 +52,7 @@ fn notice_spell(memory: &mut VmMemory, unit: &ObservedUnit, now: BootMillis) {
 /// Forgets the vms that are neither granted nor seen nor worked on.
 pub(crate) fn prune(memories: &mut Memories, granted: &AssignmentSet, units: &BTreeMap<VmId, ObservedUnit>) {
     memories
-        .retain(|vm, memory| memory.work == Work::Busy || units.contains_key(vm) || granted.speaks_of(vm));
+        .retain(|vm, memory| memory.work != Work::Idle || units.contains_key(vm) || granted.speaks_of(vm));
 }
 
 #[cfg(test)]

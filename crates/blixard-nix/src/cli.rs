@@ -9,8 +9,9 @@ use std::sync::Arc;
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::confined::{Confinement, Limits, Network};
 use blixard_core::ports::nix::{
-    BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, LockedSource, NixCommandError,
-    NixStore, ProgramError, ProgressSink, RootError, RootName, Selection, Sharing,
+    BuildError, ClosureError, EvaluateError, EvaluatedVm, FlakeEvaluator, Garbage, GarbageCollector,
+    LockedSource, NixCommandError, NixStore, ProgramError, ProgressSink, RootError, RootName, Selection,
+    Sharing,
 };
 use blixard_core::ports::sources::{ContentSource, IncomingSource, SourceInbox, TakeError};
 use blixard_types::{Manifest, Sha256Hash, StorePath};
@@ -21,7 +22,7 @@ use crate::evaluate::Evaluation;
 use crate::inbox::Inbox;
 use crate::query::StoreQueries;
 use crate::roots::RootsFolder;
-use crate::{build, closure, evaluate, hold, inputs, outputs};
+use crate::{build, closure, evaluate, garbage, hold, inputs, outputs};
 
 /// Where our roots are unless said otherwise: below the collector's own folder, so that links in it
 /// are roots without being registered.
@@ -270,5 +271,15 @@ impl NixStore for NixCli {
 
     fn roots(&self) -> BoxFuture<'_, Result<Vec<(RootName, StorePath)>, RootError>> {
         Box::pin(self.roots.list())
+    }
+}
+
+impl GarbageCollector for NixCli {
+    fn dead(&self, without: Vec<RootName>) -> BoxFuture<'_, Result<Garbage, NixCommandError>> {
+        Box::pin(async move { garbage::dead(self.queries(), self.roots.path(), &without).await })
+    }
+
+    fn collect(&self) -> BoxFuture<'_, Result<(), NixCommandError>> {
+        Box::pin(self.queries().collect())
     }
 }

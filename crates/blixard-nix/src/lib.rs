@@ -10,6 +10,7 @@ mod closure;
 mod command;
 mod dump_db;
 mod evaluate;
+mod garbage;
 mod hold;
 mod inbox;
 mod inputs;

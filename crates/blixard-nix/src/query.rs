@@ -74,6 +74,32 @@ impl<'a> StoreQueries<'a> {
         succeed(&command).await
     }
 
+    /// The store's records of all that it has, as text.
+    pub(crate) async fn dump_all(self) -> Result<String, NixCommandError> {
+        succeed(&self.command("--dump-db").args(["--dump-db"])).await
+    }
+
+    /// What nothing needs; also what is only in the way, and no path.
+    pub(crate) async fn dead(self) -> Result<Vec<StorePath>, NixCommandError> {
+        let command = self.command("--gc --print-dead").args(["--gc", "--print-dead"]);
+        Ok(succeed(&command).await?.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// All roots that the collector sees, with what they lead to.
+    pub(crate) async fn all_roots(self) -> Result<Vec<(String, StorePath)>, NixCommandError> {
+        let command = self.command("--gc --print-roots").args(["--gc", "--print-roots"]);
+        let root = |line: &str| {
+            let (link, path) = line.rsplit_once(" -> ")?;
+            Some((link.to_owned(), path.parse().ok()?))
+        };
+        Ok(succeed(&command).await?.lines().filter_map(root).collect())
+    }
+
+    /// Collects.
+    pub(crate) async fn collect(self) -> Result<(), NixCommandError> {
+        succeed(&self.command("--gc").args(["--gc"])).await.map(drop)
+    }
+
     fn command(self, verb: &str) -> NixCommand {
         NixCommand::new(self.nix_store, verb)
     }

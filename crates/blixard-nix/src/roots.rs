@@ -76,6 +76,11 @@ impl RootsFolder {
         listed.await.map_err(|cause| self.error("list", "", cause))
     }
 
+    /// The folder's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn error(&self, action: &'static str, name: &str, cause: io::Error) -> RootError {
         let root = self.folder.join(name).to_string_lossy().into_owned();
         RootError { action, root, cause }

@@ -1,5 +1,6 @@
 //! Conversions: words that several messages share.
 
+pub(crate) mod closure;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
@@ -162,8 +163,9 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 }
 
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
-    use v1::vm_report::{Failed, FilesGone, Report, Running, Starting, Stopped};
+    use v1::vm_report::{Failed, Fetching, FilesGone, Report, Running, Starting, Stopped};
     let report = match report {
+        VmReport::Fetching { generation } => Report::Fetching(Fetching { generation: generation.0 }),
         VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
         VmReport::Running { generation, health } => {
             let (health, reason) = health_to(health);
@@ -182,6 +184,9 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
     use v1::vm_report::Report;
     let report = report.and_then(|report| report.report).ok_or_else(|| ConvertError::missing("report"))?;
     Ok(match report {
+        Report::Fetching(fetching) => {
+            VmReport::Fetching { generation: GenerationNumber(fetching.generation) }
+        }
         Report::Starting(starting) => {
             VmReport::Starting { generation: GenerationNumber(starting.generation) }
         }

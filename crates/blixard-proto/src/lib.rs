@@ -23,6 +23,7 @@ pub mod v1 {
 
 pub use blixard_core::ports::nix::SourcePosition;
 pub use convert::ConvertError;
+pub use convert::closure::{ManifestReader, closure_from, fetch_closure, manifest_parts, manifest_request};
 pub use convert::cluster::{node_view, role_name};
 pub use convert::command::{ENVELOPE_VERSION, decode_envelope, encode_envelope};
 pub use convert::deploy::{accepted, locked_source, offered_source, planned, stage_reached};

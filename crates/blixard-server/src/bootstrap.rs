@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use blixard_core::apply::Rejection;
 use blixard_core::command::{Command, MembershipCommand};
-use blixard_core::state::{Node, Roles};
+use blixard_core::state::{ClusterState, Node, Roles};
 use blixard_types::{ClusterId, NodeName};
 
 use crate::{ProposeFailure, Server};
@@ -26,6 +26,22 @@ pub async fn found_cluster(server: &Server, name: &NodeName, roles: &Roles) -> R
     }
     let (node, name, roles) = (server.node, name.clone(), roles.clone());
     proposer.propose(proposer.fresh_request(), Command::RegisterNode { node, name, roles }).await?;
+    Ok(())
+}
+
+/// Makes known by which key this node signs what it builds. Without that nothing of it is accepted.
+///
+/// # Errors
+/// When the log does not take the command.
+pub async fn announce_key(server: &Server) -> Result<(), ProposeFailure> {
+    let Some(builder) = &server.builder else { return Ok(()) };
+    let (node, key) = (server.node, builder.signer.key());
+    let known = |state: &ClusterState| state.nodes.get(&node).is_some_and(|node| node.key == Some(key));
+    if server.replica.read(known) {
+        return Ok(());
+    }
+    let proposer = server.proposer();
+    proposer.propose(proposer.fresh_request(), Command::SetNodeKey { node, key }).await?;
     Ok(())
 }
 
@@ -66,5 +82,6 @@ async fn attempt(server: &Server, name: &NodeName, roles: &Roles) -> Result<(), 
         let command = Command::Membership(MembershipCommand::SetAddress { node, address: here });
         proposer.propose(proposer.fresh_request(), command).await?;
     }
+    announce_key(server).await?;
     Ok(())
 }

@@ -16,6 +16,7 @@ mod recall;
 
 use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
+use blixard_core::signature::{BuilderSignature, statement};
 use blixard_core::state::SourceId;
 use blixard_proto::v1::{DeployEvent, deploy_event};
 use blixard_types::{DeploymentId, RequestId};
@@ -65,7 +66,12 @@ pub(crate) async fn run(
     let guard = builds.begin(deployment);
     let Prepared { defined, memory } = prepare(server, deployment, &order, events).await?;
     let (vms, unrooted) = defined.into_parts();
-    let command = Command::Deploy(Deploy { deployment, source: order.id, take_over: order.take_over, vms });
+    let builder = server.builder.as_ref().map(|builder| BuilderSignature {
+        node: server.node,
+        signature: builder.signer.sign(&statement(deployment, &vms)),
+    });
+    let take_over = order.take_over;
+    let command = Command::Deploy(Deploy { deployment, source: order.id, take_over, vms, builder });
     let outcome = server.proposer().propose(order.request, command).await;
     let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
         Outcome::Deployed { vms, .. } => vms,

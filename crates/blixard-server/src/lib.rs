@@ -22,6 +22,7 @@ use std::sync::Arc;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_core::ports::members::Membership;
 use blixard_core::ports::nix::{FlakeEvaluator, NixStore};
+use blixard_core::ports::signer::Signer;
 use blixard_core::ports::sources::SourceInbox;
 use blixard_core::ports::{Clock, Entropy};
 use blixard_types::{NodeAddress, NodeId};
@@ -32,7 +33,7 @@ pub use leader::leases::LeaseDesk;
 pub use proposer::{ProposeFailure, Proposer};
 pub use replica::Replica;
 pub use service::console::ConsoleAccess;
-pub use service::{CallingNode, Services, services};
+pub use service::{CallingNode, Services, StoreService, services, store_service};
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -82,6 +83,8 @@ pub struct Builder {
     pub evaluator: Arc<dyn FlakeEvaluator>,
     /// Builds, and holds what was built.
     pub store: Arc<dyn NixStore>,
+    /// Signs what was built.
+    pub signer: Arc<dyn Signer>,
 }
 
 impl Server {

@@ -6,16 +6,19 @@ mod deploy;
 mod host;
 mod join;
 mod peer;
+mod store;
 mod vm;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use blixard_core::ports::nix::{GarbageCollector, NixStore};
 use blixard_proto::v1::cluster_service_server::ClusterServiceServer;
 use blixard_proto::v1::deploy_service_server::DeployServiceServer;
 use blixard_proto::v1::host_service_server::HostServiceServer;
 use blixard_proto::v1::join_service_server::JoinServiceServer;
 use blixard_proto::v1::peer_service_server::PeerServiceServer;
+use blixard_proto::v1::store_service_server::StoreServiceServer;
 use blixard_proto::v1::vm_service_server::VmServiceServer;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::mpsc;
@@ -49,6 +52,16 @@ pub struct Services {
     /// Vms.
     pub vm: VmServiceServer<vm::VmApi>,
 }
+
+/// Makes the service of this node's store.
+#[must_use]
+pub fn store_service<T: NixStore + GarbageCollector>(server: &Server, store: Arc<T>) -> StoreService {
+    let (server, collector) = (server.clone(), Arc::clone(&store));
+    StoreServiceServer::new(store::StoreApi { server, store, collector })
+}
+
+/// The service of a node's store.
+pub type StoreService = StoreServiceServer<store::StoreApi>;
 
 /// Makes the services of a server.
 #[must_use]

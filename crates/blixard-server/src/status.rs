@@ -66,6 +66,10 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
             let hint = "give one of them another; a vm that is gone from its flake keeps its own until `blixard vm delete`";
             with_hint(Status::failed_precondition(text), hint)
         }
+        Rejection::NotSigned | Rejection::NotABuilder { .. } | Rejection::BadSignature { .. } => {
+            let hint = "deploy through a node with the role builder; its journal says why it could not sign";
+            with_hint(Status::permission_denied(text), hint)
+        }
         Rejection::OtherSource { .. } => {
             with_hint(Status::failed_precondition(text), "`blixard deploy --take-over` takes it over")
         }

@@ -4,11 +4,13 @@
 //! fails by returning an error (or by a panic), and cleans nothing up: its worlds go with the context.
 
 mod bad_input;
+mod closures;
 mod cluster;
 mod daemon_restart_adopts;
 mod failover;
 mod flake_app_deploys;
 mod garbage;
+mod gc;
 mod guest;
 mod hostile_evaluation;
 mod local_flake_upload;
@@ -19,6 +21,7 @@ mod runner;
 mod second_deploy_is_free;
 mod services_gone;
 mod single_host_deploy;
+mod stock_nix_client;
 mod testhost_boots;
 mod vm_lifecycle;
 
@@ -71,6 +74,13 @@ pub const ALL: &[Scenario] = &[
     garbage::SCENARIO,
     local_flake_upload::SCENARIO,
     services_gone::SCENARIO,
+    gc::SCENARIO,
+    stock_nix_client::SCENARIO,
+    closures::corrupt_peer::SCENARIO,
+    closures::daemon_killed_mid_import::SCENARIO,
+    closures::gc_during_fetch::SCENARIO,
+    closures::peer_dies_mid_transfer::SCENARIO,
+    closures::store_full::SCENARIO,
     cluster::SCENARIOS[0],
     cluster::SCENARIOS[1],
     cluster::SCENARIOS[2],

@@ -4,9 +4,13 @@ mod api;
 mod log;
 mod member;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use blixard_closure::{
+    ClosureServer, FetchLimits, Fetcher, FileSigner, ImporterCommand, ServeLimits, SignerError,
+};
 use blixard_core::ports::confined::Confinement;
 use blixard_core::ports::units::UnitError;
 use blixard_core::state::Role;
@@ -20,7 +24,7 @@ use blixard_proto::Hello;
 use blixard_raft::{NodeStopped, OpenError, RaftNode};
 use blixard_server::roots::BuildsInFlight;
 use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, ProposeFailure, Replica, Server};
-use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services};
+use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services, store_service};
 use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement, SystemdHolder};
 use blixard_types::{DaemonId, NodeId};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,7 +40,7 @@ use crate::join::JoinError;
 use crate::local::LocalNode;
 use crate::socket::{SocketError, listen};
 use crate::system::{KernelEntropy, SystemClock};
-use crate::{facts, notify};
+use crate::{binary_cache, facts, notify};
 
 /// Why the daemon did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,21 @@ pub(crate) enum RunError {
     /// systemd.
     #[error("cannot use systemd")]
     Systemd(#[from] UnitError),
+    /// The node's key.
+    #[error(transparent)]
+    Key(#[from] SignerError),
+    /// The token of the binary cache.
+    #[error("cannot use the token in {}", .file.display())]
+    CacheToken {
+        /// Its file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The binary cache.
+    #[error("the binary cache cannot listen on its address")]
+    Cache(#[source] std::io::Error),
     /// The host agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -147,11 +166,13 @@ async fn serve(
     let nix = Arc::new(NixCli::new(nix_options(config), &confinement));
     let node = member.as_ref().map_or(FIRST_NODE, |member| member.node);
     let (leases, asks) = LeaseDesk::new();
-    let server = make_server(config, raft, replica, node, &mesh, &nix, leases)?;
+    let signer = Arc::new(FileSigner::open(&config.storage.data_dir, &KernelEntropy)?);
+    let server = make_server(config, raft, replica, (node, &mesh), &nix, (&signer, leases))?;
     let (name, roles) = (node_name(config.node.name.clone())?, config.node.roles.clone());
     // A cluster of one is whole before it answers; a member of a larger one may have to wait for others.
     if log::is_alone(raft, node) {
         bootstrap::found_cluster(&server, &name, &roles).await?;
+        bootstrap::announce_key(&server).await?;
     }
     let local = LocalNode { node, socket: config.api.socket.clone() };
     let access = ClusterAccess { local, log: Arc::clone(&server.log), mesh };
@@ -159,8 +180,14 @@ async fn serve(
     let made = services(&server, builds.clone(), Arc::new(access.clone()));
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (listener, admission) = listen(&config.api.socket, &config.api.group)?;
-    parts.spawn(api::local(made.clone(), listener, admission));
-    parts.spawn(api::cluster(server.clone(), made, raft.clone(), config.cluster.listen.clone(), tls));
+    let stores = store_service(&server, nix.clone());
+    parts.spawn(api::local(made.clone(), stores, listener, admission));
+    let closures = ClosureServer::new(nix.clone(), Arc::clone(&server.clock), ServeLimits::default());
+    let listen_on = config.cluster.listen.clone();
+    parts.spawn(api::cluster(server.clone(), made, closures, raft.clone(), listen_on, tls));
+    if let Some(cache) = binary_cache::cache(config, &name.to_string(), nix.clone(), signer)? {
+        parts.spawn(async { cache.serve().await.map_err(RunError::Cache) });
+    }
     if config.node.roles.contains(&Role::Host) {
         let host = make_host(config, node, &server, access, systemd, nix)?;
         parts.spawn(async { Ok(blixard_host::run(host).await?) });
@@ -191,12 +218,12 @@ fn make_server(
     config: &Config,
     raft: &RaftNode,
     replica: Arc<Replica>,
-    node: NodeId,
-    mesh: &Mesh,
+    (node, mesh): (NodeId, &Mesh),
     nix: &Arc<NixCli>,
-    leases: LeaseDesk,
+    (signer, leases): (&Arc<FileSigner>, LeaseDesk),
 ) -> Result<Server, RunError> {
-    let builder = Builder { inbox: nix.clone(), evaluator: nix.clone(), store: nix.clone() };
+    let (inbox, evaluator, store) = (nix.clone(), nix.clone(), nix.clone());
+    let builder = Builder { inbox, evaluator, store, signer: signer.clone() };
     let log: Arc<RaftNode> = Arc::new(raft.clone());
     let data_dir = &config.storage.data_dir;
     Ok(Server {
@@ -225,6 +252,7 @@ fn make_host(
     systemd: Arc<Systemd>,
     nix: Arc<NixCli>,
 ) -> Result<Host, RunError> {
+    let closures = fetcher(config, server, &access)?;
     let daemon = DaemonId(server.entropy.id());
     Ok(Host {
         hello: Hello { node, daemon, boot: facts::boot_id()?, facts: facts::facts(config) },
@@ -239,6 +267,7 @@ fn make_host(
         units: systemd,
         networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
         store: nix,
+        closures,
         probe: Arc::new(NetworkProbe),
         clock: Arc::clone(&server.clock),
     })
@@ -251,6 +280,15 @@ fn lease_program(config: &Config) -> std::io::Result<String> {
     }
     let beside = std::env::current_exe()?.with_file_name("blixard-lease");
     Ok(beside.display().to_string())
+}
+
+/// Where this node gets closures that others have.
+fn fetcher(config: &Config, server: &Server, access: &ClusterAccess) -> Result<Arc<Fetcher>, RunError> {
+    let own: OsString = std::env::current_exe()?.into();
+    let store: OsString = config.nix.store_command.clone().into();
+    let importer = ImporterCommand(vec![own, "import".into(), "--nix-store".into(), store]);
+    let limits = FetchLimits::default();
+    Ok(Arc::new(Fetcher::new(Arc::new(access.clone()), importer, Arc::clone(&server.clock), limits)))
 }
 
 fn nix_options(config: &Config) -> NixCliOptions {

@@ -1,5 +1,6 @@
 //! The daemon's configuration: every key, its default, and what is wrong with a value.
 
+mod cache;
 mod cluster;
 mod fencing;
 mod limits;
@@ -12,6 +13,7 @@ use blixard_types::spec::Hypervisor;
 use blixard_types::{NodeName, TenantName};
 use serde::Deserialize;
 
+pub(crate) use cache::Cache;
 pub(crate) use cluster::Cluster;
 pub(crate) use fencing::Fencing;
 pub(crate) use limits::{Builder, Evaluation, Sources};
@@ -30,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) sources: Sources,
     pub(crate) evaluation: Evaluation,
     pub(crate) builder: Builder,
+    pub(crate) cache: Cache,
     pub(crate) log: Log,
 }
 
@@ -235,7 +238,7 @@ impl Config {
             return Some(("host.runtime_dir", reason.to_owned()));
         }
         let limits = self.sources.problem().or_else(|| self.evaluation.problem());
-        if let Some(problem) = limits.or_else(|| self.builder.problem()) {
+        if let Some(problem) = limits.or_else(|| self.builder.problem()).or_else(|| self.cache.problem()) {
             return Some(problem);
         }
         if let Some(problem) = self.cluster.problem().or_else(|| self.fencing.problem()) {

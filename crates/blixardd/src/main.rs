@@ -1,11 +1,13 @@
 //! `blixardd`: the daemon. Parses, composes, runs, maps to an exit code; all else is in the crates below.
 
+mod binary_cache;
 mod cluster;
 mod compose;
 mod config;
 mod disk;
 mod facts;
 mod identity;
+mod importer;
 mod incoming;
 mod join;
 mod local;
@@ -18,7 +20,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -36,6 +38,16 @@ struct Arguments {
     /// Read the configuration, say what is wrong with it, and end.
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// Parts of the daemon that are processes of their own. The daemon starts them, people do not.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Puts a closure into the store: orders on standard input, answers on standard output.
+    #[command(hide = true)]
+    Import(importer::ImportArguments),
 }
 
 /// The exit code for a configuration that cannot be used: systemd need not try again.
@@ -43,6 +55,9 @@ const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Part::Import(arguments)) = arguments.part {
+        return importer::main(&arguments);
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_CONFIG),

@@ -3,8 +3,10 @@
 //! Owns the registry and the form of the result; each benchmark is a file under `bench/` with an entry
 //! in [`ALL`].
 
+mod closure;
 mod deploy_overhead;
 mod outcome;
+mod raft_bytes;
 mod raft_vs_etcd;
 
 use std::process::ExitCode;
@@ -22,7 +24,14 @@ pub(crate) struct Bench {
 }
 
 /// Every benchmark.
-const ALL: &[Bench] = &[deploy_overhead::BENCH, raft_vs_etcd::BENCH];
+const ALL: &[Bench] = &[
+    deploy_overhead::BENCH,
+    raft_vs_etcd::BENCH,
+    closure::COPY,
+    closure::SMALL,
+    closure::RTT,
+    raft_bytes::BENCH,
+];
 
 /// Runs one; exits with a failure when it misses what it must reach.
 pub(crate) fn bench(name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

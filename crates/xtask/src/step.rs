@@ -51,8 +51,9 @@ pub(crate) fn build_release(workspace: &Workspace) -> anyhow::Result<()> {
     )
 }
 
-/// Builds the programs that end-to-end tests install, and the one that writes to them.
+/// Builds the programs that end-to-end tests install, and their workbenches.
 pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
-    let programs = ["-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease", "-p", "blixard-bench"];
-    cargo(workspace, &[&["build"], programs.as_slice()].concat(), &[])
+    let ours = ["-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"];
+    let benches = ["-p", "blixard-bench", "-p", "blixard-closure-lab"];
+    cargo(workspace, &[&["build"], ours.as_slice(), benches.as_slice()].concat(), &[])
 }

@@ -7,6 +7,7 @@ const UNKNOWN: &str = "unknown";
 pub(crate) fn vm_status(number: i32) -> &'static str {
     match VmStatus::try_from(number) {
         Ok(VmStatus::Pending) => "pending",
+        Ok(VmStatus::Fetching) => "fetching",
         Ok(VmStatus::Starting) => "starting",
         Ok(VmStatus::Running) => "running",
         Ok(VmStatus::Healthy) => "healthy",
@@ -57,6 +58,7 @@ pub(crate) fn change(number: i32) -> &'static str {
 pub(crate) fn stage(number: i32) -> &'static str {
     match Stage::try_from(number) {
         Ok(Stage::Placing) => "placing",
+        Ok(Stage::Fetching) => "fetching",
         Ok(Stage::Starting) => "starting",
         Ok(Stage::Checking) => "checking",
         Ok(Stage::Healthy) => "healthy",

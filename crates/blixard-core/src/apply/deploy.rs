@@ -7,13 +7,15 @@ use blixard_types::{Epoch, GenerationNumber, Sha256Hash, Spec};
 use super::fence::in_partition;
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
+use crate::signature;
 use crate::state::{
-    ClusterState, Deletion, Desired, EventKind, Files, GENERATIONS_KEPT, Generation, InPartition, Restart,
-    Run, Unplaced, Usage, Vm,
+    ClusterState, Deletion, Desired, EventKind, Files, GENERATIONS_KEPT, Generation, InPartition, Node,
+    Restart, Role, Run, Unplaced, Usage, Vm,
 };
 
 impl ClusterState {
     pub(super) fn deploy(&mut self, deploy: &Deploy, moment: Moment) -> Result<Outcome, Rejection> {
+        self.check_builder(deploy)?;
         self.check_deploy(deploy)?;
         self.check_growth(deploy)?;
         self.check_claims(deploy)?;
@@ -26,6 +28,21 @@ impl ClusterState {
             .collect();
         self.drop_unused_specs();
         Ok(Outcome::Deployed { revision: moment.revision, vms })
+    }
+
+    /// A reference is taken only from a node that builds. As long as no builder has made its key known
+    /// (in logs of before there were keys, and at the very beginning) there is nothing to check with.
+    fn check_builder(&self, deploy: &Deploy) -> Result<(), Rejection> {
+        let builds = |node: &Node| node.roles.contains(&Role::Builder);
+        let Some(signature) = &deploy.builder else {
+            let keyed = self.nodes.values().any(|node| builds(node) && node.key.is_some());
+            return if keyed { Err(Rejection::NotSigned) } else { Ok(()) };
+        };
+        let node = signature.node;
+        let builder = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
+        let key = builder.key.filter(|_| builds(builder)).ok_or(Rejection::NotABuilder { node })?;
+        let good = signature::verify(key, &signature::statement(deploy.deployment, &deploy.vms), signature);
+        if good { Ok(()) } else { Err(Rejection::BadSignature { node }) }
     }
 
     fn check_deploy(&self, deploy: &Deploy) -> Result<(), Rejection> {
@@ -97,6 +114,7 @@ impl ClusterState {
             drv: definition.drv.clone(),
             system: definition.system.clone(),
             deployment: deploy.deployment,
+            builder: deploy.builder.as_ref().map(|signature| signature.node),
             at: moment.at,
         };
         vm.in_partition = in_partition(vm, definition.spec.keeps_in_partition());

@@ -88,6 +88,10 @@ impl ClusterState {
         }
         vm.heard = sequence;
         match report {
+            VmReport::Fetching { generation } => {
+                let reached = Phase::Fetching { generation: *generation };
+                Ok(self.reach(id, epoch, reached, moment))
+            }
             VmReport::Starting { generation } => {
                 let reached = Phase::Starting { generation: *generation };
                 Ok(self.reach(id, epoch, reached, moment))

@@ -4,6 +4,7 @@ use blixard_types::{ClusterId, DaemonId, Incarnation, NodeId, NodeName};
 
 use super::{Moment, Rejection};
 use crate::command::Outcome;
+use crate::signature::NodeKey;
 use crate::state::{
     ClusterState, DAEMONS_REMEMBERED, EventKind, Identity, Node, NodeFacts, Role, Roles, Session,
 };
@@ -40,6 +41,21 @@ impl ClusterState {
         self.registry.highest_node = self.registry.highest_node.max(id);
         self.review_fencing(moment);
         self.note(moment, EventKind::NodeRegistered { node: id, name });
+        Ok(moment.changed())
+    }
+
+    /// The key by which a node signs what it has built. A new one replaces the old: what was accepted
+    /// before stays accepted.
+    pub(super) fn set_node_key(
+        &mut self,
+        id: NodeId,
+        key: NodeKey,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let node = self.nodes.get_mut(&id).ok_or(Rejection::UnknownNode { node: id })?;
+        if node.key.replace(key) == Some(key) {
+            return Ok(Outcome::Unchanged);
+        }
         Ok(moment.changed())
     }
 

@@ -97,6 +97,15 @@ pub enum Rejection {
     /// Who belongs to the cluster.
     #[error(transparent)]
     Membership(#[from] MembershipRejection),
+    /// A deployment that no builder stands for.
+    #[error("the deployment is not signed by the node that has built it")]
+    NotSigned,
+    /// A deployment that is signed by a node that builds nothing, or whose key is not known.
+    #[error("node {node}, which has signed the deployment, is no builder with a known key")]
+    NotABuilder { node: NodeId },
+    /// A deployment that is not what its builder has signed.
+    #[error("the deployment is not the one that node {node} has signed")]
+    BadSignature { node: NodeId },
     /// A spec that cannot be written down.
     #[error("the spec of vm {vm} cannot be encoded")]
     SpecEncoding { vm: VmId },

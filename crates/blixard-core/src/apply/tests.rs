@@ -1,5 +1,6 @@
 //! Every command and every refusal; what must hold of all sequences is in [`safety`].
 
+mod builder;
 mod deploy;
 mod discard;
 mod evaluation;

@@ -9,6 +9,7 @@ fn run(generation: u64, runner: &str, memory_mib: u64) -> Intent {
         generation: GenerationNumber(generation),
         closure: closure(runner),
         spec: spec(memory_mib),
+        sources: vec![],
     }))
 }
 
@@ -70,4 +71,32 @@ fn a_generation_that_is_no_longer_kept_is_no_longer_retained() {
     cluster.ok(place("web", 1, 1));
     cluster.deploy("web", "a", spec(11));
     check(&cluster, Some((1, run(11, "a", 11))), &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+}
+
+#[test]
+fn a_host_is_told_who_has_the_closure_the_builder_first_and_never_itself() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000), (3, 1000)]);
+    for name in ["web", "db"] {
+        cluster.deploy(name, "a", spec(100));
+    }
+    cluster.ok(place("db", 2, 1));
+    let built = |cluster: &mut Cluster, by: Option<NodeId>| {
+        let vm = cluster.state.vms.get_mut(&vm("web")).unwrap();
+        vm.generations.values_mut().for_each(|generation| generation.builder = by);
+        cluster.ok(place("web", 1, vm_epoch(cluster)));
+        let set = assignments_of(&cluster.state, NodeId(1));
+        let Intent::Run(run) = set.assignments[&super::super::fixture::vm("web")].intent.clone() else {
+            panic!("it should run")
+        };
+        cluster.ok(report(1, "web", vm_epoch(cluster) - 1, VmReport::Stopped));
+        run.sources
+    };
+    assert_eq!(built(&mut cluster, Some(NodeId(3))), [NodeId(3), NodeId(2)]);
+    assert_eq!(built(&mut cluster, Some(NodeId(1))), [NodeId(2)]);
+    assert_eq!(built(&mut cluster, Some(NodeId(2))), [NodeId(2)]);
+    assert_eq!(built(&mut cluster, None), [NodeId(2)]);
+}
+
+fn vm_epoch(cluster: &Cluster) -> u64 {
+    cluster.vm("web").last_epoch.0 + 1
 }

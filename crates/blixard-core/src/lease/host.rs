@@ -118,9 +118,13 @@ impl HostLease {
             }
             Action::Stop(StopCause::Ended(ended))
             | Action::Shutdown { cause: StopCause::Ended(ended), .. } => !not_yet || ended.was_told(),
-            Action::Stop(_) | Action::Shutdown { .. } | Action::Discard { .. } | Action::Report { .. } => {
-                true
-            }
+            // None of these executes anything of a vm; what is fetched are bytes in the store.
+            Action::Fetch { .. }
+            | Action::CancelFetch
+            | Action::Stop(_)
+            | Action::Shutdown { .. }
+            | Action::Discard { .. }
+            | Action::Report { .. } => true,
             Action::Probe(_) => !not_yet,
         }
     }

@@ -358,6 +358,24 @@ pub enum Sharing {
     NotHeld,
 }
 
+/// Paths that nothing needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Garbage {
+    /// How many.
+    pub paths: u64,
+    /// The bytes of their NARs.
+    pub bytes: u64,
+}
+
+/// The local store's garbage collector.
+pub trait GarbageCollector: Send + Sync + 'static {
+    /// What would be removed if these roots of ours were gone.
+    fn dead(&self, without: Vec<RootName>) -> BoxFuture<'_, Result<Garbage, NixCommandError>>;
+
+    /// Removes what nothing needs.
+    fn collect(&self) -> BoxFuture<'_, Result<(), NixCommandError>>;
+}
+
 /// The local store.
 pub trait NixStore: Send + Sync + 'static {
     /// Builds these derivations (all their outputs) and what they need.

@@ -1,5 +1,6 @@
 //! Every case of the next step, as a table; what all of them come to together is in [`model`].
 
+mod fetching;
 mod health;
 mod model;
 mod roots;
@@ -10,7 +11,8 @@ use crate::fixture::{closure, failed, running, spec, starting, vm};
 
 /// An assignment to run this generation.
 fn run(epoch: u64, generation: u64) -> Assignment {
-    let run = RunIntent { generation: GenerationNumber(generation), closure: closure("a"), spec: spec(100) };
+    let (generation, sources) = (GenerationNumber(generation), vec![]);
+    let run = RunIntent { generation, closure: closure("a"), spec: spec(100), sources };
     Assignment { epoch: Epoch(epoch), intent: Intent::Run(Box::new(run)) }
 }
 
@@ -60,6 +62,7 @@ fn acknowledged(memory: VmMemory, epoch: u64, report: VmReport) -> VmMemory {
 
 fn shown_report(report: &VmReport) -> String {
     match report {
+        VmReport::Fetching { generation } => format!("fetching {generation}"),
         VmReport::Starting { generation } => format!("starting {generation}"),
         VmReport::Running { generation, health } => match health {
             HealthStatus::Pending => format!("running {generation}, pending"),
@@ -85,6 +88,8 @@ fn shown_cause(cause: &StopCause) -> String {
 
 fn shown(plan: &HostPlan) -> String {
     let actions = plan.actions.values().map(|action| match action {
+        Action::Fetch { epoch, run } => format!("fetch {} at {epoch}", run.generation),
+        Action::CancelFetch => "fetch no more".to_owned(),
         Action::Start { epoch, run } => format!("start {} at {epoch}", run.generation),
         Action::Stop(cause) => shown_cause(cause),
         Action::Shutdown { ask, cause } => {

@@ -7,6 +7,7 @@ use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Fence, Presence, Usage};
+use crate::signature::NodeKey;
 
 /// Virtual processors placed per processor of a host, at most, unless its configuration says otherwise.
 /// OpenStack's default ratio; most guests idle most of the time.
@@ -61,6 +62,9 @@ pub struct Node {
     /// Whether it is to go.
     #[serde(default)]
     pub departure: Departure,
+    /// The key by which it signs what it has built; absent until it has made it known.
+    #[serde(default)]
+    pub key: Option<NodeKey>,
 }
 
 /// Whether a node is to go.
@@ -88,6 +92,7 @@ impl Node {
             address: None,
             certificates: VecDeque::new(),
             departure: Departure::Stays,
+            key: None,
         }
     }
 }

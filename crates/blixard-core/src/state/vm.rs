@@ -151,6 +151,9 @@ pub struct Generation {
     pub system: String,
     /// The deployment that introduced it.
     pub deployment: DeploymentId,
+    /// The node that has built it, and has signed for it.
+    #[serde(default)]
+    pub builder: Option<NodeId>,
     /// When.
     pub at: UnixMillis,
 }
@@ -187,7 +190,8 @@ impl Run {
     /// The generation that its host has last said to run.
     pub fn generation(&self) -> Option<GenerationNumber> {
         match self {
-            Self::Placed { phase: Phase::Starting { generation }, .. }
+            Self::Placed { phase: Phase::Fetching { generation }, .. }
+            | Self::Placed { phase: Phase::Starting { generation }, .. }
             | Self::Placed { phase: Phase::Running { generation, .. }, .. } => Some(*generation),
             Self::Placed { phase: Phase::Assigned, .. } | Self::Unplaced { .. } => None,
         }
@@ -224,7 +228,12 @@ pub enum Unplaced {
 pub enum Phase {
     /// The host has not spoken of it.
     Assigned,
-    /// The host fetches and starts it.
+    /// The host fetches its closure from other nodes.
+    Fetching {
+        /// What it fetches.
+        generation: GenerationNumber,
+    },
+    /// The host starts it.
     Starting {
         /// What it starts.
         generation: GenerationNumber,
@@ -265,7 +274,12 @@ pub fn cut_reason(reason: &str) -> &str {
 /// What a host says of a vm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmReport {
-    /// It fetches and starts this generation.
+    /// It fetches the closure of this generation from other nodes.
+    Fetching {
+        /// What it fetches.
+        generation: GenerationNumber,
+    },
+    /// It starts this generation.
     Starting {
         /// What it starts.
         generation: GenerationNumber,

@@ -2,6 +2,7 @@
 
 use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
+use blixard_core::signature::{BuilderSignature, NodeKey};
 use blixard_core::state::{EvaluationKey, Files, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId, Revision};
 use prost::Message;
@@ -73,6 +74,10 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
             boot_id: boot.clone(),
             facts: Some(facts_to(facts)),
         }),
+        Command::SetNodeKey { node, key } => {
+            let key = bytes::Bytes::copy_from_slice(&key.0);
+            To::SetNodeKey(envelope::SetNodeKey { node: node.0, key })
+        }
         Command::Deploy(deploy) => To::Deploy(deploy_to(deploy)?),
         Command::Place { vm, node, epoch } => {
             To::Place(envelope::Place { vm: vm.to_string(), node: node.0, epoch: epoch.0 })
@@ -92,6 +97,9 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::DeleteVm { vm, files } => {
             let discard_files = *files == Files::Discard;
             To::DeleteVm(envelope::DeleteVm { vm: vm.to_string(), discard_files })
+        }
+        Command::ForgetGenerations { keep } => {
+            To::ForgetGenerations(envelope::ForgetGenerations { keep: *keep })
         }
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
         Command::Fence(command) => To::Fence(fence_to(command)),
@@ -119,6 +127,11 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             boot: open.boot_id,
             facts: facts_from(open.facts)?,
         },
+        From::SetNodeKey(set) => {
+            let key =
+                set.key.as_ref().try_into().map_err(|_| ConvertError::of("key", "expected 32 bytes"))?;
+            Command::SetNodeKey { node: NodeId(set.node), key: NodeKey(key) }
+        }
         From::Deploy(deploy) => Command::Deploy(deploy_from(deploy)?),
         From::Place(place) => {
             Command::Place { vm: vm_id(&place.vm)?, node: NodeId(place.node), epoch: Epoch(place.epoch) }
@@ -137,6 +150,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             let files = if delete.discard_files { Files::Discard } else { Files::Keep };
             Command::DeleteVm { vm: vm_id(&delete.vm)?, files }
         }
+        From::ForgetGenerations(forget) => Command::ForgetGenerations { keep: forget.keep },
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
         From::Membership(change) => Command::Membership(membership_from(change)?),
@@ -161,6 +175,12 @@ fn deploy_to(deploy: &Deploy) -> Result<envelope::Deploy, ConvertError> {
         source: deploy.source.to_string(),
         take_over: deploy.take_over == TakeOver::Allow,
         vms: deploy.vms.iter().map(definition).collect::<Result<_, ConvertError>>()?,
+        builder: deploy.builder.as_ref().map(|signature| signature.node.0),
+        signature: deploy
+            .builder
+            .as_ref()
+            .map(|builder| bytes::Bytes::copy_from_slice(&builder.signature))
+            .unwrap_or_default(),
     })
 }
 
@@ -179,7 +199,14 @@ fn deploy_from(deploy: envelope::Deploy) -> Result<Deploy, ConvertError> {
         source: deploy.source.parse().map_err(|error| ConvertError::of("source", &error))?,
         take_over: if deploy.take_over { TakeOver::Allow } else { TakeOver::Refuse },
         vms: deploy.vms.into_iter().map(definition).collect::<Result<_, ConvertError>>()?,
+        builder: builder_from(deploy.builder, &deploy.signature)?,
     })
+}
+
+fn builder_from(node: Option<u64>, signature: &[u8]) -> Result<Option<BuilderSignature>, ConvertError> {
+    let Some(node) = node else { return Ok(None) };
+    let signature = signature.try_into().map_err(|_| ConvertError::of("signature", "expected 64 bytes"))?;
+    Ok(Some(BuilderSignature { node: NodeId(node), signature }))
 }
 
 fn remember_to(remember: &RememberEvaluation) -> envelope::RememberEvaluation {

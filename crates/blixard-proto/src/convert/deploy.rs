@@ -108,6 +108,7 @@ pub fn stage_reached(state: &ClusterState, vm: &VmId, stage: &Stage) -> v1::Depl
         Stage::Placing(waiting) => {
             (v1::Stage::Placing, String::new(), waiting.as_ref().map(ToString::to_string).unwrap_or_default())
         }
+        Stage::Fetching(node) => (v1::Stage::Fetching, name(node), String::new()),
         Stage::Starting(node) => (v1::Stage::Starting, name(node), String::new()),
         Stage::Checking(node) => (v1::Stage::Checking, name(node), String::new()),
         Stage::Healthy(node) => (v1::Stage::Healthy, name(node), String::new()),

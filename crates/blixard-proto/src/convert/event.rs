@@ -74,6 +74,7 @@ pub fn event_view(event: &Event) -> v1::Event {
 fn phase_view(phase: &Phase) -> (Option<u64>, String) {
     match phase {
         Phase::Assigned => (None, "assigned".to_owned()),
+        Phase::Fetching { generation } => (Some(generation.0), "fetching".to_owned()),
         Phase::Starting { generation } => (Some(generation.0), "starting".to_owned()),
         Phase::Running { generation, health } => {
             let detail = match health {

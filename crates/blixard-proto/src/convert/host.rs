@@ -171,6 +171,7 @@ fn assignment_to((vm, assignment): (&VmId, &Assignment)) -> Result<v1::Assignmen
             generation: run.generation.0,
             closure: Some(closure_to(&run.closure)),
             spec: spec_to(&run.spec)?,
+            sources: run.sources.iter().map(|node| node.0).collect(),
         }),
         Intent::Stop => assignment::Intent::Stop(assignment::Stop {}),
     };
@@ -199,6 +200,7 @@ fn assignment_from(assignment: v1::Assignment) -> Result<(VmId, Assignment), Con
             generation: GenerationNumber(run.generation),
             closure: closure_from(run.closure)?,
             spec: spec_from(&run.spec)?,
+            sources: run.sources.into_iter().map(NodeId).collect(),
         })),
         assignment::Intent::Stop(_) => Intent::Stop,
     };

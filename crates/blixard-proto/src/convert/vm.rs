@@ -108,6 +108,13 @@ fn generation_view((number, generation): (&GenerationNumber, &Generation)) -> v1
     }
 }
 
+/// What a host that lacks all of it has to fetch.
+fn closure_size(generation: &Generation) -> String {
+    let closure = &generation.closure;
+    let mib = closure.nar_size.div_ceil(1 << 20);
+    format!("a closure of {} paths, {mib} MiB", closure.path_count)
+}
+
 fn running_generation(vm: &Vm) -> Option<GenerationNumber> {
     match &vm.run {
         Run::Placed { phase: Phase::Running { generation, .. }, .. } => Some(*generation),
@@ -123,6 +130,9 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     let wanted = vm.desired == Desired::Running;
     match &vm.run {
         Run::Placed { .. } if !vm.wanted_there() => (VmStatus::Stopping, nothing),
+        Run::Placed { phase: Phase::Fetching { generation }, .. } => {
+            (VmStatus::Fetching, vm.generations.get(generation).map(closure_size).unwrap_or_default())
+        }
         Run::Placed { phase: Phase::Assigned | Phase::Starting { .. }, .. } => (VmStatus::Starting, nothing),
         Run::Placed { phase: Phase::Running { generation, health }, .. } => match health {
             // The old generation runs still: it is about to be replaced.

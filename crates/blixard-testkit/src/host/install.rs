@@ -20,6 +20,8 @@ pub struct Binaries {
     pub lease: PathBuf,
     /// The writers of scenarios, which are no part of Blixard. May not be built.
     pub writers: PathBuf,
+    /// The workbench for closures, likewise.
+    pub closure_lab: PathBuf,
 }
 
 impl Binaries {
@@ -49,9 +51,14 @@ impl Binaries {
             );
             Ok(path)
         };
-        let writers = workspace.target().join(profile).join("blixard-bench");
-        let lease = built("blixard-lease")?;
-        Ok(Self { blixardd: built("blixardd")?, blixard: built("blixard")?, lease, writers })
+        let folder = workspace.target().join(profile);
+        Ok(Self {
+            blixardd: built("blixardd")?,
+            blixard: built("blixard")?,
+            lease: built("blixard-lease")?,
+            writers: folder.join("blixard-bench"),
+            closure_lab: folder.join("blixard-closure-lab"),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
-//! The way of this node's own host agent to the leader, and of the API to consoles on any node.
+//! The way of this node's own host agent to the leader and to closures, and of the API to consoles on any node.
 
+use blixard_closure::PeerAccess;
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_host::{AccessError, ServerAccess};
@@ -45,5 +46,16 @@ impl ConsoleAccess for ClusterAccess {
         }
         let client = ConsoleServiceClient::new(self.mesh.channel_to(node));
         Box::pin(std::future::ready(Ok(client)))
+    }
+}
+
+impl PeerAccess for ClusterAccess {
+    fn channel(&self, node: NodeId) -> BoxFuture<'_, Result<Channel, String>> {
+        let reached = if node == self.local.node {
+            Err("this node has no more than its store".to_owned())
+        } else {
+            Ok(self.mesh.channel_to(node))
+        };
+        Box::pin(std::future::ready(reached))
     }
 }

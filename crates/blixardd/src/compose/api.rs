@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use blixard_closure::ClosureServer;
 use blixard_host::console;
 use blixard_proto::v1::host_service_server::HostServiceServer;
 use blixard_raft::RaftNode;
-use blixard_server::{Server, Services};
+use blixard_server::{Server, Services, StoreService};
 use blixard_systemd::Journalctl;
 use blixard_types::NodeAddress;
 use tonic::service::InterceptorLayer;
@@ -19,6 +20,7 @@ use crate::socket::{Admission, admit_root};
 /// Serves root, and the members of a group.
 pub(super) async fn local(
     services: Services,
+    stores: StoreService,
     listener: tokio::net::UnixListener,
     admission: Admission,
 ) -> Result<(), RunError> {
@@ -29,6 +31,7 @@ pub(super) async fn local(
         .add_service(services.vm)
         .add_service(services.deploy)
         .add_service(services.cluster)
+        .add_service(stores)
         .add_service(host)
         .add_service(console::service(Arc::new(Journalctl::new("journalctl"))))
         .serve_with_incoming(incoming(listener))
@@ -40,6 +43,7 @@ pub(super) async fn local(
 pub(super) async fn cluster(
     server: Server,
     services: Services,
+    closures: ClosureServer,
     raft: RaftNode,
     listen: Option<NodeAddress>,
     tls: Tls,
@@ -65,6 +69,7 @@ pub(super) async fn cluster(
         .add_service(services.cluster)
         .add_service(services.host)
         .add_service(services.peer)
+        .add_service(closures.service())
         .add_service(consensus)
         .add_service(console::service(Arc::new(Journalctl::new("journalctl"))))
         .serve_with_incoming(members);

@@ -45,11 +45,14 @@ fn the_documented_file_shows_every_key_with_its_default() {
         tick_ms: Some(times.tick_ms),
     };
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
+    expected.cache.listen = Some("0.0.0.0:5000".parse().unwrap());
+    expected.cache.key_name = Some("cache.example.org-1".to_owned());
+    expected.cache.token_file = Some("/etc/blixard/cache-token".into());
     assert_eq!(parse(&text).unwrap(), expected);
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 39);
+    assert_eq!(keys, 42);
 }
 
 #[test]
@@ -87,6 +90,9 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[evaluation]\nuser = \"root\"",
         "[builder]\nlog_max_mib = 0",
         "[builder]\nmax_jobs = 0",
+        "[cache]\nlisten = \"5000\"",
+        "[cache]\nkey_name = \"a:b\"",
+        "[cache]\ntoken_file = \"token\"",
         "[log]\nfilter = \"a=b=c\"",
         "[node\nname",
     ] {
@@ -98,7 +104,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected one of `name`, `roles`, `labels`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `fencing`, `host`, `nix`, `sources`, `evaluation`, `builder`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `fencing`, `host`, `nix`, `sources`, `evaluation`, `builder`, `cache`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -185,6 +191,15 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [builder]
     max_jobs = 0
         => blixardd.toml: builder.max_jobs: with no job nothing is built; leave it out for what nix-daemon is configured to
+    [cache]
+    listen = "5000"
+        => blixardd.toml: cache.listen: invalid socket address syntax
+    [cache]
+    key_name = "a:b"
+        => blixardd.toml: cache.key_name: "a:b" must have no colon and no space
+    [cache]
+    token_file = "token"
+        => blixardd.toml: cache.token_file: token is not an absolute path
     [log]
     filter = "a=b=c"
         => blixardd.toml: log.filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("blixard-raft", Layer::Adapter),
     ("blixard-network", Layer::Adapter),
     ("blixard-nix", Layer::Adapter),
+    ("blixard-closure", Layer::Adapter),
     ("blixard-systemd", Layer::Adapter),
     ("blixard-proto", Layer::Adapter),
     ("blixard-pki", Layer::Adapter),
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("blixard-testkit", Layer::Tooling),
     ("blixard-bench", Layer::Tooling),
     ("blixard-sim", Layer::Tooling),
+    ("blixard-closure-lab", Layer::Tooling),
     ("xtask", Layer::Tooling),
 ];
 

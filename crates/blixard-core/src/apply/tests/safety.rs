@@ -198,7 +198,9 @@ impl Witness {
                     self.open.remove(vm);
                 }
             }
-            Command::InitCluster { .. }
+            Command::SetNodeKey { .. }
+            | Command::ForgetGenerations { .. }
+            | Command::InitCluster { .. }
             | Command::RememberEvaluation(_)
             | Command::Fence(_)
             | Command::Audit { .. }

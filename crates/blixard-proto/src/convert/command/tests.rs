@@ -41,7 +41,8 @@ fn rich_spec() -> Spec {
 
 fn deploy(take_over: TakeOver, vms: Vec<VmDefinition>) -> Command {
     let source = "git+https://example.org/machines?dir=ä".parse().unwrap();
-    Command::Deploy(Deploy { deployment: DeploymentId([3; 16]), source, take_over, vms })
+    let builder = Some(BuilderSignature { node: NodeId(2), signature: [9; 64] });
+    Command::Deploy(Deploy { deployment: DeploymentId([3; 16]), source, take_over, vms, builder })
 }
 
 fn remember(attributes: Vec<&str>) -> Command {
@@ -131,6 +132,8 @@ fn commands() -> Vec<Command> {
     let mut all = vec![
         Command::InitCluster { cluster: ClusterId([0; 16]) },
         register(&[]),
+        Command::SetNodeKey { node, key: NodeKey([8; 32]) },
+        Command::ForgetGenerations { keep: 3 },
         register(&[Role::Server]),
         register(&[Role::Server, Role::Host, Role::Builder]),
         session("boot", facts(u32::MAX, true)),
@@ -167,6 +170,8 @@ fn envelope(command: Command) -> Envelope {
 /// The kind of a command. Exhaustive, so that a new one cannot be forgotten in the table above.
 fn kind(command: &Command) -> usize {
     match command {
+        Command::SetNodeKey { .. } => 160,
+        Command::ForgetGenerations { .. } => 161,
         Command::InitCluster { .. } => 0,
         Command::RegisterNode { .. } => 1,
         Command::OpenSession { .. } => 2,
@@ -195,7 +200,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 19);
+    assert_eq!(kinds.len(), 21);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

@@ -35,7 +35,12 @@ fn run(epoch: u64) -> Assignment {
     let root = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner".parse().unwrap();
     let (nar_hash, closure_digest) = (Sha256Hash::of(b"nar"), Sha256Hash::of(b"closure"));
     let closure = ClosureRef { root, nar_hash, closure_digest, path_count: 3, nar_size: 0 };
-    let run = RunIntent { generation: GenerationNumber(7), closure, spec: Spec::minimal(2, 512) };
+    let run = RunIntent {
+        generation: GenerationNumber(7),
+        closure,
+        spec: Spec::minimal(2, 512),
+        sources: vec![NodeId(3)],
+    };
     Assignment { epoch: Epoch(epoch), intent: Intent::Run(Box::new(run)) }
 }
 
@@ -94,6 +99,7 @@ fn a_report_reads_back_as_it_was() {
     let generation = GenerationNumber(7);
     let unhealthy = HealthStatus::Unhealthy { reason: "no answer".to_owned() };
     for report in [
+        VmReport::Fetching { generation },
         VmReport::Starting { generation },
         VmReport::Running { generation, health: HealthStatus::Pending },
         VmReport::Running { generation, health: HealthStatus::Healthy },

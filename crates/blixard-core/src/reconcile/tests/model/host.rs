@@ -76,9 +76,10 @@ impl Host {
                 }
                 // A guest that is asked and one that is not are gone alike.
                 Action::Shutdown { cause, .. } => drop(self.work.insert(vm, Action::Stop(cause))),
-                Action::Stop(_) | Action::Probe(_) | Action::Discard { .. } => {
+                Action::Stop(_) | Action::Probe(_) | Action::Discard { .. } | Action::Fetch { .. } => {
                     self.work.insert(vm, action);
                 }
+                Action::CancelFetch => panic!("{vm}: nothing is fetched here beside what is busy"),
             }
         }
         reports
@@ -93,7 +94,13 @@ impl Host {
             Action::Start { epoch, run } if good => {
                 memory.running = Some(Started { epoch, generation: run.generation, at });
             }
-            Action::Start { epoch, run } => {
+            // Every other epoch finds that its closure is not there.
+            Action::Start { epoch, run } if epoch.0 % 2 == 1 && memory.lacking.is_none() => {
+                memory.lacking = Some((epoch, run.generation));
+            }
+            Action::Fetch { .. } if good => memory.lacking = None,
+            Action::Start { epoch, run } | Action::Fetch { epoch, run } => {
+                memory.lacking = None;
                 let reason = "it could not be started".to_owned();
                 memory.ended = Some(Ended { epoch, generation: run.generation, reason });
             }
@@ -108,7 +115,7 @@ impl Host {
                 memory.checks = if good { Checks::Passed } else { Checks::Failed { reason, at } };
             }
             Action::Discard { epoch } => memory.discarded = Some(epoch).filter(|_| good),
-            Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } => {}
+            Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } | Action::CancelFetch => {}
         }
         self.finished.insert(vm.clone());
     }

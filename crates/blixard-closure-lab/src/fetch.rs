@@ -1,0 +1,84 @@
+//! Fetching, from peers that are named by their addresses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use blixard_closure::{FetchLimits, Fetcher, ImporterCommand, PeerAccess};
+use blixard_core::ports::BoxFuture;
+use blixard_core::ports::closure::{ClosureFetcher as _, FetchProgress};
+use blixard_types::{ClosureRef, NodeId};
+use clap::Args;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::store::{MachineClock, peak_memory_kib};
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArguments {
+    /// The closure's reference, as JSON.
+    #[arg(long)]
+    closure: String,
+    /// Peers, numbered from 1 in this order.
+    #[arg(long = "peer", required = true)]
+    peers: Vec<SocketAddr>,
+    /// Bytes a second.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// The root to make once it is there.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Say each step of the progress.
+    #[arg(long)]
+    progress: bool,
+}
+
+/// Fetches, roots, and says how it went.
+pub(crate) async fn run(arguments: FetchArguments) -> anyhow::Result<ExitCode> {
+    let closure: ClosureRef = serde_json::from_str(&arguments.closure)?;
+    let peers: BTreeMap<NodeId, SocketAddr> = (1..).map(NodeId).zip(arguments.peers).collect();
+    let nodes = peers.keys().copied().collect();
+    let importer = ImporterCommand(vec![std::env::current_exe()?.into(), "import".into()]);
+    let limits = FetchLimits { bytes_per_s: arguments.rate };
+    let fetcher = Fetcher::new(Arc::new(Peers(peers)), importer, Arc::new(MachineClock), limits);
+    let told = arguments.progress;
+    let progress: FetchProgress = Arc::new(move |progress| {
+        if told {
+            println!("{progress}");
+        }
+    });
+    let path = closure.root.clone();
+    match fetcher.fetch(closure, nodes, progress).await {
+        Ok(held) => {
+            if let Some(root) = arguments.root {
+                if let Some(folder) = root.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
+                std::os::unix::fs::symlink(path.as_path(), root)?;
+            }
+            drop(held);
+            println!("fetched; peak {} KiB", peak_memory_kib()?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            println!("not fetched: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+struct Peers(BTreeMap<NodeId, SocketAddr>);
+
+impl PeerAccess for Peers {
+    fn channel(&self, node: NodeId) -> BoxFuture<'_, Result<Channel, String>> {
+        Box::pin(async move {
+            let address = self.0.get(&node).ok_or("no such node")?;
+            let endpoint =
+                Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+            let endpoint =
+                endpoint.initial_stream_window_size(4 << 20).initial_connection_window_size(8 << 20);
+            endpoint.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))
+        })
+    }
+}

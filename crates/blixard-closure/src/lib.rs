@@ -1,0 +1,35 @@
+//! Closures between nodes and into the store: NARs, transfer, import, binary cache.
+//!
+//! Owns: the formats in which closures travel and the processes that put them into the store. Refuses
+//! to know: which closure is needed, which peers have it, what may be served and what fits; core decides
+//! that. The paths are Nix's: a path is in the store when Nix has it registered, and not before.
+
+mod cache;
+mod fetch;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod import;
+mod key;
+mod nar;
+mod serve;
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+pub use cache::{Cache, CacheOptions};
+pub use fetch::{FetchLimits, Fetcher, PeerAccess};
+pub use import::client::ImporterCommand;
+pub use import::root::{ImporterError, ImporterOptions, isolate, run as run_importer};
+pub use key::{FileSigner, SignerError};
+pub use serve::{ClosureServer, Parts, ServeLimits};
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

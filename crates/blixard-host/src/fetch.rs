@@ -1,0 +1,52 @@
+//! A closure that is not here: fetched from the nodes that have it, and rooted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use blixard_core::assignment::RunIntent;
+use blixard_core::ports::closure::FetchProgress;
+use blixard_core::reconcile::Ended;
+use blixard_types::{Epoch, VmId};
+
+use crate::Host;
+use crate::execute::{Done, Rooted, chain, keep};
+
+/// Fetches what the store lacks of a generation's closure. Nothing runs meanwhile, and nothing has to
+/// be cleaned up when this is given up.
+pub(crate) async fn fetch(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) -> Done {
+    let generation = run.generation;
+    match try_fetch(&host, &vm, &run).await {
+        Ok(()) => {
+            tracing::info!(%vm, %epoch, %generation, root = %run.closure.root, "fetched");
+            Done::Fetched { vm }
+        }
+        Err(reason) => {
+            tracing::warn!(%vm, %epoch, %generation, reason, "could not fetch");
+            let reason = format!("fetching {}: {reason}", run.closure.root);
+            Done::Ended { vm, ended: Ended { epoch, generation, reason } }
+        }
+    }
+}
+
+async fn try_fetch(host: &Host, vm: &VmId, run: &RunIntent) -> Result<(), String> {
+    let fetched = host.closures.fetch(run.closure.clone(), run.sources.clone(), progress(vm)).await;
+    let held = fetched.map_err(|error| chain(&error))?;
+    let rooted = keep(host, vm, run).await?;
+    drop(held);
+    match rooted {
+        Rooted::Yes => Ok(()),
+        Rooted::NotThere => Err("it was fetched and is not in the store".to_owned()),
+    }
+}
+
+/// Says each tenth of the way.
+fn progress(vm: &VmId) -> FetchProgress {
+    let (vm, told) = (vm.clone(), AtomicU64::new(0));
+    Arc::new(move |progress| {
+        let (bytes, of) = progress.bytes;
+        let tenth = bytes * 10 / of.max(1);
+        if told.fetch_max(tenth + 1, Ordering::Relaxed) <= tenth {
+            tracing::info!(%vm, %progress, "fetching");
+        }
+    })
+}

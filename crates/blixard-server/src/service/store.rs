@@ -1,0 +1,116 @@
+//! `StoreService`: the store of this node.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blixard_core::command::Command;
+use blixard_core::garbage::forgettable;
+use blixard_core::ports::nix::{GarbageCollector, NixStore, RootName};
+use blixard_core::roots::{build_root, generation_root};
+use blixard_core::state::ClusterState;
+use blixard_proto::random_id;
+use blixard_proto::v1::store_service_server::StoreService;
+use blixard_proto::v1::{CollectGarbageRequest, CollectGarbageResponse, ForgottenGeneration};
+use blixard_types::{GenerationNumber, RequestId, VmId};
+use tonic::{Request, Response, Status};
+
+use crate::{Server, status};
+
+/// How long the agent and the builder of this node may take to drop the roots of what was forgotten.
+const ROOTS_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Clone)]
+pub struct StoreApi {
+    pub(super) server: Server,
+    pub(super) store: Arc<dyn NixStore>,
+    pub(super) collector: Arc<dyn GarbageCollector>,
+}
+
+#[tonic::async_trait]
+impl StoreService for StoreApi {
+    async fn collect_garbage(
+        &self,
+        request: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageResponse>, Status> {
+        let CollectGarbageRequest { request_id, dry_run, keep } = request.into_inner();
+        let request = RequestId(random_id("request_id", &request_id)?);
+        if keep == Some(0) {
+            return Err(Status::invalid_argument("keep: at least 1, the generation that should run"));
+        }
+        self.server.linearize().await?;
+        let count = keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX));
+        let (old, forgotten, roots) = self.server.replica.read(|state| {
+            let old = count.map(|keep| forgettable(state, keep)).unwrap_or_default();
+            (old.clone(), views(state, &old), roots_of(state, &old))
+        });
+        if let Some(keep) = keep.filter(|_| !dry_run && !old.is_empty()) {
+            let proposed = self.server.proposer().propose(request, Command::ForgetGenerations { keep }).await;
+            proposed.map_err(|failure| status::propose(&failure))?;
+            self.wait_for_roots(&roots).await?;
+        }
+        let without = if dry_run { self.present(&roots).await? } else { Vec::new() };
+        let garbage = self.collector.dead(without).await.map_err(|error| status::nix_command(&error))?;
+        if !dry_run {
+            self.collector.collect().await.map_err(|error| status::nix_command(&error))?;
+        }
+        let node = self.server.node;
+        let node = self.server.replica.read(|state| state.nodes.get(&node).map(|node| node.name.to_string()));
+        Ok(Response::new(CollectGarbageResponse {
+            node: node.unwrap_or_default(),
+            forgotten,
+            paths: garbage.paths,
+            bytes: garbage.bytes,
+        }))
+    }
+}
+
+impl StoreApi {
+    /// Those of the roots that are here.
+    async fn present(&self, roots: &BTreeSet<RootName>) -> Result<Vec<RootName>, Status> {
+        let here = self.store.roots().await.map_err(|error| status::root(&error))?;
+        Ok(here.into_iter().map(|(name, _)| name).filter(|name| roots.contains(name)).collect())
+    }
+
+    /// Whoever has made a root drops it, once the state does not need it any more.
+    async fn wait_for_roots(&self, roots: &BTreeSet<RootName>) -> Result<(), Status> {
+        let gone = async {
+            while !self.present(roots).await?.is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(ROOTS_LIMIT, gone).await.unwrap_or_else(|_| {
+            tracing::warn!(
+                "roots of forgotten generations are still there; what they keep is not collected yet"
+            );
+            Ok(())
+        })
+    }
+}
+
+fn views(state: &ClusterState, old: &[(VmId, GenerationNumber)]) -> Vec<ForgottenGeneration> {
+    let view = |(vm, number): &(VmId, GenerationNumber)| {
+        let closure = &state.vms.get(vm)?.generations.get(number)?.closure;
+        let (root, nar_size) = (closure.root.to_string(), closure.nar_size);
+        Some(ForgottenGeneration { vm: vm.to_string(), generation: number.0, root, nar_size })
+    };
+    old.iter().filter_map(view).collect()
+}
+
+/// The roots that go with these generations: the host's, and the builder's if no other generation of the
+/// vm comes from the same deployment.
+fn roots_of(state: &ClusterState, old: &[(VmId, GenerationNumber)]) -> BTreeSet<RootName> {
+    let of = |(id, number): &(VmId, GenerationNumber)| {
+        let vm = state.vms.get(id)?;
+        let deployment = vm.generations.get(number)?.deployment;
+        let stays = |(other, generation): (&GenerationNumber, &blixard_core::state::Generation)| {
+            generation.deployment == deployment && !old.contains(&(id.clone(), *other))
+        };
+        let shared = vm.generations.iter().any(stays);
+        let build = (!shared).then(|| build_root(deployment, id));
+        Some([Some(generation_root(id, *number)), build].into_iter().flatten().collect::<Vec<_>>())
+    };
+    old.iter().filter_map(of).flatten().collect()
+}
