@@ -74,6 +74,8 @@ in
         pkgs.iproute2
         config.systemd.package
       ];
+      # It is never given up: what it lacks at boot, an address above all, comes when it comes.
+      unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = import ./service.nix {
         inherit lib;
         inherit (cfg) package;

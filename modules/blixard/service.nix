@@ -8,6 +8,8 @@
   Type = "notify";
   ExecStart = "${package}/bin/blixardd --config /etc/blixard/blixardd.toml";
   Restart = "on-failure";
+  # At boot its address may not be there yet; within a second it usually is.
+  RestartSec = "1s";
   # A configuration that is wrong does not mend itself.
   RestartPreventExitStatus = 78;
   StateDirectory = "blixard";

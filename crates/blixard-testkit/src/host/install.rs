@@ -67,11 +67,13 @@ const UNIT: &str = "\
 Description=Blixard
 After=dbus.socket nix-daemon.socket network.target
 Wants=nix-daemon.socket
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 ExecStart=/usr/local/bin/blixardd --config /etc/blixard/blixardd.toml
 Restart=on-failure
+RestartSec=1s
 RestartPreventExitStatus=78
 StateDirectory=blixard
 RuntimeDirectory=blixard

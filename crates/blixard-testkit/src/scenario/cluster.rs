@@ -110,7 +110,11 @@ pub(super) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
 /// Waits until a server knows so many voters, all of which answer.
 pub(super) fn await_voters(host: &Host, count: usize) -> anyhow::Result<()> {
     wait::until(&format!("{count} voters that answer"), LIMIT, || {
-        let status = cluster_status(host, &[])?;
+        // A daemon that was just started may not listen yet.
+        let status = match cluster_status(host, &[]) {
+            Ok(status) => status,
+            Err(error) => return Ok(Seen::Instead(format!("{error:#}"))),
+        };
         let votes = |member: &&Value| {
             ["leader", "voter"].contains(&text(member, "role")) && text(member, "unreachable").is_empty()
         };

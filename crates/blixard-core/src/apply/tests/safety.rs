@@ -294,10 +294,10 @@ fn unchanged_but_for_the_log(before: &ClusterState, after: &ClusterState) -> boo
     before == *after
 }
 
-/// The state without the count of reports: a report that says nothing new is counted all the same.
+/// The state without the counts of reports and calls: one that says nothing new is counted all the same.
 fn as_heard(state: &ClusterState) -> ClusterState {
     let mut state = state.clone();
-    state.vms.values_mut().for_each(|vm| vm.heard = 0);
+    state.vms.values_mut().for_each(|vm| (vm.heard, vm.wishes) = (0, 0));
     state
 }
 
