@@ -183,6 +183,7 @@ impl Host {
     /// When it runs already, or does not come up.
     pub fn boot(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.cgroup.is_populated(), "{} runs already", self.name);
+        self.cgroup.renew()?;
         self.order_boot()?;
         self.wait_until_up()
     }

@@ -97,6 +97,13 @@ impl Cgroup {
         fs::remove_dir(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
     }
 
+    /// Makes it anew. A cgroup remembers that it was killed, and Linux kills at once whatever is forked from
+    /// it into one that was not.
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        self.remove()?;
+        self.create()
+    }
+
     pub(super) fn children(&self) -> anyhow::Result<Vec<Self>> {
         if !self.path.exists() {
             return Ok(Vec::new());
