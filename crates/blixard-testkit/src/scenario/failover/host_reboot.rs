@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use super::{Trio, await_back, await_healthy, figure};
-use crate::fixture::Fixture;
+use crate::fixture::{self, Fixture};
 use crate::scenario::{Context, Needs, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -28,11 +28,14 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let asked = trio.other_than(host)?;
     await_back(asked)?;
     await_healthy(host, &before.vm)?;
-    // It takes part again: with the others stopped and started, something is placed there.
+    // It takes part again: a vm that is new is placed there.
     let spans = trio.watch.spans();
     let again = spans.iter().filter(|span| span.vm == before.vm && span.host == before.host).count();
     ensure!(again == 1, "it has started again where it was: {spans:?}");
-    asked.run_ok(&["blixard", "vm", "restart", &before.vm])?;
+    // A vm that was anywhere goes back there; one that is new goes to the emptiest host.
+    asked.run_ok(&["blixard", "vm", "delete", &before.vm])?;
+    let flake = fixture::prepare(asked, Fixture::Sleepers(3))?;
+    asked.run_ok(&["blixard", "deploy", &flake])?;
     await_healthy(host, &before.vm)?;
     ensure!(trio.run_of(&before.vm)?.host == before.host, "the emptiest host is not used: {spans:?}");
     trio.check_never_twice()
