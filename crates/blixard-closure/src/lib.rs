@@ -13,23 +13,9 @@ mod key;
 mod nar;
 mod serve;
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 pub use cache::{Cache, CacheOptions};
 pub use fetch::{FetchLimits, Fetcher, PeerAccess};
 pub use import::client::ImporterCommand;
 pub use import::root::{ImporterError, ImporterOptions, isolate, run as run_importer};
 pub use key::{FileSigner, SignerError};
 pub use serve::{ClosureServer, Parts, ServeLimits};
-
-/// An error with its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}

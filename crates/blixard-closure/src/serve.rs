@@ -79,7 +79,8 @@ impl ClosureServer {
 
     /// The manifest of a closure that may be served.
     async fn manifest_of(&self, closure: &ClosureRef) -> Result<Arc<Manifest>, Status> {
-        let roots = self.store.roots().await.map_err(|error| Status::unavailable(crate::chain(&error)))?;
+        let roots =
+            self.store.roots().await.map_err(|error| Status::unavailable(blixard_types::chain(&error)))?;
         if !may_serve(&roots, &closure.root) {
             return Err(Status::not_found(format!("no root keeps {} here", closure.root)));
         }
@@ -87,7 +88,7 @@ impl ClosureServer {
             return Ok(manifest);
         }
         let listed = self.store.closure(closure.root.clone()).await;
-        let manifest = Arc::new(listed.map_err(|error| Status::unavailable(crate::chain(&error)))?);
+        let manifest = Arc::new(listed.map_err(|error| Status::unavailable(blixard_types::chain(&error)))?);
         if manifest.digest() != closure.closure_digest {
             return Err(Status::not_found(format!("the closure of {} is another here", closure.root)));
         }

@@ -23,13 +23,13 @@ use blixard_core::roots::generation_of;
 use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
-use blixard_types::{Epoch, GenerationNumber, VmId};
+use blixard_types::{Epoch, GenerationNumber, VmId, chain};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::execute::{self, Done, Litter, chain};
+use crate::execute::{self, Done, Litter};
 use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune, take_in};
 use crate::{Host, fetch, home};
@@ -163,8 +163,7 @@ impl Agent {
                 _ = changes.select_next_some() => self.observation.stale = true,
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.on_done(done),
-                    // A fetch that was given up.
-                    Err(error) if error.is_cancelled() => {}
+                    Err(error) if error.is_cancelled() => self.on_given_up(error.id()),
                     Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
                 },
                 Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
@@ -260,11 +259,11 @@ impl Agent {
                 self.fetches.insert(vm, fetch);
             }
             Action::CancelFetch => {
-                if let Some(fetch) = self.fetches.remove(&vm) {
+                // It may be done by now, and its outcome on the way: the work ends with either, or two
+                // operations on one vm could be under way.
+                if let Some(fetch) = self.fetches.get(&vm) {
                     fetch.abort();
                 }
-                self.set_work(&vm, Work::Idle);
-                self.again_at = Some(Instant::now());
             }
             Action::Start { epoch, run } => {
                 self.set_work(&vm, Work::Busy);
@@ -297,6 +296,15 @@ impl Agent {
         self.memories.entry(vm.clone()).or_default().work = work;
     }
 
+    /// A fetch was given up.
+    fn on_given_up(&mut self, task: tokio::task::Id) {
+        let fetch = self.fetches.iter().find(|(_, fetch)| fetch.id() == task);
+        if let Some(vm) = fetch.map(|(vm, _)| vm.clone()) {
+            self.fetches.remove(&vm);
+            self.set_work(&vm, Work::Idle);
+        }
+    }
+
     fn on_done(&mut self, done: Done) {
         let now = self.host.clock.boot();
         match done {
@@ -316,6 +324,7 @@ impl Agent {
                 self.finish(vm);
             }
             Done::Ended { vm, mut ended } => {
+                self.fetches.remove(&vm);
                 // Cut where it comes in, so that what is planned, said and acknowledged is the same text.
                 ended.reason.truncate(cut_reason(&ended.reason).len());
                 let memory = self.memories.entry(vm.clone()).or_default();

@@ -1,8 +1,6 @@
 //! The effects: one function for each action of the plan, run beside the agent.
 
 use std::collections::BTreeSet;
-use std::error::Error;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use blixard_core::assignment::RunIntent;
@@ -13,7 +11,7 @@ use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::{UnitLease, run_unit, taps};
 use blixard_types::holder::LeaseName;
 use blixard_types::unit::RunUnitName;
-use blixard_types::{Epoch, GenerationNumber, StorePath, VmId};
+use blixard_types::{Epoch, GenerationNumber, StorePath, VmId, chain};
 
 use crate::{Host, home};
 
@@ -223,14 +221,4 @@ pub(crate) struct Litter {
     pub(crate) generations: BTreeSet<GenerationNumber>,
     /// Whether its directory goes, too.
     pub(crate) home: bool,
-}
-
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

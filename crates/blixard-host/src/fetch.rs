@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use blixard_core::assignment::RunIntent;
 use blixard_core::ports::closure::FetchProgress;
 use blixard_core::reconcile::Ended;
-use blixard_types::{Epoch, VmId};
+use blixard_types::{Epoch, VmId, chain};
 
 use crate::Host;
-use crate::execute::{Done, Rooted, chain, keep};
+use crate::execute::{Done, Rooted, keep};
 
 /// Fetches what the store lacks of a generation's closure. Nothing runs meanwhile, and nothing has to
 /// be cleaned up when this is given up.

@@ -8,9 +8,7 @@ use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use blixard_core::unit::HostLayout;
-use blixard_types::VmId;
-
-use crate::execute::chain;
+use blixard_types::{VmId, chain};
 
 /// The vms that have a directory. One that cannot be read has none: it is looked for again by the next daemon.
 pub(crate) async fn all(layout: &HostLayout) -> BTreeSet<VmId> {

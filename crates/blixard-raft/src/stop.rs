@@ -6,6 +6,8 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use blixard_types::chain;
+
 /// The first failure that a node cannot live with. Shared by those who can fail and those who tell.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StopCause(Arc<OnceLock<String>>);
@@ -34,16 +36,4 @@ impl StopCause {
     pub(crate) fn or(&self, fallback: &dyn std::fmt::Display) -> String {
         self.get().map_or_else(|| fallback.to_string(), str::to_owned)
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -121,8 +121,8 @@ async fn propose(server: &Server, command: MembershipCommand) -> Result<(), Stat
     proposed.map(drop).map_err(|failure| status::propose(&failure))
 }
 
-fn internal(error: &dyn std::error::Error) -> Status {
-    Status::internal(status::chain(error))
+fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
+    Status::internal(blixard_types::chain(error))
 }
 
 /// Issues this server's next certificate.

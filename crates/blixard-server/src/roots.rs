@@ -122,7 +122,7 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &Work)
     let roots = match store.roots().await {
         Ok(roots) => roots,
         Err(error) => {
-            tracing::warn!(error = crate::status::chain(&error), "cannot look for roots to remove");
+            tracing::warn!(error = blixard_types::chain(&error), "cannot look for roots to remove");
             return;
         }
     };
@@ -131,7 +131,7 @@ async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &Work)
             continue;
         }
         if let Err(error) = store.remove_root(name).await {
-            tracing::warn!(error = crate::status::chain(&error), "a root that nothing needs stays");
+            tracing::warn!(error = blixard_types::chain(&error), "a root that nothing needs stays");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Domain errors as gRPC statuses: one exhaustive match for each, with a hint where a person can do
 //! something. Chains are rendered here, once.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::fmt::Write as _;
 
 use blixard_core::apply::{MembershipRejection, Rejection};
@@ -10,20 +10,10 @@ use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixComma
 use blixard_core::ports::sources::TakeError;
 use blixard_proto::hint::with_hint;
 use blixard_proto::position::with_position;
+use blixard_types::chain;
 use tonic::Status;
 
 use crate::proposer::ProposeFailure;
-
-/// An error with its causes, in one text.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}
 
 pub(crate) fn rejection(rejection: &Rejection) -> Status {
     let text = rejection.to_string();

@@ -76,6 +76,7 @@ pub const ALL: &[Scenario] = &[
     services_gone::SCENARIO,
     gc::SCENARIO,
     stock_nix_client::SCENARIO,
+    closures::remote_host_fetches::SCENARIO,
     closures::corrupt_peer::SCENARIO,
     closures::daemon_killed_mid_import::SCENARIO,
     closures::gc_during_fetch::SCENARIO,

@@ -4,6 +4,7 @@
 //! randomness, and what anybody does with the data.
 
 mod address;
+mod chain;
 mod closure;
 mod hash;
 pub mod holder;
@@ -14,6 +15,7 @@ mod store_path;
 pub mod unit;
 
 pub use address::{AddressError, NodeAddress};
+pub use chain::chain;
 pub use closure::{ClosureRef, Manifest, ManifestError, PathRecord};
 pub use hash::{HashError, Sha256Hash};
 pub use ids::{

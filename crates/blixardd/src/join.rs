@@ -150,12 +150,7 @@ async fn ask(
 }
 
 fn handshake(error: &JoiningError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
+    let mut text = blixard_types::chain(error);
     if text.contains("UnknownIssuer") {
         text += " (it is not of the cluster that made the token)";
     }

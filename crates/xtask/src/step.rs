@@ -44,16 +44,19 @@ pub(crate) fn cargo(
 
 /// Builds the programs as they ship, which takes minutes.
 pub(crate) fn build_release(workspace: &Workspace) -> anyhow::Result<()> {
-    cargo(
-        workspace,
-        &["build", "--release", "-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"],
-        &[],
-    )
+    cargo(workspace, &[INSTALLED.as_slice(), &["--release"]].concat(), &[])
 }
 
-/// Builds the programs that end-to-end tests install, and their workbenches.
+/// What a machine has installed.
+const INSTALLED: [&str; 7] = ["build", "-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"];
+
+/// Builds the programs that are installed on a machine.
 pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
-    let ours = ["-p", "blixardd", "-p", "blixard-cli", "-p", "blixard-lease"];
+    cargo(workspace, &INSTALLED, &[])
+}
+
+/// Builds those, and the workbenches of scenarios.
+pub(crate) fn build_for_scenarios(workspace: &Workspace) -> anyhow::Result<()> {
     let benches = ["-p", "blixard-bench", "-p", "blixard-closure-lab"];
-    cargo(workspace, &[&["build"], ours.as_slice(), benches.as_slice()].concat(), &[])
+    cargo(workspace, &[INSTALLED.as_slice(), &benches].concat(), &[])
 }

@@ -31,7 +31,7 @@ impl PathIndex {
     pub(super) async fn find(&self, hash: &str) -> Result<Option<PathRecord>, String> {
         // One at a time, so that a burst of questions after a change lists once.
         let mut listed = self.listed.lock().await;
-        let roots = self.store.roots().await.map_err(|error| crate::chain(&error))?;
+        let roots = self.store.roots().await.map_err(|error| blixard_types::chain(&error))?;
         if roots != listed.roots {
             *listed = self.list(roots).await?;
         }
@@ -43,9 +43,10 @@ impl PathIndex {
         let mut targets: Vec<StorePath> = roots.iter().map(|(_, path)| path.clone()).collect();
         targets.sort();
         targets.dedup();
-        let missing = self.store.missing(targets.clone()).await.map_err(|error| crate::chain(&error))?;
+        let missing =
+            self.store.missing(targets.clone()).await.map_err(|error| blixard_types::chain(&error))?;
         targets.retain(|path| !missing.contains(path));
-        let manifests = self.store.closures(targets).await.map_err(|error| crate::chain(&error))?;
+        let manifests = self.store.closures(targets).await.map_err(|error| blixard_types::chain(&error))?;
         let records = manifests.iter().flat_map(blixard_types::Manifest::records);
         let keyed = records.filter_map(|record| {
             let hash = record.path.basename().get(..HASH_DIGITS)?;

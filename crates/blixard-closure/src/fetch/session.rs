@@ -63,7 +63,7 @@ pub(super) async fn run(
     nodes: Vec<NodeId>,
     progress: &FetchProgress,
 ) -> Result<HeldClosure, FetchError> {
-    let failed = |error: std::io::Error| FetchError::Import { reason: crate::chain(&error) };
+    let failed = |error: std::io::Error| FetchError::Import { reason: blixard_types::chain(&error) };
     let begun = Import::begin(&fetcher.importer, closure.clone(), Arc::clone(&manifest)).await;
     let mut import = begun.map_err(failed)?;
     let missing = missing(&mut import, &manifest).await?;

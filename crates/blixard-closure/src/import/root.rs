@@ -79,7 +79,7 @@ pub fn run(options: &ImporterOptions, input: impl Read, mut output: impl Write) 
     let mut input = BufReader::with_capacity(READ_AT_ONCE, input);
     let result = import(options, &mut input, &mut output);
     if let Err(error) = &result {
-        let _ = answer(&mut output, &Answer::Failed { reason: crate::chain(error) });
+        let _ = answer(&mut output, &Answer::Failed { reason: blixard_types::chain(error) });
     }
     result
 }

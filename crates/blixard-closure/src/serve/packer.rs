@@ -52,7 +52,7 @@ impl Packer {
             let sent = self.sender.blocking_send(Ok(NarPart { path, data, last }));
             sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
         })
-        .map_err(|error| Status::unavailable(format!("{}: {}", record.path, crate::chain(&error))))
+        .map_err(|error| Status::unavailable(format!("{}: {}", record.path, blixard_types::chain(&error))))
     }
 
     fn keep_pace(&self, bytes: usize) {

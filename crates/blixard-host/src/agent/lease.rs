@@ -12,11 +12,10 @@ use blixard_core::ports::BootMillis;
 use blixard_core::ports::holder::HolderError;
 use blixard_core::unit::UnitLease;
 use blixard_types::holder::{LeaseName, Until};
-use blixard_types::{Epoch, Revision, VmId};
+use blixard_types::{Epoch, Revision, VmId, chain};
 use tokio::task::JoinSet;
 
 use super::Agent;
-use crate::execute::chain;
 
 /// Heartbeats that may go without an answer before the stream is given up: its other end may be a machine
 /// that is off, which nobody tells.

@@ -130,7 +130,8 @@ async fn list(builder: &Builder, outs: Vec<StorePath>) -> Result<Vec<(StorePath,
     }
     let manifests = builder.store.closures(outs).await.map_err(|error| status::closure(&error))?;
     let reference = |manifest: blixard_types::Manifest| {
-        let reference = manifest.closure_ref().map_err(|error| Status::internal(status::chain(&error)))?;
+        let reference =
+            manifest.closure_ref().map_err(|error| Status::internal(blixard_types::chain(&error)))?;
         Ok((reference.root.clone(), reference))
     };
     manifests.into_iter().map(reference).collect()

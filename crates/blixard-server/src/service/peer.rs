@@ -128,5 +128,5 @@ pub(super) fn issue(server: &Server, outcome: &Outcome, request: &SigningRequest
     let subject = Subject { node: *node, cluster, serial: *serial };
     let authority = server.keyring.authority().ok_or_else(no_key)?;
     let issued = authority.issue(request, subject, server.clock.wall());
-    issued.map_err(|error| Status::invalid_argument(status::chain(&error)))
+    issued.map_err(|error| Status::invalid_argument(blixard_types::chain(&error)))
 }

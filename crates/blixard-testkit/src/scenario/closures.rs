@@ -5,6 +5,7 @@ pub(super) mod corrupt_peer;
 pub(super) mod daemon_killed_mid_import;
 pub(super) mod gc_during_fetch;
 pub(super) mod peer_dies_mid_transfer;
+pub(super) mod remote_host_fetches;
 pub(super) mod store_full;
 
 use std::time::Duration;

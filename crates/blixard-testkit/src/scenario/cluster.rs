@@ -38,6 +38,10 @@ pub(super) enum Kind {
     Whole,
     /// Only the log and the API.
     Witness,
+    /// It builds, and runs nothing.
+    Builds,
+    /// It runs vms, and builds nothing.
+    Runs,
 }
 
 /// The configuration of a node of a cluster.
@@ -45,6 +49,8 @@ pub(super) fn config(host: &Host, kind: Kind) -> String {
     let roles = match kind {
         Kind::Whole => r#"["server", "host", "builder"]"#,
         Kind::Witness => r#"["server"]"#,
+        Kind::Builds => r#"["server", "builder"]"#,
+        Kind::Runs => r#"["server", "host"]"#,
     };
     format!(
         "[node]\nname = \"{name}\"\nroles = {roles}\n[cluster]\nlisten = \"{address}:7440\"\n\
@@ -55,8 +61,8 @@ pub(super) fn config(host: &Host, kind: Kind) -> String {
 }
 
 /// The founder needs no token.
-pub(super) fn founder_config(host: &Host) -> String {
-    config(host, Kind::Whole).replace("join_file = \"/etc/blixard/join\"\n", "")
+pub(super) fn founder_config(host: &Host, kind: Kind) -> String {
+    config(host, kind).replace("join_file = \"/etc/blixard/join\"\n", "")
 }
 
 /// A token for one machine.
@@ -64,9 +70,6 @@ pub(super) fn token(server: &Host, arguments: &[&str]) -> anyhow::Result<String>
     let argv = [&["blixard", "cluster", "token", "create"], arguments].concat();
     Ok(server.run_ok(&argv)?.trim().to_owned())
 }
-
-/// A daemon that is killed over and over is started again each time.
-const NO_START_LIMIT: &str = "[Unit]\nStartLimitIntervalSec=0\n";
 
 /// Lets a machine join that has no Blixard yet.
 pub(super) fn join(host: &Host, binaries: &Binaries, server: &Host, kind: Kind) -> anyhow::Result<()> {
@@ -79,10 +82,7 @@ pub(super) fn three(context: &mut Context) -> anyhow::Result<Vec<Host>> {
     let binaries = context.binaries()?;
     let hosts = context.world(3)?.hosts().to_vec();
     let [first, others @ ..] = hosts.as_slice() else { anyhow::bail!("a world without hosts") };
-    for host in &hosts {
-        host.write("/etc/systemd/system/blixardd.service.d/limit.conf", NO_START_LIMIT, 0o644)?;
-    }
-    first.install_blixard_with(&binaries, &founder_config(first))?;
+    first.install_blixard_with(&binaries, &founder_config(first, Kind::Whole))?;
     first.run_ok(&["blixard", "cluster", "init"])?;
     for other in others {
         join(other, &binaries, first, Kind::Witness)?;

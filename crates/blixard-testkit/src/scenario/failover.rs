@@ -48,7 +48,7 @@ impl Trio {
         let hosts = context.world(3)?.hosts().to_vec();
         let fencing = format!("[fencing]\nprofile = \"{profile}\"\n");
         let [first, others @ ..] = hosts.as_slice() else { anyhow::bail!("a world without hosts") };
-        first.install_blixard_with(&binaries, &(founder_config(first) + &fencing))?;
+        first.install_blixard_with(&binaries, &(founder_config(first, Kind::Whole) + &fencing))?;
         first.run_ok(&["blixard", "cluster", "init"])?;
         for other in others {
             other.write("/etc/blixard/join", token(first, &[])?, 0o600)?;
@@ -134,7 +134,8 @@ fn await_back(asked: &Host) -> anyhow::Result<()> {
     })
 }
 
-/// Has a host's own store hold what a fixture builds: these hosts do not fetch closures from each other.
+/// Has every host's own store hold what a fixture builds: the host that dies may be the only one that has
+/// a closure, and the figures are those of failover, not of a transfer.
 fn build_everywhere(host: &Host, fixture: Fixture, vms: &[&str]) -> anyhow::Result<()> {
     let flake = fixture::prepare(host, fixture)?;
     for vm in vms {

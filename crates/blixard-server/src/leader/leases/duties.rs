@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
+use crate::Server;
 use crate::proposer::{ProposeFailure, Proposer};
-use crate::{Server, status};
 
 /// Pause before it is asked again what became of a command.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -88,7 +88,7 @@ async fn carry_out(proposer: &Proposer, duty: &FenceCommand) {
             }
             // Rejected, or never in the log.
             Err(failure) => {
-                return tracing::info!(?duty, reason = status::chain(&failure), "not done");
+                return tracing::info!(?duty, reason = blixard_types::chain(&failure), "not done");
             }
         }
     }

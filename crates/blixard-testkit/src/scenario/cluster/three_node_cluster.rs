@@ -28,7 +28,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     hello.await_boot_after(0)?;
     let before = hello.healthy()?;
 
-    first.write("/etc/blixard/blixardd.toml", founder_config(first), 0o644)?;
+    first.write("/etc/blixard/blixardd.toml", founder_config(first, Kind::Whole), 0o644)?;
     first.run_ok(&["systemctl", "restart", "blixardd"])?;
     let made = first.run_ok(&["blixard", "cluster", "init"])?;
     let again = first.run_ok(&["blixard", "cluster", "init"])?;

@@ -19,7 +19,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let hosts = context.world(3)?.hosts().to_vec();
     let [first, second, third] = hosts.as_slice() else { anyhow::bail!("not three hosts") };
     for founder in [first, third] {
-        founder.install_blixard_with(&binaries, &founder_config(founder))?;
+        founder.install_blixard_with(&binaries, &founder_config(founder, Kind::Whole))?;
         founder.run_ok(&["blixard", "cluster", "init"])?;
     }
     let good = token(first, &["--role", "server"])?;

@@ -1,0 +1,56 @@
+//! A vm is built on one node and runs on another, which has its closure from there.
+
+use anyhow::ensure;
+
+use crate::fixture::{self, Fixture};
+use crate::host::Host;
+use crate::scenario::cluster::{Kind, await_voters, founder_config, join};
+use crate::scenario::{Context, Needs, Scenario};
+
+pub(in crate::scenario) const SCENARIO: Scenario = Scenario {
+    name: "remote_host_fetches",
+    shows: "a vm is built on one node and runs on another, which fetches it and neither evaluates nor builds",
+    needs: Needs::Blixard,
+    run,
+};
+
+/// What evaluation and builds leave in a store.
+const DERIVATIONS: &str = "find /nix/store -maxdepth 1 -name '*.drv' | wc -l";
+
+fn run(context: &mut Context) -> anyhow::Result<()> {
+    let binaries = context.binaries()?;
+    let [builder, host] = context.world(2)?.hosts() else { anyhow::bail!("a world of two hosts") };
+    let (builder, host) = (builder.clone(), host.clone());
+    builder.install_blixard_with(&binaries, &founder_config(&builder, Kind::Builds))?;
+    builder.run_ok(&["blixard", "cluster", "init"])?;
+    join(&host, &binaries, &builder, Kind::Runs)?;
+    await_voters(&builder, 2)?;
+    let before = host.shell(DERIVATIONS)?;
+
+    let flake = fixture::prepare(&builder, Fixture::Guests)?;
+    builder.run_ok(&["blixard", "deploy", &flake])?;
+    for vm in ["hello", "world"] {
+        let shown = builder.run_ok(&["blixard", "vm", "show", "-o", "json", vm])?;
+        ensure!(shown.contains("\"status\": \"healthy\""), "{vm} does not run: {shown}");
+        ensure!(shown.contains(&format!("\"{}\"", host.name())), "{vm} runs elsewhere: {shown}");
+    }
+    has_fetched(&host)?;
+    let after = host.shell(DERIVATIONS)?;
+    ensure!(after == before, "derivations have come to the host: {before} before, {after} after");
+    let confined = host.shell("journalctl --no-pager --unit='blixard-confined-*' --output=cat")?;
+    ensure!(!confined.contains("nix"), "the host has evaluated: {confined}");
+    host.run_ok(&["nix-store", "--verify", "--check-contents"]).map(drop)
+}
+
+/// Both runners came over the wire, are valid, and are kept by a root.
+fn has_fetched(host: &Host) -> anyhow::Result<()> {
+    let journal = host.journal("blixardd")?;
+    for vm in ["hello", "world"] {
+        let fetched = |line: &str| line.contains("fetched") && line.contains(&format!("vm=default/{vm} "));
+        ensure!(journal.lines().any(fetched), "nothing was fetched for {vm}: {journal}");
+        let root = format!("readlink /nix/var/nix/gcroots/blixard/vms/default/{vm}/1");
+        let path = host.shell(&root)?;
+        host.run_ok(&["nix-store", "--check-validity", path.trim()])?;
+    }
+    Ok(())
+}
