@@ -4,7 +4,7 @@ use blixard_types::{DeploymentId, NodeId};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::apply::Rejection;
-use crate::command::{Command, Deploy, TakeOver, VmDefinition};
+use crate::command::{Command, Deploy, TakeOver};
 use crate::fixture::{Cluster, SOURCE, closure, definition, register, spec};
 use crate::signature::{BuilderSignature, NodeKey, statement};
 use crate::state::Role;
@@ -93,7 +93,6 @@ fn a_key_is_set_once_for_a_node_that_is_there_and_a_new_one_replaces_it() {
     // A node that is registered anew, with other roles, keeps its key.
     cluster.ok(set_key(BUILDER));
     cluster.ok(register(1, &[Role::Builder, Role::Server]));
-    let _: Vec<VmDefinition> = signed(BUILDER).vms;
     cluster.ok(Command::Deploy(signed(BUILDER)));
 }
 
