@@ -1,11 +1,11 @@
 //! Where vms are placed, and what the others wait for.
 //!
-//! Owns: which hosts will do and which of them is better ([`choose`]), backoff after failures, the reasons
+//! Owns: which hosts will do and which of them is better (`choose`), backoff after failures, the reasons
 //! of every decision ([`explain`]). Refuses to know: how a placement is carried out. The same state and
 //! time give the same plan.
 //!
-//! A host will do if its state, its platform, its terms, its labels and its room allow it ([`filter`]); of
-//! those the one with the most points ([`score`]) is taken; of those with equal points the one with the most
+//! A host will do if its state, its platform, its terms, its labels and its room allow it (`filter`); of
+//! those the one with the most points (`score`) is taken; of those with equal points the one with the most
 //! free memory, or with the least that suffices, as the vm's strategy says; and then the lower number.
 
 mod choose;
