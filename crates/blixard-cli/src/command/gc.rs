@@ -64,7 +64,8 @@ fn write(out: &mut dyn std::io::Write, collected: &Collected) -> std::io::Result
     for Forgotten { vm, generation, nar_size, .. } in forgotten {
         writeln!(out, "{forgets} generation {generation} of {vm}, a closure of {}", size(*nar_size))?;
     }
-    writeln!(out, "{removes} {paths} paths, {}, from the store of {node}", size(*bytes))
+    let noun = if *paths == 1 { "path" } else { "paths" };
+    writeln!(out, "{removes} {paths} {noun}, {}, from the store of {node}", size(*bytes))
 }
 
 fn size(bytes: u64) -> String {

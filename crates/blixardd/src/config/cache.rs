@@ -3,18 +3,26 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// `[cache]`: the binary cache for stock Nix.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Cache {
     /// Where it listens; off if absent.
+    #[serde(deserialize_with = "address")]
     pub(crate) listen: Option<SocketAddr>,
     /// The name of its key; `blixard-<node>` if absent.
     pub(crate) key_name: Option<String>,
     /// A file with the token that callers must show.
     pub(crate) token_file: Option<PathBuf>,
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let wrong =
+        |_| serde::de::Error::custom(format!("{text:?} is no address with a port, as 0.0.0.0:5000 is"));
+    text.parse().map(Some).map_err(wrong)
 }
 
 impl Cache {

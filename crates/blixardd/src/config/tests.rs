@@ -193,7 +193,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: builder.max_jobs: with no job nothing is built; leave it out for what nix-daemon is configured to
     [cache]
     listen = "5000"
-        => blixardd.toml: cache.listen: invalid socket address syntax
+        => blixardd.toml: cache.listen: "5000" is no address with a port, as 0.0.0.0:5000 is
     [cache]
     key_name = "a:b"
         => blixardd.toml: cache.key_name: "a:b" must have no colon and no space
