@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blixard_core::ports::consensus::{Consensus, LinearizeError, ProposeError, ReplicatedMachine, Standing};
+use blixard_core::ports::consensus::{Applied, Consensus, LinearizeError, ProposeError};
+use blixard_core::ports::consensus::{ReplicatedMachine, Standing};
 use blixard_core::ports::members::{Membership as _, MembershipError, StorageUse};
 use blixard_core::ports::{BoxFuture, BoxStream};
 use blixard_types::LogPosition;
@@ -175,13 +176,15 @@ impl RaftNode {
         NodeStopped { reason: self.0.standings.stop.or(fatal) }
     }
 
-    async fn write(&self, command: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
+    async fn write(&self, command: Vec<u8>) -> Result<Applied, ProposeError> {
         let size = command.len();
         if size > MAX_COMMAND_BYTES {
             return Err(ProposeError::TooLarge { size, limit: MAX_COMMAND_BYTES });
         }
         let error = match self.0.raft.client_write(Cmd(command.into())).await {
-            Ok(written) => return Ok(written.data.0),
+            Ok(written) => {
+                return Ok(Applied { position: position(written.log_id), outcome: written.data.0 });
+            }
             Err(error) => error,
         };
         Err(match error {
@@ -218,7 +221,7 @@ impl RaftNode {
 }
 
 impl Consensus for RaftNode {
-    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, ProposeError>> {
+    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Applied, ProposeError>> {
         Box::pin(self.write(command))
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blixard_core::ports::BoxStream;
-use blixard_core::ports::consensus::{Consensus, LinearizeError, ProposeError, SharedConsensus, Standing};
+use blixard_core::ports::consensus::{Applied, Consensus, LinearizeError, ProposeError};
+use blixard_core::ports::consensus::{SharedConsensus, Standing};
 use blixard_proto::v1::peer_service_client::PeerServiceClient;
 use blixard_proto::v1::{ProposeRequest, ReadIndexRequest, propose_response, read_index_response};
 use blixard_types::{LogPosition, NodeId};
@@ -49,7 +50,7 @@ impl Forwarding {
         Self { log, peers }
     }
 
-    async fn write(&self, command: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
+    async fn write(&self, command: Vec<u8>) -> Result<Applied, ProposeError> {
         let attempts = async {
             loop {
                 let standing = self.log.standing();
@@ -70,14 +71,14 @@ impl Forwarding {
         tokio::time::timeout(PATIENCE, attempts).await.unwrap_or(Err(ProposeError::NoQuorum))
     }
 
-    async fn write_here(&self, command: Vec<u8>) -> Attempt<Vec<u8>, ProposeError> {
+    async fn write_here(&self, command: Vec<u8>) -> Attempt<Applied, ProposeError> {
         match self.log.propose(command).await {
             Err(ProposeError::NotLeader { .. } | ProposeError::OutcomeUnknown) => Attempt::Again,
             done => Attempt::Done(done),
         }
     }
 
-    async fn write_there(&self, leader: NodeId, command: Vec<u8>) -> Attempt<Vec<u8>, ProposeError> {
+    async fn write_there(&self, leader: NodeId, command: Vec<u8>) -> Attempt<Applied, ProposeError> {
         use propose_response::Result as Answer;
         let Ok(channel) = self.peers.channel(leader).await else { return Attempt::Again };
         let request = ProposeRequest { command: command.into() };
@@ -86,7 +87,8 @@ impl Forwarding {
                 Some(Answer::Applied(applied)) => {
                     // Who has written reads what was written, also here.
                     self.applied(applied.index).await;
-                    Attempt::Done(Ok(applied.outcome.to_vec()))
+                    let position = LogPosition { term: applied.term, index: applied.index };
+                    Attempt::Done(Ok(Applied { outcome: applied.outcome.to_vec(), position }))
                 }
                 Some(Answer::NotLeader(_) | Answer::OutcomeUnknown(_)) | None => Attempt::Again,
             },
@@ -162,7 +164,7 @@ enum Lease {
 }
 
 impl Consensus for Forwarding {
-    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, ProposeError>> {
+    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Applied, ProposeError>> {
         Box::pin(self.write(command))
     }
 

@@ -55,7 +55,7 @@ impl Proposer {
         if bytes.len() > COMMAND_MAX_BYTES {
             return Err(ProposeError::TooLarge { size: bytes.len(), limit: COMMAND_MAX_BYTES }.into());
         }
-        let outcome = self.consensus.propose(bytes).await?;
-        Ok(decode_outcome(&outcome)??)
+        let applied = self.consensus.propose(bytes).await?;
+        Ok(decode_outcome(&applied.outcome)??)
     }
 }

@@ -50,10 +50,20 @@ pub struct RestoreError {
     pub reason: String,
 }
 
+/// What became of a command that was appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The encoded outcome, as [`ReplicatedMachine::apply`] gave it.
+    pub outcome: Vec<u8>,
+    /// Where the command stands in the log. A node that has applied this position shows what the command
+    /// has changed; [`Standing::applied`] may still be behind it when the proposal returns.
+    pub position: LogPosition,
+}
+
 /// The replicated log as its users see it.
 pub trait Consensus: Send + Sync + 'static {
     /// Appends a command and waits until it is durable on a quorum and applied here.
-    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, ProposeError>>;
+    fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Applied, ProposeError>>;
 
     /// Runs one quorum round that begins after this call, and waits until this node has applied all
     /// that was committed then. A read of the local state afterwards is linearizable.

@@ -60,8 +60,8 @@ async fn a_proposal_is_applied_and_answered_with_its_outcome() {
     let directory = tempfile::tempdir().unwrap();
     let (node, machine) = leader(options(directory.path())).await;
 
-    assert_eq!(node.propose(b"a".to_vec()).await.unwrap(), b"1:a");
-    assert_eq!(node.propose(b"b".to_vec()).await.unwrap(), b"2:b");
+    assert_eq!(node.propose(b"a".to_vec()).await.unwrap().outcome, b"1:a");
+    assert_eq!(node.propose(b"b".to_vec()).await.unwrap().outcome, b"2:b");
 
     assert_eq!(machine.commands(), [b"a", b"b"]);
     node.shutdown().await;
@@ -77,7 +77,7 @@ async fn a_restarted_node_has_the_state_it_had() {
     let (node, after) = leader(options(directory.path())).await;
 
     assert_eq!(after.commands(), before.commands());
-    assert_eq!(node.propose(b"next".to_vec()).await.unwrap(), b"101:next");
+    assert_eq!(node.propose(b"next".to_vec()).await.unwrap().outcome, b"101:next");
     node.shutdown().await;
 }
 
@@ -154,6 +154,7 @@ async fn concurrent_proposers_get_their_own_answers_and_share_syncs() {
     let disk = Disk::new();
     let (node, machine) = leader_on(disk.clone(), directory.path()).await;
     let syncs_before = disk.syncs();
+    let before = node.linearize().await.unwrap();
 
     let mut proposers = JoinSet::new();
     for proposer in 0..64 {
@@ -162,8 +163,12 @@ async fn concurrent_proposers_get_their_own_answers_and_share_syncs() {
             for n in 0..16 {
                 let command = format!("{proposer}/{n}");
                 let answer = node.propose(command.clone().into_bytes()).await.unwrap();
-                let answer = String::from_utf8(answer).unwrap();
-                assert_eq!(answer.split_once(':').unwrap().1, command);
+                let place = answer.position;
+                let answer = String::from_utf8(answer.outcome).unwrap();
+                let (number, applied) = answer.split_once(':').unwrap();
+                assert_eq!(applied, command);
+                // Nobody else writes to this log, so a command's number tells its place.
+                assert_eq!(place.index, before.index + number.parse::<u64>().unwrap());
             }
         });
     }
@@ -191,7 +196,7 @@ async fn a_node_restarts_from_a_checkpoint_and_a_purged_log() {
     let (node, after) = leader(often).await;
 
     assert_eq!(after.commands(), before.commands());
-    assert_eq!(node.propose(b"next".to_vec()).await.unwrap(), b"501:next");
+    assert_eq!(node.propose(b"next".to_vec()).await.unwrap().outcome, b"501:next");
     node.shutdown().await;
 }
 

@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::*;
 
-type Answers = Mutex<VecDeque<Result<Vec<u8>, ProposeError>>>;
+type Answers = Mutex<VecDeque<Result<Applied, ProposeError>>>;
 
 /// Leads or does not, and answers from a script; what comes after its end never comes.
 struct Log {
@@ -17,7 +17,7 @@ struct Log {
 }
 
 impl Log {
-    fn new(leader: Option<u64>, answers: Vec<Result<Vec<u8>, ProposeError>>) -> Arc<Self> {
+    fn new(leader: Option<u64>, answers: Vec<Result<Applied, ProposeError>>) -> Arc<Self> {
         Arc::new(Self { leader: leader.map(NodeId), answers: Mutex::new(answers.into()) })
     }
 
@@ -27,7 +27,7 @@ impl Log {
 }
 
 impl Consensus for Log {
-    fn propose(&self, _: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, ProposeError>> {
+    fn propose(&self, _: Vec<u8>) -> BoxFuture<'_, Result<Applied, ProposeError>> {
         let next = self.answers.lock().unwrap().pop_front();
         Box::pin(async move {
             match next {
@@ -63,7 +63,7 @@ impl PeerChannels for Nobody {
     }
 }
 
-async fn propose(log: &Arc<Log>) -> Result<Vec<u8>, ProposeError> {
+async fn propose(log: &Arc<Log>) -> Result<Applied, ProposeError> {
     Forwarding::new(log.clone(), Arc::new(Nobody)).propose(b"command".to_vec()).await
 }
 
@@ -71,15 +71,16 @@ async fn propose(log: &Arc<Log>) -> Result<Vec<u8>, ProposeError> {
 async fn a_command_is_proposed_again_until_its_outcome_is_known() {
     let lost = || Err(ProposeError::OutcomeUnknown);
     let deposed = || Err(ProposeError::NotLeader { leader: None });
-    let log = Log::new(Some(1), vec![lost(), deposed(), lost(), Ok(b"outcome".to_vec()), lost()]);
-    assert_eq!(propose(&log).await, Ok(b"outcome".to_vec()));
+    let applied = Applied { outcome: b"outcome".to_vec(), position: LogPosition { term: 2, index: 7 } };
+    let log = Log::new(Some(1), vec![lost(), deposed(), lost(), Ok(applied.clone()), lost()]);
+    assert_eq!(propose(&log).await, Ok(applied));
     assert_eq!(log.left(), 1, "and not once more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_is_not_proposed_again() {
     let too_large = ProposeError::TooLarge { size: 2, limit: 1 };
-    let log = Log::new(Some(1), vec![Err(too_large.clone()), Ok(Vec::new())]);
+    let log = Log::new(Some(1), vec![Err(too_large.clone()), Err(ProposeError::NoQuorum)]);
     assert_eq!(propose(&log).await, Err(too_large));
     assert_eq!(log.left(), 1);
 }

@@ -50,10 +50,12 @@ impl PeerService for PeerApi {
         envelope.at = self.server.clock.wall();
         let log = &self.server.log;
         let result = match log.propose(encode_envelope(&envelope)?).await {
-            Ok(outcome) => {
-                let index = log.standing().applied.map(|position| position.index).unwrap_or_default();
-                Proposed::Applied(Applied { outcome: outcome.into(), index })
-            }
+            // The command's own place, not what the log says that it has applied: that may be older still.
+            Ok(applied) => Proposed::Applied(Applied {
+                outcome: applied.outcome.into(),
+                index: applied.position.index,
+                term: applied.position.term,
+            }),
             Err(ProposeError::NotLeader { leader }) => {
                 Proposed::NotLeader(NotLeader { leader: leader.map(|leader| leader.0) })
             }

@@ -53,8 +53,18 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     ensure!(shown.contains("\"stopped\""), "{shown}");
     let same = fixture::prepare(third, Fixture::Guests)?;
     third.run_ok(&["blixard", "deploy", &same]).context("a deployment from a server that does not build")?;
+    a_follower_shows_what_was_written_through_it(third)?;
     watch_goes_on_elsewhere(&hosts)?;
     await_equal_states(&hosts).map(drop)
+}
+
+/// A token is shown only when the state of the server that was asked has it, at once and every time.
+fn a_follower_shows_what_was_written_through_it(follower: &crate::host::Host) -> anyhow::Result<()> {
+    for round in 0..40 {
+        let made = follower.run_ok(&["blixard", "cluster", "token", "create", "--ttl", "10m"]);
+        made.with_context(|| format!("token {round}"))?;
+    }
+    Ok(())
 }
 
 /// What two servers tell after the same revision is the same.
