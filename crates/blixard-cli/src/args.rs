@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use blixard_types::{TenantName, VmId};
 use clap::{Args, Parser, Subcommand};
 
-use self::cluster::{ClusterCommand, EventsArgs, RemoveArgs, WatchArgs};
+use self::cluster::{ClusterCommand, DrainArgs, EventsArgs, LostArgs, NodeArg, RemoveArgs, WatchArgs};
 use crate::flake::FlakeReference;
 use crate::output::Format;
 
@@ -255,6 +255,25 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         stale: StaleArg,
     },
+    /// Place no new microVMs on a machine; those that are there stay.
+    #[command(after_help = "Example:\n  blixard node cordon beta")]
+    Cordon(NodeArg),
+    /// Place microVMs on a machine again, and end its drain.
+    #[command(after_help = "Example:\n  blixard node uncordon beta")]
+    Uncordon(NodeArg),
+    /// Move all microVMs of a machine to others, and place no new ones there.
+    ///
+    /// Each is stopped in good order and placed elsewhere; the next one follows when it is healthy. One that no
+    /// other host has room for, or whose volume is there, stays until the deadline.
+    #[command(after_help = "Example:\n  blixard node drain beta --deadline 30m --max-parallel 2")]
+    Drain(DrainArgs),
+    /// Say that a machine is off, so that what ran there is placed elsewhere.
+    ///
+    /// A machine that holds leases is given up by itself when they have run out. This is for what such a lease does
+    /// not cover: microVMs that are kept running in a partition, and a machine that held none. If it is not off, they
+    /// will run twice.
+    #[command(after_help = "Example:\n  blixard node lost beta --confirm")]
+    Lost(LostArgs),
     /// Take a machine out of the cluster.
     ///
     /// It must not run microVMs. If it leads, it hands over first. Its certificate is then refused everywhere.

@@ -72,6 +72,10 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
         Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
         Command::Node(NodeCommand::List { stale }) => node::list(&mut session, stale.stale).await,
+        Command::Node(NodeCommand::Cordon(args)) => node::cordon(&mut session, args).await,
+        Command::Node(NodeCommand::Uncordon(args)) => node::uncordon(&mut session, args).await,
+        Command::Node(NodeCommand::Drain(args)) => node::drain(&mut session, args).await,
+        Command::Node(NodeCommand::Lost(args)) => node::lost(&mut session, args).await,
         Command::Node(NodeCommand::Remove(args)) => cluster::remove(&mut session, &args).await,
         Command::Cluster(ClusterCommand::Init) => cluster::init(&mut session).await,
         Command::Cluster(ClusterCommand::Token(TokenCommand::Create { ttl, roles })) => {

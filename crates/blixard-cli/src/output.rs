@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod explain;
 mod facts;
 pub(crate) mod json;
+pub(crate) mod node;
 pub(crate) mod table;
 pub(crate) mod text;
 mod time;

@@ -67,6 +67,7 @@ impl ClusterState {
             }
             Command::SetDesired { vm, desired } => self.set_desired(vm, *desired, moment),
             Command::RestartVm { vm } => self.restart_vm(vm, moment),
+            Command::MoveVm { vm, epoch } => self.move_vm(vm, *epoch, moment),
             Command::DeleteVm { vm, files } => self.delete_vm(vm, *files, moment),
             Command::ForgetGenerations { keep } => Ok(self.forget_generations(*keep, moment)),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),

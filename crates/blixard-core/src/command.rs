@@ -106,6 +106,13 @@ pub enum Command {
         /// The vm.
         vm: VmId,
     },
+    /// Stops a vm on its host, to be placed on another one.
+    MoveVm {
+        /// The vm.
+        vm: VmId,
+        /// The placement that is to end.
+        epoch: Epoch,
+    },
     /// Forgets a vm, once it does not run.
     DeleteVm {
         /// The vm.

@@ -5,13 +5,14 @@
 //! system, network.
 //!
 //! The path of a deployment, by module: [`admission`] checks what a flake gave, [`apply`] makes its
-//! generations, [`schedule`] picks hosts, [`assignment`] says what a host is granted, [`reconcile`]
+//! generations, [`schedule`] picks hosts, [`drain`] empties them, [`assignment`] says what a host is granted, [`reconcile`]
 //! what the host does about it, [`mod@unit`] what systemd is told, [`rollout`] how far it has come.
 
 pub mod admission;
 pub mod apply;
 pub mod assignment;
 pub mod command;
+pub mod drain;
 #[cfg(test)]
 mod fixture;
 pub mod garbage;

@@ -9,6 +9,7 @@
 //! free memory, or with the least that suffices, as the vm's strategy says; and then the lower number.
 
 mod choose;
+mod company;
 pub mod explain;
 mod filter;
 mod fleet;

@@ -115,7 +115,10 @@ impl ClusterState {
         if revision < self.events_forgotten {
             return Err(Compacted { oldest: self.events_forgotten });
         }
-        Ok(self.events.iter().skip_while(move |event| event.revision <= revision))
+        // From the newest on: a watcher that keeps up is a few behind, and there are many.
+        let after = self.events.iter().rev().take_while(|event| event.revision > revision).count();
+        let before = self.events.iter().len().saturating_sub(after);
+        Ok(self.events.iter().skip(before))
     }
 
     /// What the vms that are placed on a host take of it.

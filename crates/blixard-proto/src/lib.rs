@@ -24,10 +24,11 @@ pub mod v1 {
 pub use blixard_core::ports::nix::SourcePosition;
 pub use convert::ConvertError;
 pub use convert::closure::{ManifestReader, closure_from, fetch_closure, manifest_parts, manifest_request};
-pub use convert::cluster::{node_view, role_name};
+pub use convert::cluster::{node_state, node_view, role_name};
 pub use convert::command::{ENVELOPE_VERSION, decode_envelope, encode_envelope};
 pub use convert::deploy::{accepted, locked_source, offered_source, planned, stage_reached};
 pub use convert::event::event_view;
+pub use convert::fence::admission_from;
 pub use convert::host::{Hello, HostReport, SESSION_TAKEN};
 pub use convert::host::{decode_grant, decode_heartbeat, decode_host_report, encode_grant, encode_heartbeat};
 pub use convert::host::{decode_hello, encode_hello, encode_host_report};

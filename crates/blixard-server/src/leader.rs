@@ -1,4 +1,5 @@
-//! What the leader does besides answering: it proposes the placements that the scheduler plans.
+//! What the leader does besides answering: it proposes the placements that the scheduler plans, and the moves away
+//! from hosts that are drained.
 //!
 //! What the planner remembers follows from the state, so that a new leader goes on where the last one
 //! stopped. A placement that `apply` rejects is planned anew when the state changes, and so is every vm
@@ -11,6 +12,8 @@ pub mod members;
 use std::time::Duration;
 
 use blixard_core::command::Command;
+use blixard_core::drain;
+use blixard_core::ports::UnixMillis;
 use blixard_core::schedule::Planner;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
@@ -60,6 +63,23 @@ async fn place(server: &Server, planner: &mut Planner) -> Option<Duration> {
         }
     });
     join_all(proposals).await;
+    let drained = drain(server).await;
+    let again_at = plan.again_at.into_iter().chain(drained).min();
     // One more millisecond, so that the planner then sees the instant as past.
-    plan.again_at.map(|at| Duration::from_millis(at.since(now) + 1))
+    again_at.map(|at| Duration::from_millis(at.since(now) + 1))
+}
+
+/// Proposes what leaves draining hosts; says when to look again.
+async fn drain(server: &Server) -> Option<UnixMillis> {
+    let now = server.clock.wall();
+    let plan = server.replica.read(|state| drain::plan(state, now));
+    let proposer = server.proposer();
+    for (vm, epoch) in plan.moves {
+        let command = Command::MoveVm { vm: vm.clone(), epoch };
+        match proposer.propose(proposer.fresh_request(), command).await {
+            Ok(_) => tracing::info!(%vm, %epoch, "leaves its host"),
+            Err(failure) => tracing::info!(%vm, %epoch, %failure, "does not leave its host"),
+        }
+    }
+    plan.again_at
 }

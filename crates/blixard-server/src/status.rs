@@ -40,6 +40,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::OtherEpoch { .. }
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }
+        | Rejection::NotPlaced { .. }
         | Rejection::NotAHost { .. }
         | Rejection::OtherLeadership { .. }
         | Rejection::NoDeadline { .. }
@@ -90,7 +91,7 @@ fn membership(rejection: &MembershipRejection) -> Status {
             precondition("set `cluster.advertise` in the machine's blixardd.toml")
         }
         MembershipRejection::LastServer { .. } => precondition("let another server join before it goes"),
-        MembershipRejection::HostsVms { .. } => precondition("`blixard vm stop` or `vm delete` them first"),
+        MembershipRejection::HostsVms { .. } => precondition("`blixard node drain` moves them away"),
         MembershipRejection::OtherAuthority
         | MembershipRejection::TokenKnown
         | MembershipRejection::Leaving { .. }

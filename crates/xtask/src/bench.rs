@@ -8,6 +8,7 @@ mod deploy_overhead;
 mod outcome;
 mod raft_bytes;
 mod raft_vs_etcd;
+mod schedule;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ const ALL: &[Bench] = &[
     closure::SMALL,
     closure::RTT,
     raft_bytes::BENCH,
+    schedule::BENCH,
 ];
 
 /// Runs one; exits with a failure when it misses what it must reach.

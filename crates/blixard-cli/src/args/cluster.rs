@@ -60,6 +60,37 @@ pub(crate) struct RemoveArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NodeArg {
+    /// The node, by name or number.
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArg,
+    /// After this time all that are left are stopped, whether they have a place elsewhere or not: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// How many may be on their way at a time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel: u32,
+    /// Only order it; do not wait until the machine is empty.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LostArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArg,
+    /// The machine is off, and stays off until its microVMs have been placed elsewhere.
+    #[arg(long, required = true)]
+    pub(crate) confirm: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Only what came after this revision. Without it, everything that is still known.
     #[arg(long, value_name = "REVISION")]

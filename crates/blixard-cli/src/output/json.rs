@@ -184,7 +184,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// server, host, builder.
     pub(crate) roles: Vec<&'static str>,
-    /// joining or ready.
+    /// joining, ready, cordoned, draining, lost or leaving.
     pub(crate) state: &'static str,
     /// Vms placed on it.
     pub(crate) vms: u64,

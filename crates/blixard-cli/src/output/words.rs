@@ -33,6 +33,9 @@ pub(crate) fn node_state(number: i32) -> &'static str {
         Ok(NodeState::Joining) => "joining",
         Ok(NodeState::Ready) => "ready",
         Ok(NodeState::Leaving) => "leaving",
+        Ok(NodeState::Cordoned) => "cordoned",
+        Ok(NodeState::Draining) => "draining",
+        Ok(NodeState::Lost) => "lost",
         Ok(NodeState::Unspecified) | Err(_) => UNKNOWN,
     }
 }

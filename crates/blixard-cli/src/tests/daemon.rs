@@ -8,11 +8,12 @@ use blixard_proto::v1::cluster_service_server::{ClusterService, ClusterServiceSe
 use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServer};
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::{
-    CreateTokenRequest, CreateTokenResponse, DeleteVmRequest, DeleteVmResponse, DeployEvent, DeployRequest,
-    ExplainVmRequest, ExplainVmResponse, GetVmRequest, InitRequest, InitResponse, ListNodesRequest,
-    ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine, LogsRequest, RemoveNodeRequest,
-    RemoveNodeResponse, RestartVmRequest, SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest,
-    UploadResponse, Vm, WatchRequest, WatchResponse, upload_request, upload_response,
+    CreateTokenRequest, CreateTokenResponse, DeclareLostRequest, DeclareLostResponse, DeleteVmRequest,
+    DeleteVmResponse, DeployEvent, DeployRequest, ExplainVmRequest, ExplainVmResponse, GetVmRequest,
+    InitRequest, InitResponse, ListNodesRequest, ListNodesResponse, ListVmsRequest, ListVmsResponse, LogLine,
+    LogsRequest, RemoveNodeRequest, RemoveNodeResponse, RestartVmRequest, SetAdmissionRequest,
+    SetAdmissionResponse, SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse,
+    Vm, WatchRequest, WatchResponse, upload_request, upload_response,
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
@@ -35,6 +36,7 @@ pub(super) struct Script {
     pub(super) nodes: ListNodesResponse,
     pub(super) status: StatusResponse,
     pub(super) removed: RemoveNodeResponse,
+    pub(super) admitted: SetAdmissionResponse,
     pub(super) explained: ExplainVmResponse,
     pub(super) watched: Vec<WatchResponse>,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
@@ -202,6 +204,26 @@ impl ClusterService for Services {
         let request = request.into_inner();
         self.note(format!("remove {} wait {} ms", request.node, request.wait_ms));
         Ok(Response::new(self.script.removed.clone()))
+    }
+
+    async fn set_admission(
+        &self,
+        request: Request<SetAdmissionRequest>,
+    ) -> Result<Response<SetAdmissionResponse>, Status> {
+        let SetAdmissionRequest { node, max_parallel, deadline_in_ms, wait_ms, .. } = request.get_ref();
+        let admission = request.get_ref().admission();
+        let how = format!("{max_parallel} at a time, until {deadline_in_ms:?} ms, wait {wait_ms} ms");
+        self.note(format!("{node} {admission:?}, {how}"));
+        Ok(Response::new(self.script.admitted.clone()))
+    }
+
+    async fn declare_lost(
+        &self,
+        request: Request<DeclareLostRequest>,
+    ) -> Result<Response<DeclareLostResponse>, Status> {
+        let node = request.into_inner().node;
+        self.note(format!("lost {node}"));
+        Ok(Response::new(DeclareLostResponse { node, vms: 2 }))
     }
 
     type WatchStream = Streamed<WatchResponse>;

@@ -2,6 +2,8 @@
 
 use blixard_proto::v1::{HostTerms, ListNodesResponse, Node, NodeFacts, NodeState, Role, StatusResponse};
 
+use blixard_proto::v1::{SetAdmissionResponse, StayingVm};
+
 use super::daemon::{Daemon, Script};
 
 fn nodes() -> ListNodesResponse {
@@ -193,4 +195,82 @@ async fn a_cluster_without_leader_or_snapshot_has_a_status_too() {
     Vms:         4 healthy of 5
     --- exit 0
     ");
+}
+
+#[tokio::test]
+async fn a_node_is_cordoned_drained_and_taken_back() {
+    let admitted = SetAdmissionResponse {
+        node: "b".to_owned(),
+        state: NodeState::Cordoned.into(),
+        vms: 2,
+        staying: vec![],
+    };
+    let daemon = Daemon::start(Script { admitted, ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("node cordon b").await, @"
+    b: cordoned, 2 vms
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("node uncordon b -o json").await, @r#"
+    {
+      "node": "b",
+      "state": "cordoned",
+      "vms": 2,
+      "staying": []
+    }
+    --- exit 0
+    "#);
+    insta::assert_snapshot!(daemon.blixard("node drain b --no-wait").await, @"
+    b: cordoned, 2 vms
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.blixard("node drain b --max-parallel 0").await, @"
+    --- stderr
+    error: invalid value '0' for '--max-parallel <N>': 0 is not in 1..=4294967295
+
+    For more information, try '--help'.
+    --- exit 2
+    ");
+    insta::assert_snapshot!(daemon.asked(), @"
+    b Cordoned, 0 at a time, until None ms, wait 0 ms
+    b Open, 0 at a time, until None ms, wait 0 ms
+    b Draining, 1 at a time, until None ms, wait 0 ms
+    ");
+}
+
+#[tokio::test]
+async fn a_drain_that_does_not_end_says_what_stays() {
+    let stays = StayingVm { vm: "shop/db".to_owned(), reason: "no other\nhost will do".to_owned() };
+    let state = NodeState::Draining.into();
+    let admitted = SetAdmissionResponse { node: "b".to_owned(), state, vms: 1, staying: vec![stays] };
+    let daemon = Daemon::start(Script { admitted, ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("node drain b --deadline 10m --max-parallel 3").await, @"
+    b: draining, 1 vms
+      shop/db stays: no other host will do
+    --- stderr
+    waiting up to 900 s for it to be empty
+    error: 1 vms are still on b
+    hint: the drain goes on; `blixard node uncordon` ends it
+    --- exit 8
+    ");
+    insta::assert_snapshot!(daemon.asked(), @"b Draining, 3 at a time, until Some(600000) ms, wait 900000 ms");
+}
+
+#[tokio::test]
+async fn a_machine_is_declared_lost_only_by_who_confirms_it() {
+    let daemon = Daemon::start(Script::default());
+    insta::assert_snapshot!(daemon.blixard("node lost b").await, @"
+    --- stderr
+    error: the following required arguments were not provided:
+      --confirm
+
+    Usage: blixard node lost --confirm <NODE>
+
+    For more information, try '--help'.
+    --- exit 2
+    ");
+    insta::assert_snapshot!(daemon.blixard("node lost b --confirm").await, @"
+    b: declared lost, 2 vms are still waited for
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.asked(), @"lost b");
 }

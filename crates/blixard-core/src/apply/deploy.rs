@@ -155,6 +155,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         deletion: Deletion::Keep,
         files: Files::Keep,
         restart: Restart::No,
+        moves_from: None,
         generations: BTreeMap::new(),
         target: GenerationNumber(0),
         run: Run::Unplaced { why: Unplaced::New },

@@ -100,6 +100,7 @@ impl ClusterState {
                 let reached = Phase::Running { generation: *generation, health: bounded(health) };
                 if *health == HealthStatus::Healthy && reached != *phase {
                     vm.failures = 0;
+                    vm.moves_from = vm.moves_from.filter(|&from| from == node);
                 }
                 Ok(self.reach(id, epoch, reached, moment))
             }
@@ -179,7 +180,7 @@ impl ClusterState {
         vm.wishes += 1;
         let again = desired == Desired::Running && try_again(vm);
         if desired == Desired::Stopped {
-            vm.restart = Restart::No;
+            (vm.restart, vm.moves_from) = (Restart::No, None);
         }
         if vm.desired == desired && !again {
             return Ok(Outcome::Unchanged);
@@ -207,6 +208,27 @@ impl ClusterState {
             return Ok(Outcome::Unchanged);
         }
         self.note(moment, EventKind::RestartRequested { vm: id.clone() });
+        Ok(moment.changed())
+    }
+
+    /// A move is a restart that is remembered until the vm is healthy on another host. What was decided for a
+    /// placement is not done to the one after it.
+    pub(super) fn move_vm(&mut self, id: &VmId, epoch: Epoch, moment: Moment) -> Result<Outcome, Rejection> {
+        let vm = self.known_vm(id)?;
+        let Run::Placed { node, epoch: at, .. } = vm.run else {
+            return Err(Rejection::NotPlaced { vm: id.clone() });
+        };
+        if at != epoch {
+            return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
+        }
+        if !vm.wanted() {
+            return Err(Rejection::NotWanted { vm: id.clone() });
+        }
+        if vm.restart == Restart::Requested && vm.moves_from == Some(node) {
+            return Ok(Outcome::Unchanged);
+        }
+        (vm.restart, vm.moves_from) = (Restart::Requested, Some(node));
+        self.note(moment, EventKind::MoveRequested { vm: id.clone(), node });
         Ok(moment.changed())
     }
 

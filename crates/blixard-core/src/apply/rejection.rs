@@ -43,6 +43,9 @@ pub enum Rejection {
     /// A restart of a vm that is stopped.
     #[error("vm {vm} is stopped, so there is nothing to restart")]
     IsStopped { vm: VmId },
+    /// A move of a vm that is on no host.
+    #[error("vm {vm} is on no host")]
+    NotPlaced { vm: VmId },
     /// A node that does not run vms, or whose daemon has not spoken.
     #[error("node {node} does not run vms")]
     NotAHost { node: NodeId },

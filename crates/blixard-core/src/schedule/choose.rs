@@ -8,40 +8,40 @@ use blixard_types::spec::Strategy;
 
 use crate::state::{Capacity, Usage};
 
-/// A host's place in the order, the best last: points, then room, then the lower number.
+/// A host's place among others, the best last: points, then room, then the lower number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    pub(super) points: i32,
+    points: i32,
     /// Free memory where vms are spread; what lacks to the most that there can be where they are packed.
     room: u64,
     node: Reverse<NodeId>,
 }
 
 impl Rank {
-    pub(super) fn new(strategy: Strategy, points: i32, free_mib: u64, node: NodeId) -> Self {
+    pub(super) fn new(strategy: Strategy, free_mib: u64, node: NodeId) -> Self {
         let room = match strategy {
             Strategy::Spread => free_mib,
             Strategy::Binpack => u64::MAX - free_mib,
         };
-        Self { points, room, node: Reverse(node) }
+        Self { points: 0, room, node: Reverse(node) }
     }
 
     pub(super) fn node(self) -> NodeId {
         self.node.0
     }
 
-    /// The same place with these points more.
-    pub(super) fn plus(self, points: i32) -> Self {
-        Self { points: self.points.saturating_add(points), ..self }
+    /// The place with these points.
+    pub(super) fn with(self, points: i32) -> Self {
+        Self { points, ..self }
     }
 
-    /// The best place that a host with these points can have which has this much free.
-    fn ceiling(strategy: Strategy, points: i32, needed_mib: u64) -> Self {
+    /// The best place without points that a host can have which has this much free.
+    fn ceiling(strategy: Strategy, needed_mib: u64) -> Self {
         let room = match strategy {
             Strategy::Spread => u64::MAX,
             Strategy::Binpack => u64::MAX - needed_mib,
         };
-        Self { points, room, node: Reverse(NodeId(0)) }
+        Self { points: 0, room, node: Reverse(NodeId(0)) }
     }
 }
 
@@ -62,7 +62,8 @@ impl Room {
     }
 }
 
-/// The order of the hosts for one requirement.
+/// The order of the hosts for one requirement, by room alone: points are of a few hosts, which are looked at
+/// beside it.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     ranks: BTreeSet<Rank>,
@@ -89,37 +90,23 @@ impl Order {
         self.of.get(&node).copied()
     }
 
-    /// The best host with room, but this one.
+    /// The best host with room but for those that are looked at beside.
     pub(super) fn best(
         &self,
         strategy: Strategy,
         takes: Usage,
-        but: Option<NodeId>,
+        beside: impl Fn(NodeId) -> bool,
         room: impl Fn(NodeId) -> Option<Room>,
     ) -> Option<Rank> {
-        let mut level = self.ranks.last()?.points;
-        loop {
-            let top = Rank::ceiling(strategy, level, takes.memory_mib);
-            let mut next = None;
-            for &rank in self.ranks.range(..=top).rev() {
-                if rank.points < level {
-                    next = Some(rank.points);
-                    break;
-                }
-                let Some(room) = room(rank.node()) else { continue };
-                if strategy == Strategy::Spread && room.free_mib() < takes.memory_mib {
-                    break;
-                }
-                if Some(rank.node()) != but && room.has(takes) {
-                    return Some(rank);
-                }
+        for &rank in self.ranks.range(..=Rank::ceiling(strategy, takes.memory_mib)).rev() {
+            let Some(room) = room(rank.node()) else { continue };
+            if strategy == Strategy::Spread && room.free_mib() < takes.memory_mib {
+                return None;
             }
-            // Where the walk was cut short, what follows is below all of this level.
-            let below = Rank { points: level, room: 0, node: Reverse(NodeId(u64::MAX)) };
-            level = match next {
-                Some(next) => next,
-                None => self.ranks.range(..below).next_back()?.points,
-            };
+            if room.has(takes) && !beside(rank.node()) {
+                return Some(rank);
+            }
         }
+        None
     }
 }

@@ -4,7 +4,6 @@
 //! every vm. What has changed is read from the events; where those are forgotten all is read anew. The
 //! test `a_planner_that_follows_plans_like_one_made_anew` holds it to that.
 
-mod company;
 mod orders;
 mod view;
 
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use blixard_types::{NodeId, Revision, Sha256Hash, VmId};
 
 use super::choose::{Rank, Room};
+use super::company::Company;
 use super::explain::Merit;
 use super::filter::{self, Gate};
 use super::reason::{HostRefusal, REFUSALS_SHOWN, RefusalReason, WaitingOn};
@@ -22,7 +22,6 @@ use super::shape::{Requirement, Shape};
 use super::{PlacementDecision, SchedulePlan, backoff, score};
 use crate::ports::UnixMillis;
 use crate::state::{ClusterState, Node, Usage, Vm};
-use company::Company;
 use orders::Orders;
 
 /// Plans placements, and remembers what it has read of the state.
@@ -37,6 +36,7 @@ pub struct Planner {
     /// What generations ask for, by the digest of the spec and the platform.
     shapes: BTreeMap<Sha256Hash, BTreeMap<String, Arc<Shape>>>,
     orders: Orders,
+    company: Company,
     /// The vms that the last plan has placed here and the state may not have.
     tentative: Vec<VmId>,
 }
@@ -47,7 +47,6 @@ struct Host {
     /// None before its daemon has spoken, and where nothing is to be placed.
     capacity: Option<crate::state::Capacity>,
     used: Usage,
-    company: Company,
 }
 
 /// A vm as it was when it was looked at.
@@ -125,21 +124,56 @@ impl Planner {
             }
         });
         let room = |node| self.hosts.get(&node).filter(|_| gate.lets(node)).and_then(Host::room);
-        let last = score::history(vm);
+        let points = score::points(&self.company, &shape, vm);
         let strategy = shape.requirement.strategy;
-        let best = order.best(strategy, shape.takes, last.map(|(node, _)| node), room);
-        let again = last.and_then(|(node, points)| {
+        let plain = order.best(strategy, shape.takes, |node| points.contains_key(&node), room);
+        let beside = points.iter().filter_map(|(&node, points)| {
             room(node).filter(|room| room.has(shape.takes))?;
-            Some(order.get(node)?.plus(points))
+            Some(order.get(node)?.with(points.total()))
         });
-        best.max(again).map(Rank::node)
+        beside.chain(plain).max().map(Rank::node)
+    }
+
+    /// Where a vm would go that has to leave its host; it is there from now on, as far as this planner is
+    /// concerned, and gone if there is no such place.
+    pub(crate) fn move_away(&mut self, state: &ClusterState, id: &VmId) -> Option<NodeId> {
+        self.tentative.push(id.clone());
+        let vm = state.vms.get(id)?;
+        let before = self.vms.get(id).and_then(|known| known.host);
+        self.look_at_vm(state, id);
+        self.leave(id);
+        match self.choose(state, Gate::of(state), id, vm) {
+            Some(node) => {
+                self.take(id, node);
+                Some(node)
+            }
+            None => {
+                if let Some(before) = before {
+                    self.take(id, before);
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes a vm off its host.
+    fn leave(&mut self, id: &VmId) {
+        let Some(known) = self.vms.get_mut(id) else { return };
+        let Some(node) = known.host.take() else { return };
+        let shape = Arc::clone(&known.shape);
+        self.company.remove(id, node, &shape.labels);
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.used = host.used.without(shape.takes);
+        }
+        self.load_changed(node);
     }
 
     /// Puts a vm on a host, as far as this planner is concerned.
     fn take(&mut self, id: &VmId, node: NodeId) {
         let (Some(known), Some(host)) = (self.vms.get_mut(id), self.hosts.get_mut(&node)) else { return };
         known.host = Some(node);
-        host.add(id, &known.shape);
+        host.used = host.used.and(known.shape.takes);
+        self.company.add(id, node, &known.shape.labels);
         self.load_changed(node);
     }
 
@@ -184,12 +218,8 @@ impl Planner {
         self.verdict(state, gate, node, shape)?;
         let host = self.hosts.get(&node).ok_or(RefusalReason::Role)?;
         let free_mib = host.room().ok_or(RefusalReason::NoSession)?.free_mib();
-        let mut points = score::company(&shape.requirement, |peers| host.company.count(peers));
-        points.history = score::history(vm)
-            .filter(|(last, _)| *last == node)
-            .map(|(_, points)| points)
-            .unwrap_or_default();
-        let rank = Rank::new(shape.requirement.strategy, points.total(), free_mib, node);
+        let points = score::points(&self.company, shape, vm).remove(&node).unwrap_or_default();
+        let rank = Rank::new(shape.requirement.strategy, free_mib, node).with(points.total());
         Ok((rank, Merit { points, free_mib }))
     }
 
@@ -199,7 +229,7 @@ impl Planner {
         let Some(room) = host.room() else { return };
         self.orders.update(|requirement, order| {
             if order.get(node).is_some() {
-                order.set(node, Some(host.rank(requirement, room, node)));
+                order.set(node, Some(Rank::new(requirement.strategy, room.free_mib(), node)));
             }
         });
     }
@@ -208,21 +238,6 @@ impl Planner {
 impl Host {
     fn room(&self) -> Option<Room> {
         self.capacity.map(|capacity| Room { capacity, used: self.used })
-    }
-
-    fn rank(&self, requirement: &Requirement, room: Room, node: NodeId) -> Rank {
-        let points = score::company(requirement, |peers| self.company.count(peers)).total();
-        Rank::new(requirement.strategy, points, room.free_mib(), node)
-    }
-
-    fn add(&mut self, id: &VmId, shape: &Shape) {
-        self.used = self.used.and(shape.takes);
-        self.company.add(id, &shape.labels);
-    }
-
-    fn remove(&mut self, id: &VmId, shape: &Shape) {
-        self.used = self.used.without(shape.takes);
-        self.company.remove(id, &shape.labels);
     }
 }
 
@@ -235,5 +250,5 @@ fn rank(
 ) -> Option<Rank> {
     let (host, of) = (hosts.get(&node)?, state.nodes.get(&node)?);
     filter::meets(of, requirement).ok()?;
-    Some(host.rank(requirement, host.room()?, node))
+    Some(Rank::new(requirement.strategy, host.room()?.free_mib(), node))
 }

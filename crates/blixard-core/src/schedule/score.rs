@@ -1,8 +1,12 @@
-//! Which of the hosts that will do is better.
+//! Which of the hosts that will do is better. Only a few have points for a vm: those with vms that its affinities
+//! speak of, and the one it was on last.
+
+use std::collections::BTreeMap;
 
 use blixard_types::NodeId;
 
-use super::shape::{Peers, Requirement};
+use super::company::Company;
+use super::shape::Shape;
 use crate::state::{Run, Unplaced, Vm};
 
 /// For each affinity that a vm there meets.
@@ -33,16 +37,27 @@ impl Points {
     }
 }
 
-/// The points for what is on a host. `count` says how many vms there an affinity speaks of.
-pub(super) fn company(requirement: &Requirement, count: impl Fn(&Peers) -> usize) -> Points {
-    let met = requirement.affinity.iter().filter(|peers| count(peers) > 0).count();
-    let near: usize = requirement.anti_affinity.iter().map(&count).sum();
-    let times = |count: usize, each: i32| i32::try_from(count).unwrap_or(i32::MAX).saturating_mul(each);
-    Points { affinity: times(met, AFFINITY), anti_affinity: times(near, ANTI_AFFINITY), history: 0 }
+/// The points of the hosts that have any for this vm; all others have none.
+pub(super) fn points(company: &Company, shape: &Shape, vm: &Vm) -> BTreeMap<NodeId, Points> {
+    let mut points: BTreeMap<NodeId, Points> = BTreeMap::new();
+    for peers in &shape.affinity {
+        company.each(peers, |node, _| points.entry(node).or_default().affinity += AFFINITY);
+    }
+    for peers in &shape.anti_affinity {
+        company.each(peers, |node, count| {
+            let away = i32::try_from(count).unwrap_or(i32::MAX).saturating_mul(ANTI_AFFINITY);
+            let of = points.entry(node).or_default();
+            of.anti_affinity = of.anti_affinity.saturating_add(away);
+        });
+    }
+    if let Some((node, of)) = history(vm) {
+        points.entry(node).or_default().history = of;
+    }
+    points
 }
 
 /// The points for what a vm's last run says of the host it was on; none for any other host.
-pub(super) fn history(vm: &Vm) -> Option<(NodeId, i32)> {
+fn history(vm: &Vm) -> Option<(NodeId, i32)> {
     let points = match &vm.run {
         Run::Unplaced { why: Unplaced::Failed { generation, .. } } if *generation == vm.target => FAILED_HERE,
         // What was lost once is no reason to come back.

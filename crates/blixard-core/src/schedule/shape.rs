@@ -15,8 +15,6 @@ pub(super) struct Requirement {
     pub(super) hypervisor: Hypervisor,
     pub(super) kvm: Kvm,
     pub(super) constraints: Vec<Constraint>,
-    pub(super) affinity: Vec<Peers>,
-    pub(super) anti_affinity: Vec<Peers>,
     pub(super) strategy: Strategy,
 }
 
@@ -50,6 +48,8 @@ pub(super) struct Shape {
     pub(super) requirement: Requirement,
     pub(super) takes: Usage,
     pub(super) priority: i32,
+    pub(super) affinity: Vec<Peers>,
+    pub(super) anti_affinity: Vec<Peers>,
     pub(super) labels: BTreeMap<String, String>,
 }
 
@@ -62,14 +62,14 @@ impl Shape {
             hypervisor: spec.hypervisor,
             kvm: if spec.kvm == KvmUse::Required { Kvm::Needed } else { Kvm::NotNeeded },
             constraints: placement.constraints.clone(),
-            affinity: peers(&placement.affinity),
-            anti_affinity: peers(&placement.anti_affinity),
             strategy: placement.strategy,
         };
         Self {
             requirement,
             takes: Usage::of(spec),
             priority: placement.priority,
+            affinity: peers(&placement.affinity),
+            anti_affinity: peers(&placement.anti_affinity),
             labels: spec.labels.clone(),
         }
     }

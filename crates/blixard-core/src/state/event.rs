@@ -45,6 +45,8 @@ pub enum EventKind {
     DesiredSet { vm: VmId, desired: Desired },
     /// A vm is to be stopped and placed anew.
     RestartRequested { vm: VmId },
+    /// A vm is to leave its host for another one.
+    MoveRequested { vm: VmId, node: NodeId },
     /// A vm was placed.
     Placed { vm: VmId, node: NodeId, epoch: Epoch },
     /// A placement has come further.
@@ -97,7 +99,7 @@ impl EventLog {
     }
 
     /// The events, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Event> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Event> + ExactSizeIterator {
         self.0.iter()
     }
 }

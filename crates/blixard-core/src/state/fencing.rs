@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ClusterState;
 use crate::lease::LeaseTimes;
+use crate::ports::UnixMillis;
 
 /// What the log says of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,6 +87,9 @@ pub enum Admission {
     Draining {
         /// How many at a time.
         max_parallel: u32,
+        /// When all that are left are stopped, whether they have a place elsewhere or not.
+        #[serde(default)]
+        deadline: Option<UnixMillis>,
     },
 }
 

@@ -41,6 +41,9 @@ pub struct Vm {
     /// Whether its placement is to end, for a new one to follow.
     #[serde(default)]
     pub restart: Restart,
+    /// The host it is moved away from, until it is healthy on another one.
+    #[serde(default)]
+    pub moves_from: Option<NodeId>,
     /// The newest generations.
     pub generations: BTreeMap<GenerationNumber, Generation>,
     /// The generation it should run.

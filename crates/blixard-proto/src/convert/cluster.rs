@@ -1,6 +1,6 @@
 //! Nodes as clients see them.
 
-use blixard_core::state::{ClusterState, Departure, Node};
+use blixard_core::state::{Admission, ClusterState, Departure, Node, Presence};
 use blixard_types::NodeId;
 
 use super::{facts_to, role_to};
@@ -10,16 +10,11 @@ use crate::v1;
 #[must_use]
 pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
     let used = state.usage(id);
-    let state_of = match (node.departure, &node.session) {
-        (Departure::Requested, _) => v1::NodeState::Leaving,
-        (Departure::Stays, Some(_)) => v1::NodeState::Ready,
-        (Departure::Stays, None) => v1::NodeState::Joining,
-    };
     v1::Node {
         id: id.0,
         name: node.name.to_string(),
         roles: node.roles.iter().map(|&role| role_to(role).into()).collect(),
-        state: state_of.into(),
+        state: node_state(node).into(),
         facts: node.session.as_ref().map(|session| facts_to(&session.facts)),
         vms: state.vms.values().filter(|vm| vm.run.host() == Some(id)).count() as u64,
         used_memory_mib: used.memory_mib,
@@ -29,6 +24,19 @@ pub fn node_view(state: &ClusterState, id: NodeId, node: &Node) -> v1::Node {
         // Not part of the state: the consensus group knows.
         member: None,
         leads: false,
+    }
+}
+
+/// Where a node is in its life.
+#[must_use]
+pub fn node_state(node: &Node) -> v1::NodeState {
+    match (node.departure, node.presence, node.admission) {
+        (Departure::Requested, ..) => v1::NodeState::Leaving,
+        (_, Presence::Lost | Presence::DeclaredLost, _) => v1::NodeState::Lost,
+        (.., Admission::Draining { .. }) => v1::NodeState::Draining,
+        (.., Admission::Cordoned) => v1::NodeState::Cordoned,
+        (.., Admission::Open) if node.session.is_some() => v1::NodeState::Ready,
+        (.., Admission::Open) => v1::NodeState::Joining,
     }
 }
 

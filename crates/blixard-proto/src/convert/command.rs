@@ -93,6 +93,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::SetDesired { vm, desired } => {
             To::SetDesired(envelope::SetDesired { vm: vm.to_string(), desired: desired_to(*desired).into() })
         }
+        Command::MoveVm { vm, epoch } => To::MoveVm(envelope::MoveVm { vm: vm.to_string(), epoch: epoch.0 }),
         Command::RestartVm { vm } => To::RestartVm(envelope::RestartVm { vm: vm.to_string() }),
         Command::DeleteVm { vm, files } => {
             let discard_files = *files == Files::Discard;
@@ -145,6 +146,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
             report: report_from(report.report)?,
         },
         From::SetDesired(set) => Command::SetDesired { vm: vm_id(&set.vm)?, desired: desired(set.desired)? },
+        From::MoveVm(moved) => Command::MoveVm { vm: vm_id(&moved.vm)?, epoch: Epoch(moved.epoch) },
         From::RestartVm(restart) => Command::RestartVm { vm: vm_id(&restart.vm)? },
         From::DeleteVm(delete) => {
             let files = if delete.discard_files { Files::Discard } else { Files::Keep };

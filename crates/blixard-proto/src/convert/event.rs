@@ -36,6 +36,9 @@ pub fn event_view(event: &Event) -> v1::Event {
             v1::Event { detail: format!("{desired:?}").to_lowercase(), ..vm("desired-set", id) }
         }
         EventKind::RestartRequested { vm: id } => vm("restart-requested", id),
+        EventKind::MoveRequested { vm: id, node } => {
+            v1::Event { node: Some(node.0), ..vm("move-requested", id) }
+        }
         EventKind::Placed { vm: id, node, epoch } => {
             v1::Event { node: Some(node.0), ..run("placed", id, *epoch) }
         }
@@ -56,7 +59,7 @@ pub fn event_view(event: &Event) -> v1::Event {
             let detail = match admission {
                 Admission::Open => "open".to_owned(),
                 Admission::Cordoned => "cordoned".to_owned(),
-                Admission::Draining { max_parallel } => format!("draining, {max_parallel} at a time"),
+                Admission::Draining { max_parallel, .. } => format!("draining, {max_parallel} at a time"),
             };
             v1::Event { detail, ..node("admission-set", *id) }
         }

@@ -2,6 +2,7 @@
 
 use blixard_core::command::FenceCommand;
 use blixard_core::lease::LeaseTimes;
+use blixard_core::ports::UnixMillis;
 use blixard_core::state::{Admission, Authority};
 use blixard_types::{DaemonId, Incarnation, NodeId, Revision};
 
@@ -33,11 +34,12 @@ pub(crate) fn fence_to(command: &FenceCommand) -> v1::FenceCommand {
             To::EndQuarantine(message::EndQuarantine { authority: Some(authority_to(authority)) })
         }
         FenceCommand::SetAdmission { node, admission } => {
-            let (admission, max_parallel) = admission_to(admission);
+            let (admission, max_parallel, deadline) = admission_to(admission);
             To::SetAdmission(message::SetAdmission {
                 node: node.0,
                 admission: admission.into(),
                 max_parallel,
+                deadline_ms: deadline.map(|at| at.0),
             })
         }
     };
@@ -74,7 +76,7 @@ pub(crate) fn fence_from(command: v1::FenceCommand) -> Result<FenceCommand, Conv
         }
         From::SetAdmission(set) => FenceCommand::SetAdmission {
             node: NodeId(set.node),
-            admission: admission_from(set.admission, set.max_parallel)?,
+            admission: admission_from(set.admission, set.max_parallel, set.deadline_ms.map(UnixMillis))?,
         },
     })
 }
@@ -100,12 +102,12 @@ pub(crate) fn times_from(times: &v1::LeaseTimes) -> LeaseTimes {
     LeaseTimes { heartbeat_ms, lease_ms, grace_ms, silence_ms, tick_ms, election_ms }
 }
 
-/// Whether vms are placed on a host, and how many are moved away at a time.
-pub(crate) fn admission_to(admission: Admission) -> (v1::Admission, u32) {
+/// Whether vms are placed on a host, how many are moved away at a time, and until when.
+pub(crate) fn admission_to(admission: Admission) -> (v1::Admission, u32, Option<UnixMillis>) {
     match admission {
-        Admission::Open => (v1::Admission::Open, 0),
-        Admission::Cordoned => (v1::Admission::Cordoned, 0),
-        Admission::Draining { max_parallel } => (v1::Admission::Draining, max_parallel),
+        Admission::Open => (v1::Admission::Open, 0, None),
+        Admission::Cordoned => (v1::Admission::Cordoned, 0, None),
+        Admission::Draining { max_parallel, deadline } => (v1::Admission::Draining, max_parallel, deadline),
     }
 }
 
@@ -113,11 +115,15 @@ pub(crate) fn admission_to(admission: Admission) -> (v1::Admission, u32) {
 ///
 /// # Errors
 /// When the number has no meaning to this program.
-pub(crate) fn admission_from(admission: i32, max_parallel: u32) -> Result<Admission, ConvertError> {
+pub fn admission_from(
+    admission: i32,
+    max_parallel: u32,
+    deadline: Option<UnixMillis>,
+) -> Result<Admission, ConvertError> {
     match v1::Admission::try_from(admission) {
         Ok(v1::Admission::Open) => Ok(Admission::Open),
         Ok(v1::Admission::Cordoned) => Ok(Admission::Cordoned),
-        Ok(v1::Admission::Draining) => Ok(Admission::Draining { max_parallel }),
+        Ok(v1::Admission::Draining) => Ok(Admission::Draining { max_parallel, deadline }),
         Ok(v1::Admission::Unspecified) | Err(_) => {
             Err(ConvertError::of("admission", &format!("{admission} is unknown")))
         }
@@ -132,7 +138,9 @@ mod tests {
     fn every_command_reads_back_as_it_was() {
         let authority = Authority { incarnation: Incarnation(2), term: 7 };
         let (node, times) = (NodeId(3), LeaseTimes::default());
-        let admissions = [Admission::Open, Admission::Cordoned, Admission::Draining { max_parallel: 2 }];
+        let admissions =
+            [Admission::Open, Admission::Cordoned, Admission::Draining { max_parallel: 2, deadline: None }];
+        let dated = Admission::Draining { max_parallel: 1, deadline: Some(UnixMillis(9)) };
         let mut commands = vec![
             FenceCommand::NodeLost { node, authority },
             FenceCommand::NodeBack { node, authority },
@@ -143,7 +151,12 @@ mod tests {
             FenceCommand::BeginIncarnation { incarnation: Incarnation(2) },
             FenceCommand::EndQuarantine { authority },
         ];
-        commands.extend(admissions.map(|admission| FenceCommand::SetAdmission { node, admission }));
+        commands.extend(
+            admissions
+                .into_iter()
+                .chain([dated])
+                .map(|admission| FenceCommand::SetAdmission { node, admission }),
+        );
         for command in commands {
             assert_eq!(fence_from(fence_to(&command)), Ok(command));
         }
@@ -152,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_refused() {
         assert!(fence_from(v1::FenceCommand { command: None }).is_err());
-        assert!(admission_from(9, 0).is_err() && admission_from(0, 0).is_err());
+        assert!(admission_from(9, 0, None).is_err() && admission_from(0, 0, None).is_err());
         let lost = message::Command::NodeLost(message::NodeLost { node: 1, authority: None });
         assert!(fence_from(v1::FenceCommand { command: Some(lost) }).is_err());
     }

@@ -1,5 +1,6 @@
 //! `ClusterService`: the cluster and its nodes.
 
+mod admission;
 mod change;
 mod status;
 mod watch;
@@ -11,6 +12,7 @@ use blixard_proto::node_view;
 use blixard_proto::v1::NodeState;
 use blixard_proto::v1::cluster_service_server::ClusterService;
 use blixard_proto::v1::{CreateTokenRequest, CreateTokenResponse, InitRequest, InitResponse};
+use blixard_proto::v1::{DeclareLostRequest, DeclareLostResponse, SetAdmissionRequest, SetAdmissionResponse};
 use blixard_proto::v1::{ListNodesRequest, ListNodesResponse, RemoveNodeRequest, RemoveNodeResponse};
 use blixard_proto::v1::{
     MemberRole as ShownRole, StatusRequest, StatusResponse, WatchRequest, WatchResponse,
@@ -86,6 +88,20 @@ impl ClusterService for ClusterApi {
         request: Request<RemoveNodeRequest>,
     ) -> Result<Response<RemoveNodeResponse>, Status> {
         self.take_out(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_admission(
+        &self,
+        request: Request<SetAdmissionRequest>,
+    ) -> Result<Response<SetAdmissionResponse>, Status> {
+        self.admit(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn declare_lost(
+        &self,
+        request: Request<DeclareLostRequest>,
+    ) -> Result<Response<DeclareLostResponse>, Status> {
+        self.give_up(request.into_inner()).await.map(Response::new)
     }
 
     type WatchStream = Answers<WatchResponse>;

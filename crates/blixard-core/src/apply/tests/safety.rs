@@ -93,8 +93,8 @@ fn memberships() -> impl Strategy<Value = Command> {
             MembershipCommand::AdmitNode(AdmitNode { token, key, name, roles, address })
         }),
         2 => node().prop_map(|node| MembershipCommand::CertifyNode { node }),
-        2 => node().prop_map(|node| MembershipCommand::RemoveNode { node }),
-        3 => node().prop_map(|node| MembershipCommand::ForgetNode { node }),
+        4 => node().prop_map(|node| MembershipCommand::RemoveNode { node }),
+        5 => node().prop_map(|node| MembershipCommand::ForgetNode { node }),
     ]
     .prop_map(Command::Membership)
 }
@@ -113,6 +113,9 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => name().prop_map(delete),
         1 => name().prop_map(discard),
         1 => name().prop_map(restart),
+        1 => (name(), 0..5_u64).prop_map(|(name, epoch)| {
+            Command::MoveVm { vm: vm(name), epoch: Epoch(epoch) }
+        }),
         12 => memberships(),
     ];
     prop_oneof![
@@ -207,6 +210,7 @@ impl Witness {
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
             | Command::RestartVm { .. }
+            | Command::MoveVm { .. }
             | Command::DeleteVm { .. } => {}
         }
     }

@@ -32,6 +32,7 @@ fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::GenerationAdded { vm, .. }
         | EventKind::DesiredSet { vm, .. }
         | EventKind::RestartRequested { vm }
+        | EventKind::MoveRequested { vm, .. }
         | EventKind::Placed { vm, .. }
         | EventKind::PhaseReached { vm, .. }
         | EventKind::Stopped { vm, .. }
@@ -105,11 +106,9 @@ impl Planner {
 
     /// Does as if a vm were not there.
     pub(in crate::schedule) fn forget(&mut self, id: &VmId) {
-        let Some(Known { host, shape }) = self.vms.remove(id) else { return };
-        self.pending.remove(&(Reverse(shape.priority), id.clone()));
-        if let Some((node, host)) = host.and_then(|node| Some((node, self.hosts.get_mut(&node)?))) {
-            host.remove(id, &shape);
-            self.load_changed(node);
+        self.leave(id);
+        if let Some(Known { shape, .. }) = self.vms.remove(id) {
+            self.pending.remove(&(Reverse(shape.priority), id.clone()));
         }
     }
 
@@ -120,13 +119,14 @@ impl Planner {
         if host.is_none() && vm.wanted() {
             self.pending.insert((Reverse(shape.priority), id.clone()));
         }
-        if let Some(host) = host.and_then(|node| self.hosts.get_mut(&node)) {
-            host.add(id, &shape);
-        }
-        self.vms.insert(id.clone(), Known { host, shape });
         if let Some(node) = host {
+            self.company.add(id, node, &shape.labels);
+            if let Some(host) = self.hosts.get_mut(&node) {
+                host.used = host.used.and(shape.takes);
+            }
             self.load_changed(node);
         }
+        self.vms.insert(id.clone(), Known { host, shape });
     }
 
     pub(in crate::schedule) fn shape(

@@ -28,6 +28,7 @@ enum Happening {
     Desired(u64, bool),
     Delete(u64),
     Restart(u64),
+    Move(u64),
     Report(u64, u8),
     PlaceAsPlanned,
     Place(u64, u64),
@@ -66,6 +67,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         2 => (vm.clone(), any::<bool>()).prop_map(|(vm, runs)| Happening::Desired(vm, runs)),
         1 => vm.clone().prop_map(Happening::Delete),
         2 => vm.clone().prop_map(Happening::Restart),
+        1 => vm.clone().prop_map(Happening::Move),
         6 => (vm.clone(), 0..4_u8).prop_map(|(vm, what)| Happening::Report(vm, what)),
         5 => Just(Happening::PlaceAsPlanned),
         2 => (vm, node.clone()).prop_map(|(vm, node)| Happening::Place(vm, node)),
@@ -105,6 +107,10 @@ fn happen(cluster: &mut Cluster, happening: &Happening, planner: &mut Planner) {
         }
         Happening::Delete(vm) => delete(&name(vm)),
         Happening::Restart(vm) => crate::fixture::restart(&name(vm)),
+        Happening::Move(of) => {
+            let epoch = cluster.state.vms.get(&vm(&name(of))).map_or(Epoch(0), |vm| vm.last_epoch);
+            Command::MoveVm { vm: vm(&name(of)), epoch }
+        }
         Happening::Report(vm, what) => return say(cluster, vm, what),
         Happening::PlaceAsPlanned => {
             for decided in planner.plan(&cluster.state, UnixMillis(u64::MAX)).placements {

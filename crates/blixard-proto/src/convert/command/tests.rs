@@ -156,6 +156,7 @@ fn commands() -> Vec<Command> {
         remember(vec![]),
         remember(vec!["web", "ä b"]),
         Command::RestartVm { vm: vm.clone() },
+        Command::MoveVm { vm: vm.clone(), epoch: Epoch(4) },
     ];
     all.extend(reports().into_iter().map(report));
     all.push(Command::Fence(FenceCommand::DeclareLost { node: NodeId(2) }));
@@ -183,6 +184,7 @@ fn kind(command: &Command) -> usize {
         Command::RememberEvaluation(_) => 8,
         Command::RestartVm { .. } => 9,
         Command::Fence(_) => 18,
+        Command::MoveVm { .. } => 19,
         Command::Audit { .. } => 10,
         Command::Membership(command) => match command {
             MembershipCommand::AdoptAuthority { .. } => 11,
@@ -200,7 +202,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 21);
+    assert_eq!(kinds.len(), 22);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

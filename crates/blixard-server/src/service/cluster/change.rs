@@ -18,8 +18,8 @@ use super::ClusterApi;
 use crate::leader::members::group;
 use crate::{keyring, status};
 
-/// Longest time a call waits for a node to be gone.
-const WAIT_MAX: Duration = Duration::from_hours(1);
+/// Longest time a call waits for a node to be gone, or empty.
+pub(super) const WAIT_MAX: Duration = Duration::from_hours(1);
 
 impl ClusterApi {
     pub(super) async fn init_cluster(&self) -> Result<InitResponse, Status> {
@@ -79,7 +79,7 @@ impl ClusterApi {
     }
 }
 
-fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
+pub(super) fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
     let named = |(&id, node): (&NodeId, &blixard_core::state::Node)| {
         (node.name.as_str() == wanted || id.to_string() == wanted).then_some(id)
     };

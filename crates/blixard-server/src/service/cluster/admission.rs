@@ -1,0 +1,69 @@
+//! Whether vms are placed on a node, as people say it.
+
+use std::time::Duration;
+
+use blixard_core::command::{Command, FenceCommand};
+use blixard_core::ports::UnixMillis;
+use blixard_core::state::ClusterState;
+use blixard_core::{drain, state};
+use blixard_proto::v1::{DeclareLostRequest, DeclareLostResponse, StayingVm};
+use blixard_proto::v1::{NodeState, SetAdmissionRequest, SetAdmissionResponse};
+use blixard_proto::{admission_from, node_state, random_id};
+use blixard_types::{NodeId, RequestId};
+use tonic::Status;
+
+use super::ClusterApi;
+use super::change::{WAIT_MAX, find};
+use crate::status;
+
+impl ClusterApi {
+    pub(super) async fn admit(&self, request: SetAdmissionRequest) -> Result<SetAdmissionResponse, Status> {
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        let now = self.server.clock.wall();
+        let deadline = request.deadline_in_ms.map(|ms| UnixMillis(now.0.saturating_add(ms)));
+        let admission = admission_from(request.admission, request.max_parallel, deadline)?;
+        self.server.linearize().await?;
+        let node = self.server.replica.read(|state| find(state, &request.node))?;
+        let command = Command::Fence(FenceCommand::SetAdmission { node, admission });
+        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        if matches!(admission, state::Admission::Draining { .. }) {
+            let empty = || self.server.replica.read(|state| on(state, node) == 0);
+            let mut changes = self.server.replica.changes();
+            let waiting = async { while !empty() && changes.changed().await.is_ok() {} };
+            let _ = tokio::time::timeout(Duration::from_millis(request.wait_ms).min(WAIT_MAX), waiting).await;
+        }
+        let now = self.server.clock.wall();
+        Ok(self.server.replica.read(|state| admitted(state, node, now)))
+    }
+
+    pub(super) async fn give_up(&self, request: DeclareLostRequest) -> Result<DeclareLostResponse, Status> {
+        let id = RequestId(random_id("request_id", &request.request_id)?);
+        self.server.linearize().await?;
+        let node = self.server.replica.read(|state| find(state, &request.node))?;
+        let command = Command::Fence(FenceCommand::DeclareLost { node });
+        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        Ok(self.server.replica.read(|state| DeclareLostResponse {
+            node: state.nodes.get(&node).map(|node| node.name.to_string()).unwrap_or_default(),
+            vms: on(state, node),
+        }))
+    }
+}
+
+/// How many vms are on a node.
+fn on(state: &ClusterState, node: NodeId) -> u64 {
+    state.vms.values().filter(|vm| vm.run.host() == Some(node)).count() as u64
+}
+
+fn admitted(state: &ClusterState, id: NodeId, now: UnixMillis) -> SetAdmissionResponse {
+    let node = state.nodes.get(&id);
+    let here = |vm: &blixard_types::VmId| state.vms.get(vm).is_some_and(|vm| vm.run.host() == Some(id));
+    let staying = drain::plan(state, now).staying.into_iter().filter(|(vm, _)| here(vm));
+    SetAdmissionResponse {
+        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
+        state: node.map_or(NodeState::Unspecified, node_state).into(),
+        vms: on(state, id),
+        staying: staying
+            .map(|(vm, stays)| StayingVm { vm: vm.to_string(), reason: stays.to_string() })
+            .collect(),
+    }
+}
