@@ -142,18 +142,11 @@ impl Planner {
         let before = self.vms.get(id).and_then(|known| known.host);
         self.look_at_vm(state, id);
         self.leave(id);
-        match self.choose(state, Gate::of(state), id, vm) {
-            Some(node) => {
-                self.take(id, node);
-                Some(node)
-            }
-            None => {
-                if let Some(before) = before {
-                    self.take(id, before);
-                }
-                None
-            }
+        let found = self.choose(state, Gate::of(state), id, vm);
+        if let Some(node) = found.or(before) {
+            self.take(id, node);
         }
+        found
     }
 
     /// Takes a vm off its host.
