@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
 pub use event::{Compacted, EVENTS_KEPT, Event, EventKind, EventLog};
-pub use fencing::{Admission, Authority, Fence, Fencing, Presence, Quarantine};
+pub use fencing::{Admission, Authority, Deadlines, Fence, Fencing, Presence, Quarantine};
 pub use node::{
     CPU_OVERCOMMIT, Capacity, DAEMONS_REMEMBERED, Departure, Node, NodeFacts, Resource, Role, Roles, Session,
 };

@@ -168,6 +168,12 @@ impl Host {
         self.cgroup.kill()
     }
 
+    /// Whether it has a process 1.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.leader().is_some()
+    }
+
     /// Shuts it down in good order.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use super::{Moment, Rejection};
 use crate::command::{FenceCommand, Outcome};
 use crate::lease::LeaseTimes;
 use crate::state::{
-    Admission, Authority, ClusterState, EventKind, Fence, InPartition, Node, Presence, Quarantine, Run,
-    Unplaced, Vm,
+    Admission, Authority, ClusterState, Deadlines, EventKind, Fence, InPartition, Node, Presence, Quarantine,
+    Run, Unplaced, Vm,
 };
 
 /// Epochs of an incarnation; each begins this much after the one before, so that an epoch says which
@@ -149,7 +149,8 @@ impl ClusterState {
         if self.fencing.settling.is_some() {
             return Err(Rejection::StillSettling);
         }
-        self.fencing.settling = Some(self.fencing.times);
+        // What nobody can hold needs no waiting for: a young cluster gets the times of its configuration.
+        self.fencing.settling = self.fencing.may_be_held().then_some(self.fencing.times);
         self.fencing.times = times;
         self.note(moment, EventKind::LeaseTimesSet { times });
         Ok(moment.changed())
@@ -213,7 +214,10 @@ impl ClusterState {
     pub(super) fn review_fencing(&mut self, moment: Moment) {
         let hosts: Vec<NodeId> = self.hosts().collect();
         match (hosts.as_slice(), self.fencing.since) {
-            ([_, _, ..], None) => self.fencing.since = Some(moment.revision),
+            ([_, _, ..], None) => {
+                self.fencing.since = Some(moment.revision);
+                self.fencing.deadlines = Deadlines::Granted;
+            }
             ([] | [_], Some(_)) => {
                 self.fencing.since = None;
                 let alone = hosts.first().and_then(|host| self.nodes.get_mut(host));

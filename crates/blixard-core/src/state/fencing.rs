@@ -19,12 +19,26 @@ use crate::ports::UnixMillis;
 pub struct Fencing {
     /// Since when there is more than one host: every grant from a state with this has a deadline.
     pub since: Option<Revision>,
+    /// Whether a grant may ever have had a deadline.
+    #[serde(default)]
+    pub deadlines: Deadlines,
     /// How long leases last.
     pub times: LeaseTimes,
     /// How long they lasted before the last change, until none of those can be left.
     pub settling: Option<LeaseTimes>,
     /// Whether a new incarnation waits for what the one before has granted to end.
     pub quarantine: Quarantine,
+}
+
+/// Whether a lease with an end can ever have been granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deadlines {
+    /// There was one host, always: whatever the times of leases become, none of other times can be left.
+    #[default]
+    NeverGranted,
+    /// There were two hosts, at least once.
+    Granted,
 }
 
 /// Whether placements wait for the leases of an earlier incarnation to end.
@@ -94,6 +108,11 @@ pub enum Admission {
 }
 
 impl Fencing {
+    /// Whether a lease of the present times may be held anywhere, by anybody's word.
+    pub(crate) fn may_be_held(&self) -> bool {
+        self.deadlines == Deadlines::Granted || self.quarantine == Quarantine::Waiting
+    }
+
     /// What the next grant says of its deadline, in milliseconds.
     #[must_use]
     pub fn lease_ms(&self) -> Option<u64> {

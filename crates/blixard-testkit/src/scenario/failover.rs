@@ -10,6 +10,7 @@ mod host_killed;
 mod host_partitioned;
 mod host_reboot;
 mod leader_and_host_die_together;
+mod story;
 mod watch;
 
 use std::time::Duration;

@@ -227,6 +227,40 @@ fn the_longest_lease_counts_until_none_of_it_can_be_left() {
 }
 
 #[test]
+fn times_that_are_set_before_there_were_two_hosts_count_at_once() {
+    let times = crate::lease::Profile::Fast.times();
+    let set = || fence(FenceCommand::SetLeaseTimes { times });
+    let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
+    cluster.ok(set());
+    assert_eq!((cluster.state.fencing.settling, cluster.state.fencing.silence_ms()), (None, 2800));
+    cluster.ok(register(2, &[Role::Host]));
+    cluster.ok(session(2, 1, facts(1000)));
+    // A leader of such a cluster gives a host up after its own times, not after those of nobody's lease.
+    let since = cluster.state.fencing.since.unwrap().0;
+    cluster.ok(armed(1, since));
+    let mut leases = LeaderLeases::begin(authority(1), BootMillis(0));
+    assert_eq!(tick_until(&mut leases, &cluster, 0, 2750), []);
+    assert_eq!(tick_until(&mut leases, &cluster, 3000, 3000), [lost(1), lost(2)]);
+}
+
+#[test]
+fn a_lease_that_the_last_host_holds_from_before_the_others_left_is_waited_for() {
+    let mut cluster = two_hosts();
+    cluster.ok(register(2, &[Role::Server]));
+    assert_eq!(cluster.state.fencing.since, None, "one host is left");
+    cluster.ok(fence(FenceCommand::SetLeaseTimes { times: crate::lease::Profile::Fast.times() }));
+    assert_eq!(cluster.state.fencing.silence_ms(), W);
+}
+
+#[test]
+fn a_restored_cluster_waits_for_leases_that_its_backup_knows_nothing_of() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
+    cluster.ok(fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(2) }));
+    cluster.ok(fence(FenceCommand::SetLeaseTimes { times: crate::lease::Profile::Fast.times() }));
+    assert_eq!(cluster.state.fencing.silence_ms(), W);
+}
+
+#[test]
 fn a_new_incarnation_places_nothing_before_what_was_granted_has_ended_and_never_reuses_an_epoch() {
     let mut cluster = two_hosts();
     cluster.ok(fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(2) }));

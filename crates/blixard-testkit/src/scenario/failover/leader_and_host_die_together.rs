@@ -20,6 +20,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     trio.host(&victim.host)?.kill()?;
     let moved = trio.await_elsewhere(&victim.vm, &victim.host)?;
     figure(SCENARIO.name, "its unit is active elsewhere after its host's death", killed, moved.from);
+    trio.tell(SCENARIO.name, killed)?;
     await_healthy(trio.host(&moved.host)?, &victim.vm)?;
     // Hosts whose leader has died find the next one within their leases.
     let lapsed = trio.watch.spans().into_iter().find(|span| span.to.is_some() && span.vm != victim.vm);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::host::Host;
 
@@ -36,6 +36,8 @@ impl Span {
 /// A running watch; it ends when it is dropped.
 pub(super) struct Watch {
     begun: Instant,
+    /// The wall clock's word when it began.
+    wall: Duration,
     spans: Arc<Mutex<Vec<Span>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -47,15 +49,20 @@ impl Watch {
             .iter()
             .map(|host| (host.name().to_owned(), host.group("blixard.slice/blixard-default.slice")))
             .collect();
-        let (begun, over, spans) = (now(), Arc::default(), Arc::default());
+        let (begun, wall, over, spans) = (now(), unix_now(), Arc::default(), Arc::default());
         let (end, seen) = (Arc::clone(&over), Arc::clone(&spans));
         let thread = std::thread::spawn(move || look(begun, &slices, &end, &seen));
-        Self { begun, spans, over, thread: Some(thread) }
+        Self { begun, wall, spans, over, thread: Some(thread) }
     }
 
     /// Since the watch began.
     pub(super) fn now(&self) -> Duration {
         now().duration_since(self.begun)
+    }
+
+    /// What the wall clock said at an instant of the watch, since 1970.
+    pub(super) fn wall(&self, at: Duration) -> Duration {
+        self.wall + at
     }
 
     /// All that was seen, oldest first.
@@ -77,6 +84,11 @@ impl Drop for Watch {
 #[expect(clippy::disallowed_methods, reason = "test hosts live in real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the journals of test hosts are in real time")]
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn look(begun: Instant, slices: &[(String, PathBuf)], over: &AtomicBool, spans: &Mutex<Vec<Span>>) {
