@@ -31,6 +31,8 @@ let
       "image"
       "sizeMib"
       "kind"
+      "fsType"
+      "label"
     ]) cfg.volumes;
     shares = map (only [
       "tag"
@@ -95,6 +97,13 @@ in
           '';
     };
 
+    # A volume grows with its spec, and what is on it with the volume.
+    fileSystems = lib.listToAttrs (
+      map ({ mountPoint, ... }: lib.nameValuePair mountPoint { autoResize = lib.mkDefault true; }) (
+        lib.filter ({ fsType, kind, ... }: fsType == "ext4" && kind != "shared") cfg.volumes
+      )
+    );
+
     microvm = {
       inherit (cfg) hypervisor;
       vcpu = cfg.resources.vcpus;
@@ -113,10 +122,16 @@ in
           sizeMib,
           mountPoint,
           fsType,
+          label,
           ...
         }:
         {
-          inherit image mountPoint fsType;
+          inherit
+            image
+            mountPoint
+            fsType
+            label
+            ;
           size = sizeMib;
         }
       ) cfg.volumes;

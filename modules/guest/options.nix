@@ -36,13 +36,9 @@ in
             {
               options = schema.itemOptions "volumes" // {
                 inherit mountPoint;
-                fsType = mkOption {
-                  type = types.str;
-                  default = "ext4";
-                  description = "The file system that is made on it when it is first used.";
-                };
               };
               config.image = lib.mkDefault "${config.name}.img";
+              config.fsType = lib.mkDefault "ext4";
             }
           )
         );

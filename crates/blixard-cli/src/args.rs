@@ -4,6 +4,7 @@
 //! call. Refuses to know: what a command does.
 
 pub(crate) mod cluster;
+pub(crate) mod volume;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use blixard_types::{TenantName, VmId};
 use clap::{Args, Parser, Subcommand};
 
 use self::cluster::{ClusterCommand, DrainArgs, EventsArgs, LostArgs, NodeArg, RemoveArgs, WatchArgs};
+use self::volume::VolumeCommand;
 use crate::flake::FlakeReference;
 use crate::output::Format;
 
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     /// Look at microVMs; start, stop, restart and delete them.
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Look at the disks that hosts keep for microVMs; delete them, or give them up.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Look at the machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),

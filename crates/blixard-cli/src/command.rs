@@ -13,6 +13,7 @@ mod notes;
 mod packaging;
 mod status;
 mod vm;
+mod volume;
 
 use std::fs::File;
 use std::io::{Read as _, Write};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 
 use crate::args::cluster::{ClusterCommand, TokenCommand};
+use crate::args::volume::VolumeCommand;
 use crate::args::{Cli, Command, NodeCommand, VmCommand};
 use crate::connect::connect;
 use crate::error::{ErrorKind, Failure};
@@ -71,6 +73,11 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
         Command::Vm(VmCommand::Delete(args)) => vm::delete(&mut session, &args).await,
         Command::Vm(VmCommand::Logs(args)) => logs::run(&mut session, &args).await,
         Command::Vm(VmCommand::Console { vm }) => logs::console(&mut session, vm).await,
+        Command::Volume(VolumeCommand::List { tenant, stale }) => {
+            volume::list(&mut session, tenant, stale.stale).await
+        }
+        Command::Volume(VolumeCommand::Delete(args)) => volume::delete(&mut session, &args).await,
+        Command::Volume(VolumeCommand::Forget(args)) => volume::forget(&mut session, &args).await,
         Command::Node(NodeCommand::List { stale }) => node::list(&mut session, stale.stale).await,
         Command::Node(NodeCommand::Cordon(args)) => node::cordon(&mut session, args).await,
         Command::Node(NodeCommand::Uncordon(args)) => node::uncordon(&mut session, args).await,

@@ -11,6 +11,7 @@ pub(crate) mod node;
 pub(crate) mod table;
 pub(crate) mod text;
 mod time;
+pub(crate) mod volume;
 mod words;
 
 pub(crate) use words::{change, desired, node_state, role, stage, vm_status};

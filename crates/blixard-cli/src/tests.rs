@@ -13,6 +13,7 @@ mod node;
 mod packaging;
 mod upload;
 mod vm;
+mod volume;
 mod watched;
 
 use std::ffi::OsString;

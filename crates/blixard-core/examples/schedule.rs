@@ -73,6 +73,7 @@ fn with_hosts() -> Cluster {
             hypervisors: [].into(),
             nix_version: String::new(),
             terms: Terms { labels, ..Terms::default() },
+            shared: [].into(),
         };
         let session = Command::OpenSession { node, daemon: daemon(id), boot: String::new(), facts };
         cluster.apply(session);
@@ -131,7 +132,11 @@ fn plain(state: &ClusterState, vms: usize) -> f64 {
         let (generation, spec) = (vm.target_generation().unwrap(), state.target_spec(vm).unwrap());
         let fits = |(&id, node): (&NodeId, &blixard_core::state::Node)| {
             let facts = &node.session.as_ref()?.facts;
-            facts.fits(used[&id], spec).ok().filter(|()| facts.system == generation.system)?;
+            facts
+                .capacity()
+                .fits(used[&id], Usage::of(spec))
+                .ok()
+                .filter(|()| facts.system == generation.system)?;
             Some((facts.memory_mib - used[&id].memory_mib, id))
         };
         let (_, best) = state.nodes.iter().filter_map(fits).max().unwrap();

@@ -13,10 +13,11 @@ mod lifecycle;
 mod membership;
 mod node;
 mod rejection;
+mod volume;
 
 use blixard_types::{DaemonId, LogPosition, NodeId, Revision};
 
-pub use rejection::{MembershipRejection, Rejection};
+pub use rejection::{MembershipRejection, Rejection, VolumeRejection};
 
 use crate::command::{Command, Envelope, Outcome};
 use crate::ports::UnixMillis;
@@ -71,6 +72,7 @@ impl ClusterState {
             Command::DeleteVm { vm, files } => self.delete_vm(vm, *files, moment),
             Command::ForgetGenerations { keep } => Ok(self.forget_generations(*keep, moment)),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
+            Command::Volume(command) => self.change_volume(command, moment),
             Command::Fence(command) => self.fence(command, moment),
             Command::Membership(command) => self.change_membership(command, moment),
             // What it says is compared by whoever holds the state; the state itself is not changed.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId};
+use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId, VolumeName};
 
-use crate::state::{ClusterState, Generation, Run, Vm};
+use crate::state::{ClusterState, Generation, Made, Run, Vm, Volume, VolumeFate};
 
 /// Everything a host may run or must stop, at one revision. What is not in it has no business there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,13 +15,17 @@ pub struct AssignmentSet {
     pub retained: BTreeMap<VmId, BTreeSet<GenerationNumber>>,
     /// The vms whose files the host removes, with their last placement, which is over.
     pub discarded: BTreeMap<VmId, Epoch>,
+    /// The volumes that the host removes, with the placements that they were made for.
+    pub deleted_volumes: BTreeMap<VmId, BTreeMap<VolumeName, Epoch>>,
 }
 
 impl AssignmentSet {
     /// Whether there is something to do about this vm.
     #[must_use]
     pub fn speaks_of(&self, vm: &VmId) -> bool {
-        self.assignments.contains_key(vm) || self.discarded.contains_key(vm)
+        self.assignments.contains_key(vm)
+            || self.discarded.contains_key(vm)
+            || self.deleted_volumes.contains_key(vm)
     }
 }
 
@@ -54,12 +58,23 @@ pub struct RunIntent {
     pub spec: Spec,
     /// The nodes that have the closure, the likeliest first.
     pub sources: Vec<NodeId>,
+    /// Its local volumes, all of which are on the host, or are made there now.
+    pub volumes: BTreeMap<VolumeName, VolumeLife>,
+}
+
+/// Which life of a volume is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeLife {
+    /// The placement that it was made for, or is made for.
+    pub epoch: Epoch,
+    /// Whether it was: then an image that is missing is not made again.
+    pub made: Made,
 }
 
 /// What the state grants a host.
 #[must_use]
 pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
-    let mut set = AssignmentSet::default();
+    let mut set = AssignmentSet { deleted_volumes: deleted_volumes(state, host), ..AssignmentSet::default() };
     for (id, vm) in &state.vms {
         if vm.last_host == Some(host) {
             set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
@@ -74,14 +89,33 @@ pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
             continue;
         }
         let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
+        let run = run.filter(|(_, spec)| state.has_volumes(id, spec, host));
         let intent = run.map_or(Intent::Stop, |(generation, spec)| {
             let (generation, closure) = (vm.target, generation.closure.clone());
             let sources = sources(state, &closure, host);
-            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources }))
+            let volumes = volumes(state, id, spec);
+            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources, volumes }))
         });
         set.assignments.insert(id.clone(), Assignment { epoch, intent });
     }
     set
+}
+
+fn deleted_volumes(state: &ClusterState, host: NodeId) -> BTreeMap<VmId, BTreeMap<VolumeName, Epoch>> {
+    let goes = |volume: &&Volume| volume.node == host && volume.fate == VolumeFate::Delete;
+    let mut deleted = BTreeMap::<VmId, BTreeMap<VolumeName, Epoch>>::new();
+    for (vm, volumes) in &state.volumes {
+        for (name, volume) in volumes.iter().filter(|(_, volume)| goes(volume)) {
+            deleted.entry(vm.clone()).or_default().insert(name.clone(), volume.life);
+        }
+    }
+    deleted
+}
+
+fn volumes(state: &ClusterState, id: &VmId, spec: &Spec) -> BTreeMap<VolumeName, VolumeLife> {
+    let life = |record: &Volume| VolumeLife { epoch: record.life, made: record.made };
+    let recorded = state.local_volumes(id, spec);
+    recorded.filter_map(|(name, _, record)| Some((name, life(record?)))).collect()
 }
 
 /// The nodes that have, or had, a closure: who has built it keeps it for as long as the generation is

@@ -5,6 +5,7 @@
 
 mod fence;
 mod membership;
+mod volume;
 
 use blixard_types::{
     CertificateSerial, ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, NodeId,
@@ -18,6 +19,7 @@ use crate::ports::UnixMillis;
 use crate::signature::{BuilderSignature, NodeKey};
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
+pub use volume::VolumeCommand;
 
 /// Most bytes of an encoded command; a larger one is refused before it reaches the log.
 pub const COMMAND_MAX_BYTES: usize = 64 << 10;
@@ -127,6 +129,8 @@ pub enum Command {
     },
     /// Remembers what an evaluation gave.
     RememberEvaluation(RememberEvaluation),
+    /// Removes a volume, or gives it up.
+    Volume(VolumeCommand),
     /// Changes what is known of hosts and their leases.
     Fence(FenceCommand),
     /// Changes who belongs to the cluster.

@@ -1,12 +1,17 @@
 //! Builders shared by the tests of this crate: small words for vms, hosts and commands.
 
-use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, LogPosition};
+use blixard_types::spec::{Volume, VolumeKind};
+use blixard_types::{
+    ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, Incarnation, LogPosition,
+};
 use blixard_types::{Manifest, NodeId, PathRecord, RequestId, Sha256Hash, Spec, StorePath, VmId};
 
 use crate::apply::Rejection;
-use crate::command::{Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition};
+use crate::command::{
+    Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition, VolumeCommand,
+};
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
+use crate::state::{Authority, ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
 
 /// The platform of every host and vm that says nothing else.
 pub(crate) const SYSTEM: &str = "x86_64-linux";
@@ -52,6 +57,7 @@ pub(crate) fn facts(memory_mib: u64) -> NodeFacts {
         hypervisors: [].into(),
         nix_version: String::new(),
         terms: Terms::default(),
+        shared: [].into(),
     }
 }
 
@@ -131,6 +137,37 @@ pub(crate) fn delete(name: &str) -> Command {
 
 pub(crate) fn discard(name: &str) -> Command {
     Command::DeleteVm { vm: vm(name), files: Files::Discard }
+}
+
+pub(crate) fn volume(name: &str, size_mib: u64, kind: VolumeKind) -> Volume {
+    let image = format!("{name}.img");
+    Volume { name: name.to_owned(), image, size_mib, kind, fs_type: None, label: None }
+}
+
+pub(crate) fn delete_volume(volume: &str) -> Command {
+    Command::Volume(VolumeCommand::Delete { volume: volume.parse().unwrap() })
+}
+
+pub(crate) fn forget_volumes(name: &str, volume: Option<&str>) -> Command {
+    let volume = volume.map(|name| name.parse().unwrap());
+    Command::Volume(VolumeCommand::Forget { vm: vm(name), volume })
+}
+
+/// The first daemon of a node says that it has removed a volume.
+pub(crate) fn volume_gone(node: u64, name: &str, volume: &str, life: u64) -> Command {
+    report(node, name, life, VmReport::VolumeGone { volume: volume.parse().unwrap() })
+}
+
+const AUTHORITY: Authority = Authority { incarnation: Incarnation(1), term: 1 };
+
+/// A host is given up.
+pub(crate) fn lost(node: u64) -> Command {
+    Command::Fence(FenceCommand::NodeLost { node: NodeId(node), authority: AUTHORITY })
+}
+
+/// A host that was given up is back.
+pub(crate) fn back(node: u64) -> Command {
+    Command::Fence(FenceCommand::NodeBack { node: NodeId(node), authority: AUTHORITY })
 }
 
 pub(crate) fn restart(name: &str) -> Command {

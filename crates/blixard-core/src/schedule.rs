@@ -16,6 +16,7 @@ mod fleet;
 mod reason;
 mod score;
 mod shape;
+mod volumes;
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@ mod node;
 mod registry;
 mod request;
 mod vm;
+mod volume;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,7 @@ pub use vm::{
     Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Restart, Run,
 };
 pub use vm::{Files, REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
+pub use volume::{Hold, Made, Pin, SharedStorage, Volume, VolumeFate, Volumes};
 
 /// Everything that is replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct ClusterState {
     pub registry: Registry,
     /// The vms.
     pub vms: BTreeMap<VmId, Vm>,
+    /// The local volumes, also of vms that are gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: Volumes,
     /// The highest epoch of the vms that were deleted. A vm that comes back under a name goes on after
     /// it, so that a late report on the one before can never be taken for one on it.
     pub retired_epoch: Epoch,
@@ -87,7 +92,7 @@ pub struct Usage {
     pub memory_mib: u64,
     /// Virtual processors.
     pub vcpus: u64,
-    /// Volumes that are on the host's own disk, in MiB, at their full size.
+    /// Volumes on the host's own disk, in MiB, at their full size.
     pub disk_mib: u64,
 }
 
@@ -121,22 +126,25 @@ impl ClusterState {
         Ok(self.events.iter().skip(before))
     }
 
-    /// What the vms that are placed on a host take of it.
+    /// What the vms that are placed on a host, and the volumes that it has, take of it.
     pub fn usage(&self, host: NodeId) -> Usage {
         let placed = self.vms.values().filter(|vm| vm.run.host() == Some(host));
-        placed.filter_map(|vm| self.target_spec(vm)).fold(Usage::default(), Usage::plus)
+        let used = placed.filter_map(|vm| self.target_spec(vm)).fold(Usage::default(), Usage::plus);
+        let volumes = self.volumes.values().flat_map(BTreeMap::values).filter(|volume| volume.node == host);
+        used.and(Usage { disk_mib: volumes.map(|volume| volume.size_mib).sum(), ..Usage::default() })
     }
 }
 
 impl Usage {
-    /// What a vm of this spec takes.
+    /// What a vm of this spec takes while it is placed. Its local volumes stay when it goes, and count by
+    /// themselves.
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
-        let on_host = spec.volumes.iter().filter(|volume| volume.kind != VolumeKind::Shared);
+        let with_it = spec.volumes.iter().filter(|volume| volume.kind == VolumeKind::Ephemeral);
         Self {
             memory_mib: spec.resources.memory_mib + spec.resources.overhead_mib,
             vcpus: u64::from(spec.resources.vcpus),
-            disk_mib: on_host.map(|volume| volume.size_mib).sum(),
+            disk_mib: with_it.map(|volume| volume.size_mib).sum(),
         }
     }
 

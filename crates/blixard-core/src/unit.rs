@@ -262,7 +262,7 @@ mod tests {
         let nar_hash = Sha256Hash::of(b"runner");
         let record = PathRecord { path: root.clone(), nar_hash, nar_size: 1, references: [].into() };
         let closure = Manifest::new(root, vec![record]).unwrap().closure_ref().unwrap();
-        RunIntent { generation: GenerationNumber(3), closure, spec, sources: vec![] }
+        RunIntent { generation: GenerationNumber(3), closure, spec, sources: vec![], volumes: [].into() }
     }
 
     #[test]

@@ -84,12 +84,33 @@ let
           baseNameOf (builtins.unsafeDiscardStringContext (toString path))
         );
       volume =
-        { image, autoCreate ? true, ... }@volume:
         {
-          name = nameOf image;
-          inherit image;
-          sizeMib = if autoCreate then volume.size else 1;
-        };
+          image,
+          autoCreate ? true,
+          fsType ? "ext4",
+          label ? null,
+          mkfsExtraArgs ? [ ],
+          imageType ? "raw",
+          ...
+        }@volume:
+        # What microvm.nix does not make is there already, where whoever runs the hosts has put it.
+        if !autoCreate then
+          {
+            name = nameOf image;
+            inherit image;
+            sizeMib = 1;
+            kind = "shared";
+          }
+        else if mkfsExtraArgs != [ ] then
+          bad "microvm.volumes: ${image} has `mkfsExtraArgs`; Blixard makes the file system on the host, and takes `fsType` and `label` only"
+        else if imageType != "raw" then
+          bad "microvm.volumes: ${image} is a ${imageType}; Blixard makes raw images only, so set `autoCreate = false` and make it yourself"
+        else
+          {
+            name = nameOf image;
+            inherit image label fsType;
+            sizeMib = volume.size;
+          };
 
       share =
         {

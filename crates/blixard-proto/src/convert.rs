@@ -11,9 +11,11 @@ pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod outcome;
 pub(crate) mod vm;
+pub(crate) mod volume;
 
 use blixard_core::state::{HealthStatus, Role, Roles, VmReport};
 use blixard_types::{ClosureRef, GenerationNumber, NodeAddress, NodeName, Sha256Hash, Spec, StorePath, VmId};
+use blixard_types::{VolumeId, VolumeName};
 
 use crate::v1;
 pub(crate) use facts::{facts_from, facts_to};
@@ -74,6 +76,18 @@ pub fn node_address(text: &str) -> Result<NodeAddress, ConvertError> {
 /// When the text is no name.
 pub fn vm_id(text: &str) -> Result<VmId, ConvertError> {
     text.parse().map_err(|error| ConvertError::of("vm", &error))
+}
+
+/// A volume of a vm by name.
+///
+/// # Errors
+/// When the text is no name.
+pub fn volume_id(text: &str) -> Result<VolumeId, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of("volume", &error))
+}
+
+pub(crate) fn volume_name(text: &str) -> Result<VolumeName, ConvertError> {
+    text.parse().map_err(|error| ConvertError::of("volume", &error))
 }
 
 pub(crate) fn store_path(field: &'static str, text: &str) -> Result<StorePath, ConvertError> {
@@ -163,7 +177,7 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 }
 
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
-    use v1::vm_report::{Failed, Fetching, FilesGone, Report, Running, Starting, Stopped};
+    use v1::vm_report::{Failed, Fetching, FilesGone, Report, Running, Starting, Stopped, VolumeGone};
     let report = match report {
         VmReport::Fetching { generation } => Report::Fetching(Fetching { generation: generation.0 }),
         VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
@@ -173,6 +187,7 @@ pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
         }
         VmReport::Stopped => Report::Stopped(Stopped {}),
         VmReport::FilesGone => Report::FilesGone(FilesGone {}),
+        VmReport::VolumeGone { volume } => Report::VolumeGone(VolumeGone { name: volume.to_string() }),
         VmReport::Failed { generation, reason } => {
             Report::Failed(Failed { generation: generation.0, reason: reason.clone() })
         }
@@ -196,6 +211,7 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
         },
         Report::Stopped(_) => VmReport::Stopped,
         Report::FilesGone(_) => VmReport::FilesGone,
+        Report::VolumeGone(gone) => VmReport::VolumeGone { volume: volume_name(&gone.name)? },
         Report::Failed(failed) => {
             VmReport::Failed { generation: GenerationNumber(failed.generation), reason: failed.reason }
         }

@@ -8,11 +8,14 @@ mod join;
 mod peer;
 mod store;
 mod vm;
+mod volume;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blixard_core::ports::nix::{GarbageCollector, NixStore};
+use blixard_core::state::ClusterState;
 use blixard_proto::v1::cluster_service_server::ClusterServiceServer;
 use blixard_proto::v1::deploy_service_server::DeployServiceServer;
 use blixard_proto::v1::host_service_server::HostServiceServer;
@@ -20,6 +23,7 @@ use blixard_proto::v1::join_service_server::JoinServiceServer;
 use blixard_proto::v1::peer_service_server::PeerServiceServer;
 use blixard_proto::v1::store_service_server::StoreServiceServer;
 use blixard_proto::v1::vm_service_server::VmServiceServer;
+use blixard_proto::v1::volume_service_server::VolumeServiceServer;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,6 +55,8 @@ pub struct Services {
     pub peer: PeerServiceServer<peer::PeerApi>,
     /// Vms.
     pub vm: VmServiceServer<vm::VmApi>,
+    /// Volumes.
+    pub volume: VolumeServiceServer<volume::VolumeApi>,
 }
 
 /// Makes the service of this node's store.
@@ -73,11 +79,29 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
         host: HostServiceServer::new(host::HostApi { server: server.clone() }),
         join: JoinServiceServer::new(join::JoinApi { server: server.clone() }),
         peer: PeerServiceServer::new(peer::PeerApi { server: server.clone() }),
+        volume: VolumeServiceServer::new(volume::VolumeApi { server: server.clone() }),
         vm: VmServiceServer::new(vm::VmApi { server, consoles }),
     }
 }
 
+/// Longest time a call waits for something to happen.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
 impl Server {
+    /// Waits until the state is as wanted, or the time is over. Whether it got there is for the caller to see.
+    async fn wait(&self, wait_ms: u64, arrived: impl Fn(&ClusterState) -> bool) {
+        let mut changes = self.replica.changes();
+        let there = async {
+            loop {
+                changes.mark_unchanged();
+                if self.replica.read(&arrived) || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(wait_ms).min(WAIT_MAX), there).await;
+    }
+
     /// Makes a read of the local state that follows linearizable.
     pub(crate) async fn linearize(&self) -> Result<(), Status> {
         self.consensus.linearize().await.map(|_| ()).map_err(|error| status::linearize(&error))

@@ -4,7 +4,7 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 
-use blixard_core::apply::{MembershipRejection, Rejection};
+use blixard_core::apply::{MembershipRejection, Rejection, VolumeRejection};
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::ports::nix::{BuildError, ClosureError, EvaluateError, NixCommandError, RootError};
 use blixard_core::ports::sources::TakeError;
@@ -35,6 +35,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
             with_hint(Status::failed_precondition(text), "`blixard vm start` starts it")
         }
         Rejection::Membership(rejection) => membership(rejection),
+        Rejection::Volume(rejection) => volume(rejection),
         Rejection::StaleSession { .. }
         | Rejection::Overtaken { .. }
         | Rejection::OtherEpoch { .. }
@@ -92,10 +93,41 @@ fn membership(rejection: &MembershipRejection) -> Status {
         }
         MembershipRejection::LastServer { .. } => precondition("let another server join before it goes"),
         MembershipRejection::HostsVms { .. } => precondition("`blixard node drain` moves them away"),
+        MembershipRejection::HasVolumes { .. } => precondition(
+            "`blixard volume list` shows them; `volume delete` removes one, `volume forget` gives it up",
+        ),
         MembershipRejection::OtherAuthority
         | MembershipRejection::TokenKnown
         | MembershipRejection::Leaving { .. }
         | MembershipRejection::NotLeaving { .. } => Status::failed_precondition(text),
+    }
+}
+
+fn volume(rejection: &VolumeRejection) -> Status {
+    let text = rejection.to_string();
+    let precondition = |hint| with_hint(Status::failed_precondition(rejection.to_string()), hint);
+    match rejection {
+        VolumeRejection::Unknown { .. } => {
+            with_hint(Status::not_found(text), "`blixard volume list` shows the volumes there are")
+        }
+        VolumeRejection::None { .. } => Status::not_found(text),
+        VolumeRejection::InUse { .. } => precondition("`blixard vm stop` its vm first"),
+        VolumeRejection::Shrinks { .. } => precondition(
+            "give it at least the size that it has; to begin with a smaller one, stop its vm and `blixard volume delete` it, with all that is in it",
+        ),
+        VolumeRejection::OtherImage { .. } => {
+            precondition("keep its `image`, or give the new one another name")
+        }
+        VolumeRejection::IsLocal { .. } | VolumeRejection::ImageTaken { .. } => precondition(
+            "give the new one another name and image, or stop the vm and `blixard volume delete` the old one, with all that is in it",
+        ),
+        VolumeRejection::Apart { .. } => precondition(
+            "a vm is on one host: stop it and `blixard volume delete` one of them, with all that is in it",
+        ),
+        VolumeRejection::Elsewhere { .. }
+        | VolumeRejection::Going { .. }
+        | VolumeRejection::NotShared { .. }
+        | VolumeRejection::MayBeWritten { .. } => Status::failed_precondition(text),
     }
 }
 

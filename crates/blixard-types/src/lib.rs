@@ -22,6 +22,8 @@ pub use ids::{
     CertificateSerial, ClusterId, DaemonId, DeploymentId, Epoch, GenerationNumber, IdError, Incarnation,
 };
 pub use ids::{LogPosition, NodeId, RequestId, Revision, UploadId};
-pub use name::{DEFAULT_TENANT, NAME_MAX, NameError, NodeName, TenantName, VmId, VmName};
+pub use name::{
+    DEFAULT_TENANT, NAME_MAX, NameError, NodeName, TenantName, VmId, VmName, VolumeId, VolumeName,
+};
 pub use spec::{Spec, SpecError};
 pub use store_path::{STORE_DIR, StorePath, StorePathError};

@@ -58,6 +58,12 @@ pub enum NameError {
         /// The text.
         text: String,
     },
+    /// No `:`.
+    #[error("{text:?} is not a volume: expected `vm:volume` or `tenant/vm:volume`")]
+    VolumeShape {
+        /// The text.
+        text: String,
+    },
 }
 
 fn check(what: &'static str, text: &str) -> Result<(), NameError> {
@@ -130,6 +136,12 @@ name!(
     "node name"
 );
 
+name!(
+    /// A volume within its vm.
+    VolumeName,
+    "volume name"
+);
+
 /// The tenant of a vm that names none.
 pub const DEFAULT_TENANT: &str = "default";
 
@@ -199,6 +211,43 @@ impl Serialize for VmId {
 }
 
 impl<'de> Deserialize<'de> for VmId {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A volume of a vm: `vm:volume`, with the vm as in [`VmId`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId {
+    /// The vm.
+    pub vm: VmId,
+    /// The volume's name in it.
+    pub name: VolumeName,
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.vm, self.name)
+    }
+}
+
+impl FromStr for VolumeId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parts = text.split_once(':');
+        let (vm, name) = parts.ok_or_else(|| NameError::VolumeShape { text: text.to_owned() })?;
+        Ok(Self { vm: vm.parse()?, name: name.parse()? })
+    }
+}
+
+impl Serialize for VolumeId {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VolumeId {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }

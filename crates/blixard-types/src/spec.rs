@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use claim::Claim;
-pub use device::{Interface, InterfaceKind, Share, ShareProtocol, Volume, VolumeKind};
+pub use device::{FileSystem, Interface, InterfaceKind, Share, ShareProtocol, Volume, VolumeKind};
 pub use health::{Check, Health};
 pub use parse::{SpecError, SpecProblem};
 pub use placement::{Constraint, ConstraintOperator, LABEL_NODE, LABEL_VM, OnPartition, Placement, Strategy};
 
-use crate::{Sha256Hash, TenantName};
+use crate::{Sha256Hash, TenantName, VolumeName};
 
 /// The schema number this program reads and writes.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -264,6 +264,12 @@ impl Spec {
     /// Whether a host that is cut off goes on running it.
     pub fn keeps_in_partition(&self) -> bool {
         self.placement.on_partition == OnPartition::Keep
+    }
+
+    /// Its volumes of a kind, by name.
+    pub fn volumes_of(&self, kind: VolumeKind) -> impl Iterator<Item = (VolumeName, &Volume)> {
+        let of_kind = self.volumes.iter().filter(move |volume| volume.kind == kind);
+        of_kind.filter_map(|volume| Some((volume.volume_name()?, volume)))
     }
 
     /// What identifies this spec by content: the hash of its canonical JSON.

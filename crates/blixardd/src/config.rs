@@ -8,9 +8,9 @@ mod limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use blixard_core::state::{CPU_OVERCOMMIT, Role, Roles};
+use blixard_core::state::{CPU_OVERCOMMIT, Role, Roles, SharedStorage};
 use blixard_types::spec::Hypervisor;
-use blixard_types::{NodeName, TenantName};
+use blixard_types::{NodeName, TenantName, VolumeName};
 use serde::Deserialize;
 
 pub(crate) use cache::Cache;
@@ -86,8 +86,31 @@ pub(crate) struct Host {
     pub(crate) tenants: BTreeSet<TenantName>,
     /// The hypervisors that may run there; any if empty.
     pub(crate) hypervisors: BTreeSet<Hypervisor>,
+    /// Volumes that several hosts see, by name.
+    pub(crate) shared_volumes: BTreeMap<VolumeName, SharedVolume>,
     /// The program `blixard-lease`, absolute; the one beside the daemon's own program if absent.
     pub(crate) lease_command: Option<PathBuf>,
+}
+
+/// `[host.shared_volumes]`: one that this host sees, as others do.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SharedVolume {
+    /// The file or block device, absolute.
+    pub(crate) path: PathBuf,
+    /// Whether the storage takes no writes of a host that is lost.
+    #[serde(default)]
+    pub(crate) fenced: bool,
+}
+
+impl Host {
+    /// What other nodes are told of the shared volumes.
+    pub(crate) fn shared(&self) -> BTreeMap<VolumeName, SharedStorage> {
+        let storage = |volume: &SharedVolume| {
+            if volume.fenced { SharedStorage::Fenced } else { SharedStorage::Unfenced }
+        };
+        self.shared_volumes.iter().map(|(name, volume)| (name.clone(), storage(volume))).collect()
+    }
 }
 
 /// `[nix]`: how Nix is run.
@@ -138,6 +161,7 @@ impl Default for Host {
             bridge: None,
             ip_command: "ip".into(),
             cpu_overcommit: CPU_OVERCOMMIT,
+            shared_volumes: BTreeMap::new(),
             lease_command: None,
             disk_mib: None,
             tenants: BTreeSet::new(),
@@ -246,6 +270,10 @@ impl Config {
         }
         if let Some(path) = self.host.lease_command.as_ref().filter(|path| !path.is_absolute()) {
             return Some(("host.lease_command", format!("{} is not an absolute path", path.display())));
+        }
+        let shared = self.host.shared_volumes.values().find(|volume| !volume.path.is_absolute());
+        if let Some(SharedVolume { path, .. }) = shared {
+            return Some(("host.shared_volumes", format!("{} is not an absolute path", path.display())));
         }
         if self.node.roles.is_empty() {
             return Some(("node.roles", "a node without a role does nothing".to_owned()));

@@ -35,6 +35,7 @@ pub(crate) fn facts(config: &Config) -> NodeFacts {
         hypervisors: hypervisors(&std::env::var("PATH").unwrap_or_default(), &machine),
         nix_version: nix_version(&config.nix.store_command),
         terms: terms(config),
+        shared: config.host.shared(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use blixard_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServer};
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
+use blixard_proto::v1::volume_service_server::{VolumeService, VolumeServiceServer};
 use blixard_proto::v1::{
     CreateTokenRequest, CreateTokenResponse, DeclareLostRequest, DeclareLostResponse, DeleteVmRequest,
     DeleteVmResponse, DeployEvent, DeployRequest, ExplainVmRequest, ExplainVmResponse, GetVmRequest,
@@ -15,6 +16,10 @@ use blixard_proto::v1::{
     SetAdmissionResponse, SetDesiredRequest, StatusRequest, StatusResponse, UploadRequest, UploadResponse,
     Vm, WatchRequest, WatchResponse, upload_request, upload_response,
 };
+use blixard_proto::v1::{
+    DeleteVolumeRequest, DeleteVolumeResponse, ForgetVolumesRequest, ForgetVolumesResponse,
+};
+use blixard_proto::v1::{ForgottenVolume, ListVolumesRequest, ListVolumesResponse, Volume};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -27,6 +32,8 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) vms: Vec<Vm>,
+    pub(super) volumes: Vec<Volume>,
+    pub(super) forgotten: Vec<ForgottenVolume>,
     /// To start and stop.
     pub(super) changed: Option<Result<Vm, Status>>,
     pub(super) gone: bool,
@@ -64,6 +71,7 @@ impl Daemon {
         let socket = UnixListener::bind(folder.path().join("socket")).unwrap();
         let router = tonic::transport::Server::builder()
             .add_service(VmServiceServer::new(services.clone()))
+            .add_service(VolumeServiceServer::new(services.clone()))
             .add_service(ClusterServiceServer::new(services.clone()))
             .add_service(DeployServiceServer::new(services));
         let mut server = JoinSet::new();
@@ -170,6 +178,42 @@ impl VmService for Services {
         }
         let more = stream::repeat_with(|| Ok(LogLine { at_ms: 0, text: "tick".to_owned() }));
         Ok(Response::new(lines.chain(more).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl VolumeService for Services {
+    async fn list(
+        &self,
+        request: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        let tenant = request.into_inner().tenant;
+        let mut volumes = self.script.volumes.clone();
+        volumes.retain(|volume| tenant.is_empty() || volume.volume.starts_with(&format!("{tenant}/")));
+        Ok(Response::new(ListVolumesResponse { volumes, revision: 42 }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteVolumeRequest>,
+    ) -> Result<Response<DeleteVolumeResponse>, Status> {
+        let DeleteVolumeRequest { request_id, volume: id, wait_ms, dry_run } = request.into_inner();
+        self.note(format!(
+            "delete {id} wait {wait_ms} ms, dry run {dry_run}, id of {} bytes",
+            request_id.len()
+        ));
+        let volume = self.script.volumes.iter().find(|volume| volume.volume == id).cloned();
+        let volume = Some(volume.ok_or_else(|| Status::not_found(format!("there is no volume {id}")))?);
+        Ok(Response::new(DeleteVolumeResponse { volume, gone: self.script.gone && !dry_run }))
+    }
+
+    async fn forget(
+        &self,
+        request: Request<ForgetVolumesRequest>,
+    ) -> Result<Response<ForgetVolumesResponse>, Status> {
+        let ForgetVolumesRequest { request_id, vm, name, dry_run } = request.into_inner();
+        self.note(format!("forget {vm} {name:?}, dry run {dry_run}, id of {} bytes", request_id.len()));
+        Ok(Response::new(ForgetVolumesResponse { volumes: self.script.forgotten.clone() }))
     }
 }
 

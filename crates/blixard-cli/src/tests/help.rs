@@ -17,6 +17,7 @@ async fn help_lists_commands_and_exit_codes() {
     Commands:
       deploy       Evaluate a flake, build its microVMs, and run them
       vm           Look at microVMs; start, stop, restart and delete them
+      volume       Look at the disks that hosts keep for microVMs; delete them, or give them up
       node         Look at the machines of the cluster
       cluster      Make this machine a cluster that others can join, and look at its servers
       events       Print what has happened, the oldest first

@@ -23,6 +23,7 @@ fn nodes() -> ListNodesResponse {
             tenants: vec!["shop".to_owned()],
             hypervisors: vec![],
         }),
+        shared_volumes: [].into(),
     };
     let first = Node {
         id: 1,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{Epoch, GenerationNumber, Sha256Hash, Spec};
+use blixard_types::spec::VolumeKind;
+use blixard_types::{Epoch, GenerationNumber, NodeId, Sha256Hash, Spec, VmId};
 
 use super::fence::in_partition;
 use super::{Moment, Rejection};
@@ -17,6 +18,7 @@ impl ClusterState {
     pub(super) fn deploy(&mut self, deploy: &Deploy, moment: Moment) -> Result<Outcome, Rejection> {
         self.check_builder(deploy)?;
         self.check_deploy(deploy)?;
+        self.check_volumes(deploy)?;
         self.check_growth(deploy)?;
         self.check_claims(deploy)?;
         let digests = deploy.vms.iter().map(spec_digest).collect::<Result<Vec<_>, _>>()?;
@@ -66,28 +68,74 @@ impl ClusterState {
         Ok(())
     }
 
-    /// A placed vm stays where it is, so what is made of it must fit there.
+    /// A placed vm stays where it is, and a volume too, so what is made of them must fit there.
     fn check_growth(&self, deploy: &Deploy) -> Result<(), Rejection> {
         let defined: BTreeMap<_, _> = deploy.vms.iter().map(|one| (&one.vm, &one.spec)).collect();
         for (&id, &spec) in &defined {
-            let placed = self.vms.get(id).and_then(|vm| Some((vm, vm.run.host()?)));
-            let Some((vm, node)) = placed else { continue };
-            let grows = |now: &Spec| {
-                let (now, then) = (Usage::of(now), Usage::of(spec));
-                then.memory_mib > now.memory_mib || then.vcpus > now.vcpus || then.disk_mib > now.disk_mib
-            };
-            let session = self.nodes.get(&node).and_then(|node| node.session.as_ref());
-            let Some(session) = session.filter(|_| self.target_spec(vm).is_some_and(grows)) else {
-                continue;
-            };
-            let others = self.vms.iter().filter(|&(other, of)| other != id && of.run.host() == Some(node));
-            let used = others
-                .filter_map(|(other, of)| defined.get(other).copied().or_else(|| self.target_spec(of)))
-                .fold(Usage::default(), Usage::plus);
-            let fits = session.facts.fits(used, spec);
-            fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })?;
+            let vm = self.vms.get(id);
+            let placed = vm.and_then(|vm| Some((vm.run.host()?, self.target_spec(vm).map(Usage::of)?)));
+            let recorded = self.local_volumes(id, spec).find_map(|(_, _, record)| Some(record?.node));
+            let volumes_grow = self.volumes_grow(id, spec);
+            if let Some((node, now)) = placed {
+                let then = Usage::of(spec);
+                let grows = then.memory_mib > now.memory_mib
+                    || then.vcpus > now.vcpus
+                    || then.disk_mib > now.disk_mib;
+                if grows || volumes_grow && recorded == Some(node) {
+                    self.check_room_then(&defined, id, node, then)?;
+                }
+            }
+            if let Some(node) =
+                recorded.filter(|&node| volumes_grow && placed.is_none_or(|(on, _)| on != node))
+            {
+                self.check_room_then(&defined, id, node, Usage::default())?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether a vm that takes this of a host, with its volumes, fits beside the others as they will be then.
+    fn check_room_then(
+        &self,
+        defined: &BTreeMap<&VmId, &Spec>,
+        id: &VmId,
+        node: NodeId,
+        takes: Usage,
+    ) -> Result<(), Rejection> {
+        let session = self.nodes.get(&node).and_then(|node| node.session.as_ref());
+        let Some(session) = session else { return Ok(()) };
+        let others = self.vms.iter().filter(|&(other, of)| other != id && of.run.host() == Some(node));
+        let used = others
+            .filter_map(|(other, of)| defined.get(other).copied().or_else(|| self.target_spec(of)))
+            .fold(Usage::default(), Usage::plus);
+        let (own_mib, others_mib) = self.volumes_then(defined, id, node);
+        let used = used.and(Usage { disk_mib: others_mib, ..Usage::default() });
+        let wanted = takes.and(Usage { disk_mib: own_mib, ..Usage::default() });
+        let fits = session.facts.capacity().fits(used, wanted);
+        fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })
+    }
+
+    fn volumes_grow(&self, id: &VmId, spec: &Spec) -> bool {
+        self.local_volumes(id, spec)
+            .any(|(_, wanted, record)| record.is_some_and(|record| wanted.size_mib > record.size_mib))
+    }
+
+    /// What the volumes on a host will take once all is defined: those of this vm, and the others.
+    fn volumes_then(&self, defined: &BTreeMap<&VmId, &Spec>, id: &VmId, node: NodeId) -> (u64, u64) {
+        let (mut own, mut others) = (0, 0);
+        for (vm, records) in &self.volumes {
+            let wanted: BTreeMap<_, _> = defined
+                .get(vm)
+                .into_iter()
+                .flat_map(|spec| spec.volumes_of(VolumeKind::Local))
+                .map(|(name, volume)| (name, volume.size_mib))
+                .collect();
+            for (name, record) in records.iter().filter(|(_, record)| record.node == node) {
+                let then = wanted.get(name).copied().unwrap_or_default().max(record.size_mib);
+                *(if vm == id { &mut own } else { &mut others }) += then;
+            }
+        }
+        (own, others)
     }
 
     fn define(
@@ -130,6 +178,7 @@ impl ClusterState {
             vm.generations.remove(&oldest);
         }
         self.specs.entry(spec).or_insert_with(|| definition.spec.clone());
+        self.grow_volumes(&id, &definition.spec);
         self.note(moment, EventKind::GenerationAdded { vm: id.clone(), generation: number });
         DeployedVm { vm: id, generation: number, change }
     }

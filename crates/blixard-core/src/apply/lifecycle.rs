@@ -36,6 +36,7 @@ impl ClusterState {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
         }
         self.check_room(id, vm, node)?;
+        self.check_pin(id, vm, node)?;
         let keeps = self.target_spec(vm).is_some_and(Spec::keeps_in_partition);
         let vm = self.known_vm(id)?;
         vm.in_partition = in_partition(vm, keeps);
@@ -43,6 +44,7 @@ impl ClusterState {
         vm.last_epoch = epoch;
         vm.last_host = Some(node);
         vm.heard = 0;
+        self.promise_volumes(id, node, epoch);
         self.note(moment, EventKind::Placed { vm: id.clone(), node, epoch });
         Ok(moment.changed())
     }
@@ -56,7 +58,7 @@ impl ClusterState {
         }
         self.check_fence(node, host)?;
         let spec = self.target_spec(vm).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
-        let fits = session.facts.fits(self.usage(node), spec);
+        let fits = session.facts.capacity().fits(self.usage(node), self.needs(id, spec));
         fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })
     }
 
@@ -74,6 +76,9 @@ impl ClusterState {
         }
         if *report == VmReport::FilesGone {
             return self.files_gone(id, (node, epoch), moment);
+        }
+        if let VmReport::VolumeGone { volume } = report {
+            return self.volume_gone(id, volume, (node, epoch), moment);
         }
         let vm = self.known_vm(id)?;
         let Run::Placed { node: host, epoch: at, phase } = &vm.run else {
@@ -102,11 +107,12 @@ impl ClusterState {
                     vm.failures = 0;
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);
                 }
+                self.volumes_are_made(id, node, *generation);
                 Ok(self.reach(id, epoch, reached, moment))
             }
             VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
             // Said of an epoch that is over, and heard above.
-            VmReport::FilesGone => Ok(Outcome::Unchanged),
+            VmReport::FilesGone | VmReport::VolumeGone { .. } => Ok(Outcome::Unchanged),
             VmReport::Failed { generation, reason } => {
                 // The end of an older generation says nothing of the one that is wanted now.
                 if *generation == vm.target {
@@ -162,6 +168,9 @@ impl ClusterState {
         let vm = self.known_vm(id)?;
         if (vm.discards(), vm.last_epoch) != (Some(node), epoch) {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
+        }
+        if let Some(volumes) = self.volumes.get_mut(id) {
+            volumes.retain(|_, volume| volume.node != node);
         }
         self.forget(id, moment);
         Ok(moment.changed())
@@ -255,6 +264,9 @@ impl ClusterState {
     fn forget(&mut self, id: &VmId, moment: Moment) {
         if let Some(vm) = self.vms.remove(id) {
             self.retired_epoch = self.retired_epoch.max(vm.last_epoch);
+            if vm.files == Files::Discard {
+                self.discard_volumes(id, moment);
+            }
         }
         self.drop_unused_specs();
         self.note(moment, EventKind::Deleted { vm: id.clone() });
@@ -262,7 +274,7 @@ impl ClusterState {
 }
 
 /// Asking for a vm that has failed to run is asking for another try, at once.
-fn try_again(vm: &mut Vm) -> bool {
+pub(super) fn try_again(vm: &mut Vm) -> bool {
     let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
     if failed {
         vm.failures = 0;

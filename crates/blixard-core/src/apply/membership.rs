@@ -4,6 +4,8 @@
 //! token ─ AdmitNode ─▶ member ─ RemoveNode ─▶ leaving ─ ForgetNode ─▶ gone, its certificates with it
 //! ```
 
+use std::collections::BTreeMap;
+
 use blixard_types::{NodeAddress, NodeId, Sha256Hash};
 
 use super::{Moment, Rejection};
@@ -149,6 +151,8 @@ impl ClusterState {
         };
         let servers_left = self.nodes.iter().any(stays);
         let vms = self.vms.values().filter(|vm| vm.run.host() == Some(id)).count();
+        let on_it = self.volumes.values().flat_map(BTreeMap::values).filter(|volume| volume.node == id);
+        let volumes = on_it.count();
         let node = self.known_node(id)?;
         if node.departure == Departure::Requested {
             return Ok(Outcome::Unchanged);
@@ -158,6 +162,9 @@ impl ClusterState {
         }
         if vms > 0 {
             return Err(Refused::HostsVms { name: node.name.clone(), vms }.into());
+        }
+        if volumes > 0 {
+            return Err(Refused::HasVolumes { name: node.name.clone(), volumes }.into());
         }
         node.departure = Departure::Requested;
         let name = node.name.clone();

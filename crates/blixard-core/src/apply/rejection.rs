@@ -1,6 +1,6 @@
 //! Why a command is refused.
 
-use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId};
+use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId, VolumeId, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Role, Roles, Shortage, SourceId, TOKENS_MAX};
@@ -97,6 +97,9 @@ pub enum Rejection {
     /// A vm that is going.
     #[error("vm {vm} is being deleted")]
     BeingDeleted { vm: VmId },
+    /// Volumes.
+    #[error(transparent)]
+    Volume(#[from] VolumeRejection),
     /// Who belongs to the cluster.
     #[error(transparent)]
     Membership(#[from] MembershipRejection),
@@ -112,6 +115,49 @@ pub enum Rejection {
     /// A spec that cannot be written down.
     #[error("the spec of vm {vm} cannot be encoded")]
     SpecEncoding { vm: VmId },
+}
+
+/// An invariant of volumes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "volume")]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum VolumeRejection {
+    /// No such volume.
+    #[error("there is no volume {id}")]
+    Unknown { id: VolumeId },
+    /// A vm without any.
+    #[error("vm {vm} has no volumes that could be given up")]
+    None { vm: VmId },
+    /// A vm runs with it, or is about to.
+    #[error("volume {id} is in use: vm {} {}", .id.vm, if *.placed { "is on a host" } else { "should run" })]
+    InUse { id: VolumeId, placed: bool },
+    /// Data would be cut off.
+    #[error("volume {id} has {size_mib} MiB and is not shrunk to {wanted_mib} MiB")]
+    Shrinks { id: VolumeId, size_mib: u64, wanted_mib: u64 },
+    /// An image does not move.
+    #[error("the image of volume {id} is {image:?} and cannot be another one")]
+    OtherImage { id: VolumeId, image: String },
+    /// Data would be lost.
+    #[error("volume {id} is local: as another kind it would lose what is in it")]
+    IsLocal { id: VolumeId },
+    /// Two volumes in one file.
+    #[error("the image {image:?} belongs to volume {owner}")]
+    ImageTaken { image: String, owner: VolumeId },
+    /// A vm cannot be in two places.
+    #[error("volume {one} of vm {vm} is on node {node}, and volume {other} on node {elsewhere}")]
+    Apart { vm: VmId, one: VolumeName, node: NodeId, other: VolumeName, elsewhere: NodeId },
+    /// A placement away from its volume.
+    #[error("volume {id} is on node {host}, so vm {} is not placed on node {node}", .id.vm)]
+    Elsewhere { id: VolumeId, host: NodeId, node: NodeId },
+    /// A placement before a volume is gone.
+    #[error("volume {id} is being deleted")]
+    Going { id: VolumeId },
+    /// A host without a shared volume.
+    #[error("node {node} does not have the shared volume {name}")]
+    NotShared { node: NodeId, name: VolumeName },
+    /// Two writers, perhaps.
+    #[error("node {host}, which is lost, may still write to the shared volume {name}")]
+    MayBeWritten { host: NodeId, name: VolumeName },
 }
 
 /// An invariant of who belongs to the cluster.
@@ -158,6 +204,9 @@ pub enum MembershipRejection {
     /// Vms would be lost.
     #[error("{name} runs {vms} vms")]
     HostsVms { name: NodeName, vms: usize },
+    /// Data would be lost.
+    #[error("{name} has {volumes} volumes")]
+    HasVolumes { name: NodeName, volumes: usize },
     /// Nothing is placed on a node that goes.
     #[error("{name} is leaving the cluster")]
     Leaving { name: NodeName },

@@ -8,6 +8,8 @@ mod lifecycle;
 mod membership;
 mod restart;
 mod safety;
+mod volume;
+mod volume_safety;
 
 use blixard_types::{ClusterId, Epoch, NodeId, RequestId, Revision};
 

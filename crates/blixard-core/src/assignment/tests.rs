@@ -10,6 +10,7 @@ fn run(generation: u64, runner: &str, memory_mib: u64) -> Intent {
         closure: closure(runner),
         spec: spec(memory_mib),
         sources: vec![],
+        volumes: [].into(),
     }))
 }
 

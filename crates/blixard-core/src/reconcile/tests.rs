@@ -12,7 +12,7 @@ use crate::fixture::{closure, failed, running, spec, starting, vm};
 /// An assignment to run this generation.
 fn run(epoch: u64, generation: u64) -> Assignment {
     let (generation, sources) = (GenerationNumber(generation), vec![]);
-    let run = RunIntent { generation, closure: closure("a"), spec: spec(100), sources };
+    let run = RunIntent { generation, closure: closure("a"), spec: spec(100), sources, volumes: [].into() };
     Assignment { epoch: Epoch(epoch), intent: Intent::Run(Box::new(run)) }
 }
 
@@ -70,7 +70,7 @@ fn shown_report(report: &VmReport) -> String {
             HealthStatus::Unhealthy { reason } => format!("running {generation}, unhealthy: {reason}"),
         },
         VmReport::Stopped => "stopped".to_owned(),
-        VmReport::FilesGone => "files gone".to_owned(),
+        VmReport::FilesGone | VmReport::VolumeGone { .. } => "files gone".to_owned(),
         VmReport::Failed { generation, reason } => format!("failed {generation}: {reason}"),
     }
 }

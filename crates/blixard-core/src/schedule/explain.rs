@@ -57,7 +57,7 @@ pub fn explain(state: &ClusterState, id: &VmId, now: UnixMillis) -> Option<Expla
     let mut bad = Vec::new();
     for (&node, of) in &state.nodes {
         let name = of.name.clone();
-        match planner.merit(state, gate, node, &shape, vm) {
+        match planner.merit(state, gate, node, &shape, (id, vm)) {
             Ok((rank, merit)) => good.push((rank, Verdict { node, name, result: Ok(merit) })),
             Err(reason) => bad.push(Verdict { node, name, result: Err(reason) }),
         }

@@ -40,6 +40,9 @@ pub(super) fn meets(node: &Node, requirement: &Requirement) -> Result<(), Refusa
     if !terms.tenants.is_empty() && !terms.tenants.contains(&requirement.tenant) {
         return Err(RefusalReason::Tenant { tenant: requirement.tenant.to_string() });
     }
+    if let Some(volume) = requirement.shared.iter().find(|name| !facts.shared.contains_key(*name)) {
+        return Err(RefusalReason::NotShared { volume: volume.clone() });
+    }
     match requirement.constraints.iter().find(|one| !one.holds(node.label(&one.label))) {
         Some(constraint) => Err(RefusalReason::Constraint { constraint: constraint.to_string() }),
         None => Ok(()),

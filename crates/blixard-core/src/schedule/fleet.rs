@@ -19,6 +19,7 @@ use super::explain::Merit;
 use super::filter::{self, Gate};
 use super::reason::{HostRefusal, REFUSALS_SHOWN, RefusalReason, WaitingOn};
 use super::shape::{Requirement, Shape};
+use super::volumes::{Tie, name};
 use super::{PlacementDecision, SchedulePlan, backoff, score};
 use crate::ports::UnixMillis;
 use crate::state::{ClusterState, Node, Usage, Vm};
@@ -31,6 +32,8 @@ pub struct Planner {
     seen: Revision,
     hosts: BTreeMap<NodeId, Host>,
     vms: BTreeMap<VmId, Known>,
+    /// What is counted of each vm's volumes.
+    volumes: BTreeMap<VmId, BTreeMap<NodeId, Usage>>,
     /// The vms to place: higher priority first, then by name.
     pending: BTreeSet<(Reverse<i32>, VmId)>,
     /// What generations ask for, by the digest of the spec and the platform.
@@ -90,8 +93,8 @@ impl Planner {
             let waiting = match backoff(vm, now) {
                 Some(waiting) => Some(waiting),
                 None => match self.choose(state, gate, &id, vm) {
-                    Some(node) => {
-                        self.take(&id, node);
+                    Some((node, new)) => {
+                        self.take(&id, node, new);
                         plan.placements.push(PlacementDecision {
                             vm: id.clone(),
                             node,
@@ -100,7 +103,7 @@ impl Planner {
                         self.tentative.push(id.clone());
                         None
                     }
-                    None if reasons == Reasons::Given => self.refusals(state, gate, &id),
+                    None if reasons == Reasons::Given => self.refusals(state, gate, &id, vm),
                     None => None,
                 },
             };
@@ -113,9 +116,15 @@ impl Planner {
         plan
     }
 
-    /// The best host that will do.
-    fn choose(&mut self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<NodeId> {
+    /// The best host that will do, and what new volumes will take of it.
+    fn choose(&mut self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<(NodeId, Usage)> {
         let shape = Arc::clone(&self.vms.get(id)?.shape);
+        let tie = Tie::of(state, id, vm);
+        if let Some(pin) = &tie.pin {
+            let good = self.verdict(state, gate, pin.node, &shape, &tie).is_ok();
+            return good.then_some((pin.node, tie.new));
+        }
+        let takes = shape.takes.and(tie.new);
         let rank_of =
             |hosts: &BTreeMap<NodeId, Host>, node: NodeId| rank(hosts, state, &shape.requirement, node);
         let order = self.orders.get(&shape.requirement, |order| {
@@ -126,12 +135,12 @@ impl Planner {
         let room = |node| self.hosts.get(&node).filter(|_| gate.lets(node)).and_then(Host::room);
         let points = score::points(&self.company, &shape, vm);
         let strategy = shape.requirement.strategy;
-        let plain = order.best(strategy, shape.takes, |node| points.contains_key(&node), room);
+        let plain = order.best(strategy, takes, |node| points.contains_key(&node), room);
         let beside = points.iter().filter_map(|(&node, points)| {
-            room(node).filter(|room| room.has(shape.takes))?;
+            room(node).filter(|room| room.has(takes))?;
             Some(order.get(node)?.with(points.total()))
         });
-        beside.chain(plain).max().map(Rank::node)
+        beside.chain(plain).max().map(|rank| (rank.node(), tie.new))
     }
 
     /// Where a vm would go that has to leave its host; it is there from now on, as far as this planner is
@@ -143,10 +152,10 @@ impl Planner {
         self.look_at_vm(state, id);
         self.leave(id);
         let found = self.choose(state, Gate::of(state), id, vm);
-        if let Some(node) = found.or(before) {
-            self.take(id, node);
+        if let Some((node, new)) = found.or(before.map(|node| (node, Usage::default()))) {
+            self.take(id, node, new);
         }
-        found
+        found.map(|(node, _)| node)
     }
 
     /// Takes a vm off its host.
@@ -162,19 +171,30 @@ impl Planner {
     }
 
     /// Puts a vm on a host, as far as this planner is concerned.
-    fn take(&mut self, id: &VmId, node: NodeId) {
+    fn take(&mut self, id: &VmId, node: NodeId, new: Usage) {
         let (Some(known), Some(host)) = (self.vms.get_mut(id), self.hosts.get_mut(&node)) else { return };
         known.host = Some(node);
         host.used = host.used.and(known.shape.takes);
         self.company.add(id, node, &known.shape.labels);
+        if new != Usage::default() {
+            host.used = host.used.and(new);
+            let counted = self.volumes.entry(id.clone()).or_default().entry(node).or_default();
+            *counted = counted.and(new);
+        }
         self.load_changed(node);
     }
 
     /// Hosts and why they will not do, as many as are shown.
-    fn refusals(&self, state: &ClusterState, gate: Gate, id: &VmId) -> Option<WaitingOn> {
+    fn refusals(&self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<WaitingOn> {
         let shape = &self.vms.get(id)?.shape;
+        let tie = Tie::of(state, id, vm);
+        if let Some(pin) = &tie.pin {
+            let reason = self.verdict(state, gate, pin.node, shape, &tie).err()?;
+            let volumes = pin.volumes.iter().cloned().collect();
+            return Some(WaitingOn::Volume { vm: id.clone(), host: name(state, pin.node), volumes, reason });
+        }
         let refusal = |(&node, of): (&NodeId, &Node)| {
-            let reason = self.verdict(state, gate, node, shape).err()?;
+            let reason = self.verdict(state, gate, node, shape, &tie).err()?;
             Some(HostRefusal { name: of.name.to_string(), reason })
         };
         let refusals: Vec<_> = state.nodes.iter().take(REFUSALS_SHOWN).filter_map(refusal).collect();
@@ -189,14 +209,16 @@ impl Planner {
         gate: Gate,
         node: NodeId,
         shape: &Shape,
+        tie: &Tie,
     ) -> Result<(), RefusalReason> {
         let of = state.nodes.get(&node).ok_or(RefusalReason::Role)?;
+        tie.admits(state, node)?;
         filter::admits(of)?;
         filter::meets(of, &shape.requirement)?;
         gate.check(state, node)?;
         let facts = &of.session.as_ref().ok_or(RefusalReason::NoSession)?.facts;
         let used = self.hosts.get(&node).map(|host| host.used).unwrap_or_default();
-        facts.capacity().fits(used, shape.takes).map_err(RefusalReason::Room)
+        facts.capacity().fits(used, shape.takes.and(tie.new)).map_err(RefusalReason::Room)
     }
 
     /// A host's place among those that will do for a vm that this planner does as if it were not there.
@@ -206,9 +228,9 @@ impl Planner {
         gate: Gate,
         node: NodeId,
         shape: &Shape,
-        vm: &Vm,
+        (id, vm): (&VmId, &Vm),
     ) -> Result<(Rank, Merit), RefusalReason> {
-        self.verdict(state, gate, node, shape)?;
+        self.verdict(state, gate, node, shape, &Tie::of(state, id, vm))?;
         let host = self.hosts.get(&node).ok_or(RefusalReason::Role)?;
         let free_mib = host.room().ok_or(RefusalReason::NoSession)?.free_mib();
         let points = score::points(&self.company, shape, vm).remove(&node).unwrap_or_default();

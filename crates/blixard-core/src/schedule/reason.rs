@@ -1,5 +1,6 @@
 //! Why a vm is on no host, and why a host will not do.
 
+use blixard_types::{VmId, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
@@ -19,6 +20,18 @@ pub enum WaitingOn {
         refusals: Vec<HostRefusal>,
         /// So many more than are named.
         others: usize,
+    },
+    /// The one host that it may run on.
+    #[error("its {} on {host}, which {reason}{}", count(.volumes), cure(.vm, .reason))]
+    Volume {
+        /// The vm.
+        vm: VmId,
+        /// That host.
+        host: String,
+        /// Its volumes that are there.
+        volumes: Vec<VolumeName>,
+        /// Why it will not do now.
+        reason: RefusalReason,
     },
     /// It failed not long ago.
     #[error("failed {failures} times, tried again later")]
@@ -106,6 +119,54 @@ pub enum RefusalReason {
     /// Too little is free.
     #[error("{0}")]
     Room(Shortage),
+    /// The vm's volume is elsewhere.
+    #[error("does not have the volume {volume}, which is on {host}")]
+    VolumeElsewhere {
+        /// The volume.
+        volume: VolumeName,
+        /// The host that has it.
+        host: String,
+    },
+    /// Its configuration does not name the shared volume.
+    #[error("does not have the shared volume {volume}")]
+    NotShared {
+        /// The volume.
+        volume: VolumeName,
+    },
+    /// The vm was lost with its host.
+    #[error("waits until {host}, which is lost, cannot write to the shared volume {volume} any more")]
+    MayBeWritten {
+        /// The volume.
+        volume: VolumeName,
+        /// The lost host.
+        host: String,
+    },
+    /// The vm's volume is about to be removed.
+    #[error("waits for the volume {volume} to be deleted")]
+    VolumeGoing {
+        /// The volume.
+        volume: VolumeName,
+    },
+}
+
+fn count(volumes: &[VolumeName]) -> String {
+    match volumes {
+        [one] => format!("volume {one} is"),
+        more => {
+            let names: Vec<_> = more.iter().map(VolumeName::as_str).collect();
+            format!("volumes {} are", names.join(", "))
+        }
+    }
+}
+
+/// What a person can do where waiting may be in vain.
+fn cure(vm: &VmId, reason: &RefusalReason) -> String {
+    match reason {
+        RefusalReason::Lost => {
+            format!(": it waits for that host to be back; `blixard volume forget {vm}` gives the volume up")
+        }
+        _ => String::new(),
+    }
 }
 
 fn list(refusals: &[HostRefusal], others: usize) -> String {

@@ -1,9 +1,9 @@
 //! What the scheduler has to know of a vm's generation, found once for all vms that are alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::spec::{Constraint, Hypervisor, KvmUse, LABEL_VM, Strategy};
-use blixard_types::{Spec, TenantName, VmId};
+use blixard_types::spec::{Constraint, Hypervisor, KvmUse, LABEL_VM, Strategy, VolumeKind};
+use blixard_types::{Spec, TenantName, VmId, VolumeName};
 
 use crate::state::{Generation, Usage};
 
@@ -16,6 +16,7 @@ pub(super) struct Requirement {
     pub(super) kvm: Kvm,
     pub(super) constraints: Vec<Constraint>,
     pub(super) strategy: Strategy,
+    pub(super) shared: BTreeSet<VolumeName>,
 }
 
 /// The vms that an affinity speaks of.
@@ -63,6 +64,7 @@ impl Shape {
             kvm: if spec.kvm == KvmUse::Required { Kvm::Needed } else { Kvm::NotNeeded },
             constraints: placement.constraints.clone(),
             strategy: placement.strategy,
+            shared: spec.volumes_of(VolumeKind::Shared).map(|(name, _)| name).collect(),
         };
         Self {
             requirement,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use blixard_types::{Epoch, GenerationNumber, Incarnation, NodeId, NodeName, Revision, VmId};
+use blixard_types::{Epoch, GenerationNumber, Incarnation, NodeId, NodeName, Revision, VmId, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Desired, Phase, Roles};
@@ -75,6 +75,12 @@ pub enum EventKind {
     DeletionRequested { vm: VmId },
     /// A vm is gone.
     Deleted { vm: VmId },
+    /// A volume is to be removed.
+    VolumeDeletionRequested { vm: VmId, volume: VolumeName, node: NodeId },
+    /// A volume is removed.
+    VolumeDeleted { vm: VmId, volume: VolumeName, node: NodeId },
+    /// A volume was given up.
+    VolumeForgotten { vm: VmId, volume: VolumeName, node: NodeId },
 }
 
 /// Events after the revision that was asked for are forgotten: list anew, then watch from there.

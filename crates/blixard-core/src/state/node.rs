@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use blixard_types::spec::{Hypervisor, LABEL_NODE};
-use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision, Spec, TenantName};
+use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision, TenantName, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, Fence, Presence, Usage};
+use super::{Admission, Fence, Presence, SharedStorage, Usage};
 use crate::signature::NodeKey;
 
 /// Virtual processors placed per processor of a host, at most, unless its configuration says otherwise.
@@ -139,6 +139,9 @@ pub struct NodeFacts {
     /// On which terms it takes vms.
     #[serde(default)]
     pub terms: Terms,
+    /// The shared volumes that it has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<VolumeName, SharedStorage>,
 }
 
 /// On which terms a machine takes vms, as its configuration says.
@@ -181,14 +184,6 @@ impl NodeFacts {
             vcpus: u64::from(self.cpus) * u64::from(self.terms.cpu_overcommit),
             disk_mib: self.disk_mib,
         }
-    }
-
-    /// Whether a vm of this spec fits beside what is there, or what it lacks.
-    ///
-    /// # Errors
-    /// The first resource that does not suffice.
-    pub fn fits(&self, used: Usage, spec: &Spec) -> Result<(), Shortage> {
-        self.capacity().fits(used, Usage::of(spec))
     }
 }
 

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use blixard_types::{ClosureRef, DeploymentId, Epoch, GenerationNumber, NodeId, Sha256Hash, StorePath};
+use blixard_types::{
+    ClosureRef, DeploymentId, Epoch, GenerationNumber, NodeId, Sha256Hash, StorePath, VolumeName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
@@ -298,6 +300,11 @@ pub enum VmReport {
     Stopped,
     /// Its files are removed, as was asked with its deletion. Said of an epoch that is over.
     FilesGone,
+    /// One of its volumes is removed, as was asked. Said of the placement that it was made for.
+    VolumeGone {
+        /// Which.
+        volume: VolumeName,
+    },
     /// It ended by itself or could not be started; no process of it is left.
     Failed {
         /// What it was to run.

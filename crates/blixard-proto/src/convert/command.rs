@@ -10,6 +10,7 @@ use prost::Message;
 use super::fence::{fence_from, fence_to};
 use super::membership::{membership_from, membership_to};
 use super::vm::{desired, desired_to};
+use super::volume::{volume_from, volume_to};
 use super::{
     ConvertError, closure_from, closure_to, facts_from, facts_to, hash, hash_bytes, random_id, report_from,
     report_to,
@@ -103,6 +104,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
             To::ForgetGenerations(envelope::ForgetGenerations { keep: *keep })
         }
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
+        Command::Volume(command) => To::Volume(volume_to(command)),
         Command::Fence(command) => To::Fence(fence_to(command)),
         Command::Membership(command) => To::Membership(membership_to(command)),
         Command::Audit { revision, digest } => {
@@ -154,6 +156,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         }
         From::ForgetGenerations(forget) => Command::ForgetGenerations { keep: forget.keep },
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
+        From::Volume(command) => Command::Volume(volume_from(command)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
         From::Membership(change) => Command::Membership(membership_from(change)?),
         From::Audit(audit) => {

@@ -1,7 +1,7 @@
 //! What happened, as watchers see it.
 
 use blixard_core::state::{Admission, Event, EventKind, HealthStatus, Phase};
-use blixard_types::{Epoch, NodeId, VmId};
+use blixard_types::{Epoch, NodeId, VmId, VolumeName};
 
 use crate::v1;
 
@@ -71,7 +71,20 @@ pub fn event_view(event: &Event) -> v1::Event {
         }
         EventKind::DeletionRequested { vm: id } => vm("deletion-requested", id),
         EventKind::Deleted { vm: id } => vm("deleted", id),
+        EventKind::VolumeDeletionRequested { vm: id, volume, node } => {
+            of_volume(vm("volume-deletion-requested", id), volume, *node)
+        }
+        EventKind::VolumeDeleted { vm: id, volume, node } => {
+            of_volume(vm("volume-deleted", id), volume, *node)
+        }
+        EventKind::VolumeForgotten { vm: id, volume, node } => {
+            of_volume(vm("volume-forgotten", id), volume, *node)
+        }
     }
+}
+
+fn of_volume(event: v1::Event, volume: &VolumeName, node: NodeId) -> v1::Event {
+    v1::Event { node: Some(node.0), detail: volume.to_string(), ..event }
 }
 
 fn phase_view(phase: &Phase) -> (Option<u64>, String) {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use blixard_core::state::{CPU_OVERCOMMIT, NodeFacts, Terms};
+use blixard_core::state::{CPU_OVERCOMMIT, NodeFacts, SharedStorage, Terms};
+use blixard_types::VolumeName;
 use blixard_types::spec::Hypervisor;
 
-use super::ConvertError;
+use super::{ConvertError, volume_name};
 use crate::v1;
 
 pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
@@ -20,6 +21,11 @@ pub(crate) fn facts_to(facts: &NodeFacts) -> v1::NodeFacts {
         hypervisors: names(&facts.hypervisors),
         nix_version: facts.nix_version.clone(),
         terms: Some(terms_to(&facts.terms)),
+        shared_volumes: facts
+            .shared
+            .iter()
+            .map(|(name, storage)| (name.to_string(), *storage == SharedStorage::Fenced))
+            .collect(),
     }
 }
 
@@ -49,7 +55,12 @@ pub(crate) fn facts_from(facts: Option<v1::NodeFacts>) -> Result<NodeFacts, Conv
         hypervisors: hypervisors("facts.hypervisors", &facts.hypervisors)?,
         nix_version: facts.nix_version,
         terms: facts.terms.map(terms_from).transpose()?.unwrap_or_default(),
+        shared: facts.shared_volumes.into_iter().map(shared_from).collect::<Result<_, _>>()?,
     })
+}
+
+fn shared_from((name, fenced): (String, bool)) -> Result<(VolumeName, SharedStorage), ConvertError> {
+    Ok((volume_name(&name)?, if fenced { SharedStorage::Fenced } else { SharedStorage::Unfenced }))
 }
 
 fn terms_from(terms: v1::HostTerms) -> Result<Terms, ConvertError> {

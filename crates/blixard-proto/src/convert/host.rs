@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_core::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
+use blixard_core::assignment::{Assignment, AssignmentSet, Intent, RunIntent, VolumeLife};
 use blixard_core::grant::{Grant, GrantContent, Heartbeat, Pace, RunningVm};
-use blixard_core::state::{NodeFacts, VmReport};
-use blixard_types::{DaemonId, Epoch, GenerationNumber, Incarnation, NodeId, Revision, VmId};
+use blixard_core::state::{Made, NodeFacts, VmReport};
+use blixard_types::{DaemonId, Epoch, GenerationNumber, Incarnation, NodeId, Revision, VmId, VolumeName};
 
 use super::{
     ConvertError, closure_from, closure_to, facts_from, facts_to, random_id, report_from, report_to,
 };
-use super::{spec_from, spec_to, vm_id};
+use super::{spec_from, spec_to, vm_id, volume_name};
 use crate::v1::{self, assignment, grant};
 
 /// How a server refuses the hello of a daemon whose place another one has taken, for good.
@@ -158,10 +158,20 @@ fn set_to(set: &AssignmentSet) -> Result<v1::AssignmentSet, ConvertError> {
         generations: generations.iter().map(|generation| generation.0).collect(),
     };
     let discarded = |(vm, epoch): (&VmId, &Epoch)| v1::Discarded { vm: vm.to_string(), epoch: epoch.0 };
+    let deleted = |(vm, volumes): (&VmId, &BTreeMap<VolumeName, Epoch>)| {
+        let vm = vm.to_string();
+        let one = |(name, epoch): (&VolumeName, &Epoch)| v1::DeletedVolume {
+            vm: vm.clone(),
+            name: name.to_string(),
+            epoch: epoch.0,
+        };
+        volumes.iter().map(one).collect::<Vec<_>>()
+    };
     Ok(v1::AssignmentSet {
         assignments: set.assignments.iter().map(assignment_to).collect::<Result<_, _>>()?,
         retained: set.retained.iter().map(retained).collect(),
         discarded: set.discarded.iter().map(discarded).collect(),
+        deleted_volumes: set.deleted_volumes.iter().flat_map(deleted).collect(),
     })
 }
 
@@ -172,10 +182,20 @@ fn assignment_to((vm, assignment): (&VmId, &Assignment)) -> Result<v1::Assignmen
             closure: Some(closure_to(&run.closure)),
             spec: spec_to(&run.spec)?,
             sources: run.sources.iter().map(|node| node.0).collect(),
+            volumes: run.volumes.iter().map(held_to).collect(),
         }),
         Intent::Stop => assignment::Intent::Stop(assignment::Stop {}),
     };
     Ok(v1::Assignment { vm: vm.to_string(), epoch: assignment.epoch.0, intent: Some(intent) })
+}
+
+fn held_to((name, life): (&VolumeName, &VolumeLife)) -> v1::HeldVolume {
+    v1::HeldVolume { name: name.to_string(), epoch: life.epoch.0, made: life.made == Made::Made }
+}
+
+fn held_from(held: &v1::HeldVolume) -> Result<(VolumeName, VolumeLife), ConvertError> {
+    let made = if held.made { Made::Made } else { Made::Promised };
+    Ok((volume_name(&held.name)?, VolumeLife { epoch: Epoch(held.epoch), made }))
 }
 
 fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
@@ -183,7 +203,13 @@ fn set_from(set: v1::AssignmentSet) -> Result<AssignmentSet, ConvertError> {
         Ok((vm_id(&kept.vm)?, kept.generations.into_iter().map(GenerationNumber).collect()))
     };
     let discarded = |gone: v1::Discarded| Ok((vm_id(&gone.vm)?, Epoch(gone.epoch)));
+    let mut deleted_volumes = BTreeMap::<VmId, BTreeMap<VolumeName, Epoch>>::new();
+    for gone in set.deleted_volumes {
+        let of_vm = deleted_volumes.entry(vm_id(&gone.vm)?).or_default();
+        of_vm.insert(volume_name(&gone.name)?, Epoch(gone.epoch));
+    }
     Ok(AssignmentSet {
+        deleted_volumes,
         assignments: set
             .assignments
             .into_iter()
@@ -201,6 +227,7 @@ fn assignment_from(assignment: v1::Assignment) -> Result<(VmId, Assignment), Con
             closure: closure_from(run.closure)?,
             spec: spec_from(&run.spec)?,
             sources: run.sources.into_iter().map(NodeId).collect(),
+            volumes: run.volumes.iter().map(held_from).collect::<Result<_, _>>()?,
         })),
         assignment::Intent::Stop(_) => Intent::Stop,
     };

@@ -1,7 +1,6 @@
 //! `VmService`: list, start, stop, restart, delete, consoles.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use blixard_core::command::Command;
 use blixard_core::schedule;
@@ -20,9 +19,6 @@ use super::Answers;
 use super::console::ConsoleAccess;
 use crate::{Server, status};
 
-/// Longest time a call waits for a vm to get somewhere.
-const WAIT_MAX: Duration = Duration::from_hours(1);
-
 #[derive(Clone)]
 pub struct VmApi {
     pub(super) server: Server,
@@ -37,21 +33,6 @@ impl VmApi {
             let waiting = schedule::plan(state, now).waiting;
             Ok(vm_view(state, id, vm, waiting.get(id))?)
         })
-    }
-
-    /// Waits until the state is as wanted, or the time is over.
-    async fn wait(&self, wait_ms: u64, arrived: impl Fn(&ClusterState) -> bool) {
-        let mut changes = self.server.replica.changes();
-        let there = async {
-            loop {
-                changes.mark_unchanged();
-                if self.server.replica.read(&arrived) || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        // Whether it got there is in the answer.
-        let _ = tokio::time::timeout(Duration::from_millis(wait_ms).min(WAIT_MAX), there).await;
     }
 }
 
@@ -132,7 +113,9 @@ impl VmService for VmApi {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         let command = Command::SetDesired { vm: vm.clone(), desired };
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
-        self.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(|vm| settled(vm, desired))).await;
+        self.server
+            .wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(|vm| settled(vm, desired)))
+            .await;
         self.view(&vm).map(Response::new)
     }
 
@@ -147,7 +130,7 @@ impl VmService for VmApi {
         // The run that was there ends with its epoch; what counts is the one that comes after it.
         let runs_anew = |vm: &VmState| Some(vm.last_epoch) > before && vm.restart == Restart::No;
         let arrived = |vm: &VmState| !vm.wanted() || runs_anew(vm) && settled(vm, Desired::Running);
-        self.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(arrived)).await;
+        self.server.wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(arrived)).await;
         self.view(&vm).map(Response::new)
     }
 
@@ -159,7 +142,7 @@ impl VmService for VmApi {
         let kept_on = self.server.replica.read(|state| kept_on(state, &vm, files));
         let command = Command::DeleteVm { vm: vm.clone(), files };
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
-        self.wait(request.wait_ms, |state| !state.vms.contains_key(&vm)).await;
+        self.server.wait(request.wait_ms, |state| !state.vms.contains_key(&vm)).await;
         let gone = self.server.replica.read(|state| !state.vms.contains_key(&vm));
         Ok(Response::new(DeleteVmResponse { gone, kept_on }))
     }

@@ -61,3 +61,14 @@ fn a_vm_whose_unit_name_would_be_too_long_is_refused() {
     let long = "a".repeat(63);
     assert!(format!("{long}/{long}").parse::<VmId>().is_ok());
 }
+
+#[test]
+fn a_volume_is_named_in_its_vm() {
+    let id: VolumeId = "db:data".parse().unwrap();
+    assert_eq!(id.to_string(), "default/db:data");
+    assert_eq!("default/db:data".parse::<VolumeId>().unwrap(), id);
+    assert_eq!(serde_json::from_str::<VolumeId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+    for bad in ["", "db", ":data", "db:", "db:..", "db:a/b", "db:a:b", "shop/db/data"] {
+        assert!(bad.parse::<VolumeId>().is_err(), "{bad:?}");
+    }
+}

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::VolumeName;
+
 /// A network interface, fixed by the runner at evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -50,6 +52,61 @@ pub struct Volume {
     /// What becomes of it when the vm is placed elsewhere.
     #[serde(default)]
     pub kind: VolumeKind,
+    /// The file system that is made on it when it is made; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_type: Option<FileSystem>,
+    /// The label of that file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub label: Option<String>,
+}
+
+/// A file system that a host makes on a new volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each is the name of a file system")]
+pub enum FileSystem {
+    Ext2,
+    Ext3,
+    Ext4,
+    Xfs,
+    Btrfs,
+    Vfat,
+}
+
+impl FileSystem {
+    /// Its name, as in a spec and in that of the program that makes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Vfat => "vfat",
+        }
+    }
+}
+
+impl FileSystem {
+    /// Most bytes of a label (mkfs.fat(8), mkfs.xfs(8), mke2fs(8); btrfs takes more).
+    #[must_use]
+    pub const fn label_max(self) -> usize {
+        match self {
+            Self::Vfat => 11,
+            Self::Xfs => 12,
+            Self::Ext2 | Self::Ext3 | Self::Ext4 | Self::Btrfs => 16,
+        }
+    }
+}
+
+impl Volume {
+    /// Its name; none if it is not one, which no checked spec has.
+    #[must_use]
+    pub fn volume_name(&self) -> Option<VolumeName> {
+        self.name.parse().ok()
+    }
 }
 
 /// What becomes of a volume when its vm is placed elsewhere.

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use super::{Account, Check, ConstraintOperator, InterfaceKind, SPEC_SCHEMA, Spec, VolumeKind};
+use super::{
+    Account, Check, ConstraintOperator, FileSystem, InterfaceKind, SPEC_SCHEMA, Spec, Volume, VolumeKind,
+};
 
 /// Why a spec is refused: the key and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,20 +161,28 @@ impl Spec {
         let mut seen = BTreeSet::new();
         for (at, volume) in self.volumes.iter().enumerate() {
             range(&format!("volumes[{at}].sizeMib"), volume.size_mib, 1..=1 << 30)?;
-            let inside = |image: &str| {
-                !image.is_empty()
-                    && !image.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0'))
-            };
-            if volume.kind != VolumeKind::Shared && !inside(&volume.image) {
-                let rule = "expected a path below the vm's state directory";
-                return rule_broken(format!("volumes[{at}].image"), &volume.image, rule);
-            }
-            if volume.name.parse::<crate::VmName>().is_err() {
+            check_image(at, volume)?;
+            if volume.name.parse::<crate::VolumeName>().is_err() {
                 let rule = "expected lower-case letters, digits and `-`";
                 return rule_broken(format!("volumes[{at}].name"), &volume.name, rule);
             }
             if !seen.insert(&volume.name) {
                 return duplicate(format!("volumes[{at}].name"), &volume.name);
+            }
+            let above = |other: &Volume| below(&other.image, &volume.image);
+            if let Some(other) = self.volumes.iter().take(at).find(|other| above(other)) {
+                return duplicate(format!("volumes[{at}].image"), &other.image);
+            }
+            if let Some(label) = &volume.label {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+                let longest = volume.fs_type.map_or(0, FileSystem::label_max);
+                if !(1..=longest).contains(&label.len())
+                    || !label.bytes().all(plain)
+                    || label.starts_with('-')
+                {
+                    let rule = "a label is one of a `fsType`: 1 to 16 letters, digits, `-` or `_` (vfat 11, xfs 12), and no `-` first";
+                    return rule_broken(format!("volumes[{at}].label"), label, rule);
+                }
             }
         }
         Ok(())
@@ -200,6 +210,35 @@ impl Spec {
         }
         Ok(())
     }
+}
+
+/// A shared volume may be anywhere on the hosts that have it; the others are the vm's own.
+fn check_image(at: usize, volume: &Volume) -> Result<(), SpecError> {
+    let inside = |image: &str| {
+        !image.is_empty()
+            && !image.split('/').any(|part| {
+                matches!(part, "" | "." | "..") || part.len() > 200 || part.chars().any(char::is_control)
+            })
+    };
+    let anywhere = volume.kind == VolumeKind::Shared;
+    let image = volume.image.strip_prefix('/').filter(|_| anywhere).unwrap_or(&volume.image);
+    if inside(image) && volume.image.len() <= 1024 {
+        return Ok(());
+    }
+    let rule = if anywhere {
+        "expected an absolute path, or one below the vm's state directory"
+    } else {
+        "expected a path below the vm's state directory"
+    };
+    rule_broken(format!("volumes[{at}].image"), &volume.image, rule)
+}
+
+/// Whether two paths are one, or one is a folder of the other.
+fn below(one: &str, other: &str) -> bool {
+    let within = |folder: &str, path: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    within(one, other) || within(other, one)
 }
 
 fn check_schema(json: &Value) -> Result<(), SpecError> {

@@ -135,6 +135,44 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
 }
 
 #[test]
+fn a_volume_is_where_it_may_be_and_has_its_image_alone() {
+    let mut table = String::new();
+    for (pointer, value) in [
+        ("volumes", json!([{ "name": "data", "image": "/dev/sda", "sizeMib": 1 }])),
+        ("volumes", json!([{ "name": "data", "image": "/dev/../etc", "sizeMib": 1, "kind": "shared" }])),
+        (
+            "volumes",
+            json!([
+                { "name": "a", "image": "disks", "sizeMib": 1 },
+                { "name": "b", "image": "disks/b.img", "sizeMib": 1 }
+            ]),
+        ),
+        ("volumes", json!([{ "name": "data", "image": "d", "sizeMib": 1, "fsType": "zfs" }])),
+        ("volumes", json!([{ "name": "data", "image": "d", "sizeMib": 1, "label": "data" }])),
+        (
+            "volumes",
+            json!([{ "name": "data", "image": "d", "sizeMib": 1, "fsType": "ext4", "label": "-d/etc" }]),
+        ),
+    ] {
+        table += &format!("{pointer} = {value}\n    {}\n", refused(&with(pointer, value.clone())));
+    }
+    insta::assert_snapshot!(table, @r#"
+    volumes = [{"image":"/dev/sda","name":"data","sizeMib":1}]
+        volumes[0].image: "/dev/sda" is not allowed: expected a path below the vm's state directory
+    volumes = [{"image":"/dev/../etc","kind":"shared","name":"data","sizeMib":1}]
+        volumes[0].image: "/dev/../etc" is not allowed: expected an absolute path, or one below the vm's state directory
+    volumes = [{"image":"disks","name":"a","sizeMib":1},{"image":"disks/b.img","name":"b","sizeMib":1}]
+        volumes[1].image: "disks" is there twice
+    volumes = [{"fsType":"zfs","image":"d","name":"data","sizeMib":1}]
+        volumes[0].fsType: unknown variant `zfs`, expected one of `ext2`, `ext3`, `ext4`, `xfs`, `btrfs`, `vfat`
+    volumes = [{"image":"d","label":"data","name":"data","sizeMib":1}]
+        volumes[0].label: "data" is not allowed: a label is one of a `fsType`: 1 to 16 letters, digits, `-` or `_` (vfat 11, xfs 12), and no `-` first
+    volumes = [{"fsType":"ext4","image":"d","label":"-d/etc","name":"data","sizeMib":1}]
+        volumes[0].label: "-d/etc" is not allowed: a label is one of a `fsType`: 1 to 16 letters, digits, `-` or `_` (vfat 11, xfs 12), and no `-` first
+    "#);
+}
+
+#[test]
 fn an_address_twice_a_bad_bridge_and_a_bad_account_are_refused() {
     let mut table = String::new();
     let tap = |id| json!({ "kind": "tap", "id": id, "mac": "02:00:00:00:00:01" });

@@ -34,6 +34,8 @@ fn the_documented_file_shows_every_key_with_its_default() {
     expected.host.disk_mib = Some(102_400);
     expected.host.tenants = ["default".parse().unwrap()].into();
     expected.host.hypervisors = [Hypervisor::Qemu].into();
+    let media = SharedVolume { path: "/dev/disk/by-id/media".into(), fenced: false };
+    expected.host.shared_volumes = [("media".parse().unwrap(), media)].into();
     expected.host.lease_command = Some("/usr/local/bin/blixard-lease".into());
     let times = Profile::Default.times();
     expected.fencing = Fencing {
@@ -52,7 +54,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 42);
+    assert_eq!(keys, 43);
 }
 
 #[test]

@@ -206,6 +206,7 @@ impl Witness {
             | Command::InitCluster { .. }
             | Command::RememberEvaluation(_)
             | Command::Fence(_)
+            | Command::Volume(_)
             | Command::Audit { .. }
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }

@@ -123,6 +123,7 @@ fn while_it_is_not_known_what_the_lease_has_ended_nothing_is_taken_for_failed() 
         closure: closure("a"),
         spec: spec(100),
         sources: Vec::new(),
+        volumes: [].into(),
     };
     let start = Action::Start { epoch: Epoch(1), run: Box::new(run()) };
     let failed = Action::Stop(StopCause::Ended(ended(1)));
@@ -139,7 +140,13 @@ fn a_vm_that_is_kept_waits_for_a_grant_alone() {
     let mut host = HostLease::default();
     let mut spec = spec(100);
     spec.placement.on_partition = blixard_types::spec::OnPartition::Keep;
-    let run = RunIntent { generation: GenerationNumber(1), closure: closure("a"), spec, sources: Vec::new() };
+    let run = RunIntent {
+        generation: GenerationNumber(1),
+        closure: closure("a"),
+        spec,
+        sources: Vec::new(),
+        volumes: [].into(),
+    };
     let start = Action::Start { epoch: Epoch(1), run: Box::new(run) };
     assert!(!host.allows(&start, BootMillis(0)));
     host.granted(END, BootMillis(0));

@@ -22,7 +22,7 @@ fn granted(epoch: u64, intent: Intent) -> AssignmentSet {
 
 fn wanted(epoch: u64, generation: u64) -> AssignmentSet {
     let (generation, sources) = (GenerationNumber(generation), vec![]);
-    let run = RunIntent { generation, closure: closure("a"), spec: spec(100), sources };
+    let run = RunIntent { generation, closure: closure("a"), spec: spec(100), sources, volumes: [].into() };
     granted(epoch, Intent::Run(Box::new(run)))
 }
 

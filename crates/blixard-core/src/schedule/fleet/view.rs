@@ -6,8 +6,8 @@ use std::sync::Arc;
 use blixard_types::{NodeId, VmId};
 
 use super::{Known, Planner, rank};
-use crate::schedule::filter;
 use crate::schedule::shape::Shape;
+use crate::schedule::{filter, volumes};
 use crate::state::{ClusterState, EventKind, Generation, Vm};
 
 /// What an event is about.
@@ -39,7 +39,10 @@ fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::Failed { vm, .. }
         | EventKind::HostLost { vm, .. }
         | EventKind::DeletionRequested { vm }
-        | EventKind::Deleted { vm } => Subject::Vm(vm),
+        | EventKind::Deleted { vm }
+        | EventKind::VolumeDeletionRequested { vm, .. }
+        | EventKind::VolumeDeleted { vm, .. }
+        | EventKind::VolumeForgotten { vm, .. } => Subject::Vm(vm),
         EventKind::IncarnationBegun { .. } => Subject::Everything,
         EventKind::TokenCreated { .. } | EventKind::LeaseTimesSet { .. } => Subject::Nothing,
     }
@@ -79,6 +82,9 @@ impl Planner {
         for &id in state.nodes.keys() {
             self.look_at_node(state, id);
         }
+        for id in state.volumes.keys() {
+            self.count_volumes(state, id);
+        }
         for (id, vm) in &state.vms {
             self.know(state, id, vm);
         }
@@ -99,8 +105,27 @@ impl Planner {
 
     pub(super) fn look_at_vm(&mut self, state: &ClusterState, id: &VmId) {
         self.forget(id);
+        self.count_volumes(state, id);
         if let Some(vm) = state.vms.get(id) {
             self.know(state, id, vm);
+        }
+    }
+
+    /// Counts what the volumes of a vm take of hosts as it is now.
+    fn count_volumes(&mut self, state: &ClusterState, id: &VmId) {
+        let taken = volumes::taken(state, id);
+        for (node, was) in self.volumes.remove(id).into_iter().flatten() {
+            if let Some(host) = self.hosts.get_mut(&node) {
+                host.used = host.used.without(was);
+            }
+        }
+        for (&node, &is) in &taken {
+            if let Some(host) = self.hosts.get_mut(&node) {
+                host.used = host.used.and(is);
+            }
+        }
+        if !taken.is_empty() {
+            self.volumes.insert(id.clone(), taken);
         }
     }
 

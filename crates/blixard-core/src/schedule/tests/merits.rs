@@ -10,7 +10,7 @@ use blixard_types::spec::{Spec, VolumeKind};
 use super::super::explain::explain;
 use super::*;
 use crate::fixture::vm;
-use crate::state::{NodeFacts, Terms};
+use crate::state::{NodeFacts, SharedStorage, Terms};
 
 /// Hosts with these facts, numbered from 1.
 fn hosts(of: impl IntoIterator<Item = NodeFacts>) -> Cluster {
@@ -122,11 +122,12 @@ fn terms_and_labels_of_a_host_are_kept() {
 fn room_is_counted_for_memory_processors_and_disk() {
     let mut small = facts(1000);
     small.disk_mib = Some(500);
+    small.shared = [("data".parse().unwrap(), SharedStorage::Unfenced)].into();
     let mut cluster = hosts([with_terms(2000, |terms| terms.cpu_overcommit = 1), small]);
     let disk = |size_mib, kind| {
         wants(move |spec| {
             let (name, image) = ("data".to_owned(), "data.img".to_owned());
-            spec.volumes = vec![Volume { name, image, size_mib, kind }];
+            spec.volumes = vec![Volume { name, image, size_mib, kind, fs_type: None, label: None }];
         })
     };
     place_each(&mut cluster, &[("a", wants(|spec| spec.resources.vcpus = 4))]);

@@ -1,7 +1,7 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
-use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand};
-use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
+use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand, VolumeCommand};
+use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, SharedStorage, Terms, VmReport};
 use blixard_types::spec::{Check, Hypervisor, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
 
@@ -69,6 +69,7 @@ fn reports() -> Vec<VmReport> {
         health(HealthStatus::Unhealthy { reason: String::new() }),
         VmReport::Stopped,
         VmReport::FilesGone,
+        VmReport::VolumeGone { volume: "data".parse().unwrap() },
         VmReport::Failed { generation: GenerationNumber(0), reason: reason() },
     ]
 }
@@ -117,6 +118,11 @@ fn commands() -> Vec<Command> {
             tenants: ["shop".parse().unwrap()].into(),
             hypervisors: [Hypervisor::Qemu].into(),
         },
+        shared: [
+            ("media".parse().unwrap(), SharedStorage::Fenced),
+            ("more".parse().unwrap(), SharedStorage::Unfenced),
+        ]
+        .into(),
     };
     let (node, daemon, vm) = (NodeId(2), DaemonId([5; 16]), vm());
     let register = |roles: &[Role]| Command::RegisterNode {
@@ -160,6 +166,9 @@ fn commands() -> Vec<Command> {
     ];
     all.extend(reports().into_iter().map(report));
     all.push(Command::Fence(FenceCommand::DeclareLost { node: NodeId(2) }));
+    let volume = |volume| Command::Volume(VolumeCommand::Forget { vm: vm.clone(), volume });
+    all.extend([volume(None), volume(Some("data".parse().unwrap()))]);
+    all.push(Command::Volume(VolumeCommand::Delete { volume: "shop/db:data".parse().unwrap() }));
     all.extend(membership());
     all
 }
@@ -185,6 +194,7 @@ fn kind(command: &Command) -> usize {
         Command::RestartVm { .. } => 9,
         Command::Fence(_) => 18,
         Command::MoveVm { .. } => 19,
+        Command::Volume(_) => 240,
         Command::Audit { .. } => 10,
         Command::Membership(command) => match command {
             MembershipCommand::AdoptAuthority { .. } => 11,
@@ -202,7 +212,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 22);
+    assert_eq!(kinds.len(), 23);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

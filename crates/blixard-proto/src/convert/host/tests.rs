@@ -1,6 +1,6 @@
 //! Heartbeats, grants and reports, over the wire and back.
 
-use blixard_core::state::{HealthStatus, Terms};
+use blixard_core::state::{HealthStatus, SharedStorage, Terms};
 use blixard_types::{ClosureRef, Sha256Hash, Spec};
 use prost::Message;
 
@@ -23,12 +23,17 @@ fn hello() -> Hello {
         hypervisors: [].into(),
         nix_version: String::new(),
         terms: Terms::default(),
+        shared: [("media".parse().unwrap(), SharedStorage::Fenced)].into(),
     };
     Hello { node: NodeId(2), daemon: DaemonId([5; 16]), boot: "boot".to_owned(), facts }
 }
 
 fn vm(text: &str) -> VmId {
     text.parse().unwrap()
+}
+
+fn volume(name: &str, epoch: u64, made: Made) -> (VolumeName, VolumeLife) {
+    (name.parse().unwrap(), VolumeLife { epoch: Epoch(epoch), made })
 }
 
 fn run(epoch: u64) -> Assignment {
@@ -40,6 +45,7 @@ fn run(epoch: u64) -> Assignment {
         closure,
         spec: Spec::minimal(2, 512),
         sources: vec![NodeId(3)],
+        volumes: [volume("data", 2, Made::Promised), volume("more", 1, Made::Made)].into(),
     };
     Assignment { epoch: Epoch(epoch), intent: Intent::Run(Box::new(run)) }
 }
@@ -51,6 +57,7 @@ fn set() -> AssignmentSet {
         assignments: BTreeMap::from([(vm("web"), run(1)), (vm("shop/web"), run(u64::MAX)), (vm("db"), stop)]),
         retained: BTreeMap::from([(vm("web"), generations(&[6, 7])), (vm("old"), generations(&[]))]),
         discarded: BTreeMap::from([(vm("gone"), Epoch(4))]),
+        deleted_volumes: [(vm("old"), [("data".parse().unwrap(), Epoch(3))].into())].into(),
     }
 }
 
@@ -106,6 +113,7 @@ fn a_report_reads_back_as_it_was() {
         VmReport::Running { generation, health: unhealthy },
         VmReport::Stopped,
         VmReport::FilesGone,
+        VmReport::VolumeGone { volume: "data".parse().unwrap() },
         VmReport::Failed { generation, reason: "boom".to_owned() },
     ] {
         let report = HostReport { sequence: 3, vm: vm("shop/web"), epoch: Epoch(4), report };
