@@ -1,6 +1,6 @@
 //! Checkpoints of the state machine: one file each, whole or not there.
 //!
-//! Owns the files in `checkpoints/`. Files rather than redb: a checkpoint is one blob that is written
+//! Owns the files in `checkpoints/`. Files rather than a database: a checkpoint is one blob that is written
 //! once and read whole. A temporary file, fsync, rename and fsync of the directory make it atomic;
 //! a checksum over all of it tells damage; it needs no space besides its own, is sent to a peer as it
 //! is, and writing it neither locks nor grows the log's database. Refuses to know what a state is.

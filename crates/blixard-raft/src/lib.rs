@@ -1,13 +1,13 @@
-//! Consensus: the port `blixard_core::ports::Consensus`, kept by openraft over a log in redb.
+//! Consensus: the port `blixard_core::ports::Consensus`, kept by openraft over a log of its own.
 //!
 //! Owns how a command becomes durable, agreed and applied: the log on disk, elections, checkpoints
 //! of the state machine, and their recovery. Refuses to know what a command means: it sees bytes,
 //! and hands them to the [`ReplicatedMachine`](blixard_core::ports::consensus::ReplicatedMachine)
-//! it was opened with. openraft and redb are not visible outside this crate, but for redb's
-//! [`StorageBackend`], through which a simulation takes the disk away.
+//! it was opened with. openraft is not visible outside this crate. Through [`LogDisk`] and [`Files`] a
+//! simulation takes the disk away.
 //!
 //! ```text
-//! propose ─► openraft ─► LogStore ─► writer thread ─► LogEngine (redb, one durable commit per batch)
+//! propose ─► openraft ─► LogStore ─► writer thread ─► LogEngine (one file, one write and sync per batch)
 //!               │                                          │
 //!               ├─► Machine ─► ReplicatedMachine ◄─ acknowledged
 //!               │      └─► CheckpointStore (one checksummed file)
@@ -41,11 +41,10 @@ mod testing;
 pub use checkpoint::CheckpointError;
 pub use files::{Files, NewFile, RealFiles, SharedFiles};
 pub use home::Place;
-pub use log::{EngineError, LogOpenError};
+pub use log::{BadSegments, EngineError, LogDisk, LogOpenError, inspect};
 pub use node::{NodeStopped, OpenError, RaftNode};
 pub use offload::{Offload, Pace};
 pub use options::{ElectionTiming, MAX_COMMAND_BYTES, RaftOptions};
 pub use record::BadRecord;
-pub use redb::StorageBackend;
 pub use runtime::draw_from_seed;
 pub use types::Peer;

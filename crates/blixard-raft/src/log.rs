@@ -5,15 +5,21 @@
 //! to one [`writer`] thread, which makes many writes durable with one commit of a [`LogEngine`].
 //! Refuses to know what an entry means.
 
+mod disk;
 mod engine;
-mod redb_engine;
+pub mod inspect;
+mod segments;
 mod store;
 mod tail;
 mod writer;
 
+pub use disk::LogDisk;
+pub(crate) use disk::{DiskError, FileDisk};
 pub use engine::EngineError;
+#[cfg(test)]
 pub(crate) use engine::LogEngine;
-pub(crate) use redb_engine::RedbEngine;
+pub use segments::BadSegments;
+pub(crate) use segments::{SEGMENT_BYTES, Segments};
 pub use store::LogOpenError;
 pub(crate) use store::{FoundLog, LogStore};
 pub(crate) use tail::Tail;

@@ -19,13 +19,12 @@ use blixard_core::ports::{BoxFuture, BoxStream};
 use blixard_types::LogPosition;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::{LinearizerOption, Raft, ReadPolicy};
-use redb::StorageBackend;
 
 use crate::alive::Gone;
 use crate::checkpoint::CheckpointStore;
 use crate::files::SharedFiles;
 use crate::home::Home;
-use crate::log::WriterHandle;
+use crate::log::{LogDisk, WriterHandle};
 use crate::machine::Machine;
 use crate::offload::Offload;
 use crate::options::{MAX_COMMAND_BYTES, RaftOptions};
@@ -86,17 +85,17 @@ impl RaftNode {
     ///
     /// A node that is the only voter of its cluster stands for election at once.
     pub async fn open(options: RaftOptions, machine: Arc<dyn ReplicatedMachine>) -> Result<Self, OpenError> {
-        open::open(options, machine, open::engine_at).await
+        open::open(options, machine, open::disk_at).await
     }
 
-    /// Opens a node whose log is on `backend`, say a disk that forgets what was not synced.
+    /// Opens a node whose log is on `disk`, say one that forgets what was not synced.
     /// Checkpoints are in `options.files` all the same.
     pub async fn open_on(
         options: RaftOptions,
         machine: Arc<dyn ReplicatedMachine>,
-        backend: impl StorageBackend,
+        disk: Box<dyn LogDisk>,
     ) -> Result<Self, OpenError> {
-        open::open(options, machine, move |path: &Path| open::engine_on(path, backend)).await
+        open::open(options, machine, move |_: &Path| Ok(disk)).await
     }
 
     /// Forms a cluster of one, this node. Does nothing when the node belongs to a cluster already.

@@ -12,6 +12,7 @@ use openraft::{Config, ConfigError, SnapshotPolicy};
 
 use crate::files::{RealFiles, SharedFiles};
 use crate::home::Place;
+use crate::log::SEGMENT_BYTES;
 use crate::no_peers::NoPeers;
 use crate::offload::Offload;
 use crate::types::Peer;
@@ -34,6 +35,8 @@ pub struct RaftOptions {
     pub files: SharedFiles,
     /// Where work that blocks is done.
     pub offload: Offload,
+    /// The log's file is made of pieces of so many bytes; a command has to fit into one.
+    pub log_segment_bytes: u64,
     /// A checkpoint is taken each time this many entries were committed since the last.
     pub checkpoint_every: u64,
     /// How many entries before a checkpoint stay in the log, so that a follower that is a little
@@ -58,6 +61,7 @@ impl RaftOptions {
             data_dir: data_dir.into(),
             files: Arc::new(RealFiles),
             offload: Offload::Threads,
+            log_segment_bytes: SEGMENT_BYTES,
             checkpoint_every: 10_000,
             keep_entries: 1_000,
             elections: ElectionTiming::default(),

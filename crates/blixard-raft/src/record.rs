@@ -7,8 +7,8 @@
 //! ```
 //!
 //! `check` is the head of SHA-256 over the record's place (table slot or index) and all before it,
-//! so that a record that was damaged, or stands where it does not belong, is found. redb checks its
-//! own pages only when it repairs a file.
+//! so that a record that was damaged, or stands where it does not belong, is found, also when it is read
+//! long after the log was opened.
 
 use std::ops::Deref;
 

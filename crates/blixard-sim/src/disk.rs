@@ -13,7 +13,7 @@ mod tests;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blixard_raft::{SharedFiles, StorageBackend};
+use blixard_raft::{LogDisk, SharedFiles};
 
 use files::{DiskFiles, Tree};
 pub use platter::Keep;
@@ -90,8 +90,8 @@ impl Disk {
     }
 
     /// The part that holds the log.
-    pub fn backend(&self) -> impl StorageBackend + use<> {
-        Backend { powered: self.lock().powered, disk: self.clone() }
+    pub fn log(&self) -> Box<dyn LogDisk> {
+        Box::new(LogPart { powered: self.lock().powered, disk: self.clone() })
     }
 
     /// The part that holds checkpoints.
@@ -169,15 +169,15 @@ enum Sync {
     Late,
 }
 
-/// The log's part, as redb sees it.
+/// The log's part, as a node sees it.
 #[derive(Debug)]
-struct Backend {
+struct LogPart {
     disk: Disk,
     powered: u64,
 }
 
-impl StorageBackend for Backend {
-    fn len(&self) -> Result<u64, io::Error> {
+impl LogDisk for LogPart {
+    fn size(&self) -> Result<u64, io::Error> {
         Ok(self.disk.as_of(self.powered)?.log.bytes().len() as u64)
     }
 
@@ -185,7 +185,7 @@ impl StorageBackend for Backend {
         self.disk.as_of(self.powered)?.log.read(offset, out)
     }
 
-    fn set_len(&self, length: u64) -> Result<(), io::Error> {
+    fn set_size(&self, length: u64) -> Result<(), io::Error> {
         let mut inner = self.disk.as_of(self.powered)?;
         if length > inner.log.bytes().len() as u64 {
             inner.grow()?;
@@ -195,7 +195,7 @@ impl StorageBackend for Backend {
         inner.log.set_len(length)
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
+    fn sync(&self) -> Result<(), io::Error> {
         let mut inner = self.disk.as_of(self.powered)?;
         match inner.sync()? {
             Sync::Real => inner.log.sync(),

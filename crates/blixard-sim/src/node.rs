@@ -20,6 +20,8 @@ use crate::shared::{Order, Phase, Shared, Status};
 const REGISTERS: u64 = 4;
 /// Of each node. Only those of the leader get far.
 const CLIENTS: u64 = 3;
+/// Small, so that a run fills many.
+pub(crate) const LOG_SEGMENT_BYTES: u64 = 8 * 1024;
 /// After this a client no longer waits.
 const PATIENCE: Duration = Duration::from_millis(800);
 
@@ -27,8 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 pub(crate) async fn run(shared: Shared, id: NodeId) -> turmoil::Result {
     shared.set_status(id, Status::Starting);
     let machine = Registers::new(id, shared.audit.clone());
-    let opened =
-        RaftNode::open_on(options(&shared, id), Arc::clone(&machine) as _, shared.disk(id).backend());
+    let opened = RaftNode::open_on(options(&shared, id), Arc::clone(&machine) as _, shared.disk(id).log());
     let node = match opened.await {
         Ok(node) => node,
         Err(error) => {
@@ -59,6 +60,7 @@ fn options(shared: &Shared, id: NodeId) -> RaftOptions {
     options.transport = shared.net.transport(id);
     options.files = shared.disk(id).files();
     options.offload = Offload::Inline(shared.pace());
+    options.log_segment_bytes = LOG_SEGMENT_BYTES;
     options.checkpoint_every = shared.shape.checkpoint_every;
     options.keep_entries = shared.shape.checkpoint_every / 4;
     options.restore_leadership = shared.shape.restores_leadership();

@@ -1,11 +1,12 @@
 //! What a log engine must do: keep numbered records and four notes, and make a batch durable at once.
 //!
-//! Narrow on purpose, so that a faster engine than redb can come with evidence. Sees bytes.
+//! Narrow on purpose, so that a faster engine can come with evidence. Sees bytes.
 
 use std::fmt::Debug;
+use std::io;
 use std::ops::Range;
 
-/// One change. A batch of them is applied in order, all or none.
+/// One change. Those of a batch are applied in order; a crash in the midst leaves the first of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Write {
     /// Keeps a record under its index, over what was there.
@@ -19,7 +20,7 @@ pub(crate) enum Write {
 }
 
 /// The notes that are kept beside the entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot {
     /// Whose log this is.
     Node,
@@ -32,7 +33,10 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    /// Its key on disk.
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Self::Node, Self::Vote, Self::Committed, Self::Purged];
+
+    /// Its name, which its record is sealed with.
     pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -41,31 +45,50 @@ impl Slot {
             Self::Purged => "purged",
         }
     }
+
+    /// Its number on disk.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Node => 0,
+            Self::Vote => 1,
+            Self::Committed => 2,
+            Self::Purged => 3,
+        }
+    }
+
+    /// The slot with this number.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|slot| slot.number() == number)
+    }
 }
 
 /// A failing step of the engine. After any but `Read` it is never written again.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No transaction could be begun.
-    #[error("cannot begin a transaction of the log")]
-    Begin(#[source] Box<redb::Error>),
-    /// A change could not be made.
-    #[error("cannot change the log")]
-    Write(#[source] Box<redb::Error>),
-    /// The changes could not be made durable.
-    #[error("cannot make changes of the log durable")]
-    Commit(#[source] Box<redb::Error>),
+    /// A change could not be written.
+    #[error("cannot write to the log")]
+    Write(#[source] io::Error),
+    /// What was written could not be made durable.
+    #[error("cannot sync the log")]
+    Sync(#[source] io::Error),
+    /// A record is larger than the engine keeps.
+    #[error("a record of {size} bytes does not fit into the log")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
     /// The engine broke one of its own assumptions.
     #[error("the log's engine has panicked")]
     Panicked,
     /// The log could not be read.
     #[error("cannot read the log")]
-    Read(#[source] Box<redb::Error>),
+    Read(#[source] io::Error),
 }
 
 /// Keeps records on disk.
 pub(crate) trait LogEngine: Debug + Send + Sync + 'static {
-    /// Makes the changes, in order; all are durable when it returns, or none is.
+    /// Makes the changes, in order; all are durable when it returns. If it fails, or if there is a
+    /// crash meanwhile, the first of them are, or none.
     fn commit(&self, writes: &[Write]) -> Result<(), EngineError>;
 
     /// Reads the records in the range, in order of index, at most `limit`.

@@ -270,13 +270,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
-    /// Not worth an fsync of its own: it goes with the next write. What a crash takes back is found
-    /// again when the node hears a commit; see `RaftNode::recovered`.
+    /// Not worth an fsync of its own, nor waking the writer: it goes with the next write. What a crash
+    /// takes back is found again when the node hears a commit; see `RaftNode::recovered`.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.reader.tail.set_committed(committed);
-        let Some(id) = committed else { return Ok(()) };
-        let record = record::encode_log_id(Slot::Committed.key(), &id);
-        self.send(Job::Later(vec![Write::Note { slot: Slot::Committed, record }])).await
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -309,11 +307,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     /// The space is given back with the next write: openraft purges only what a durable checkpoint
-    /// covers, and a purge that a crash takes back is done again.
+    /// covers, and a purge that a crash takes back is done again. The note first: if there is only the
+    /// note, the entries before it are not asked for; if there were only the purge, they would be.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.reader.tail.purge_to(upto);
         let record = record::encode_log_id(Slot::Purged.key(), &upto);
         let note = Write::Note { slot: Slot::Purged, record };
-        self.send(Job::Later(vec![Write::PurgeTo(upto.index), note])).await
+        self.send(Job::Later(vec![note, Write::PurgeTo(upto.index)])).await
     }
 }

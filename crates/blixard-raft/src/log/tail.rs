@@ -43,6 +43,8 @@ struct Inner {
     /// The first index that is not durable yet.
     durable_end: u64,
     durable_commits: u64,
+    /// What is known to be committed was not written yet.
+    committed_is_new: bool,
 }
 
 impl Tail {
@@ -62,7 +64,19 @@ impl Tail {
     }
 
     pub(crate) fn set_committed(&self, committed: Option<LogId>) {
-        self.lock().ends.committed = committed;
+        let mut inner = self.lock();
+        inner.committed_is_new = inner.ends.committed != committed;
+        inner.ends.committed = committed;
+    }
+
+    /// What is known to be committed, if it was not asked for since it changed. Not if it is after `last`:
+    /// on disk, an entry is there before it is said to be committed.
+    pub(crate) fn new_committed(&self, last: u64) -> Option<LogId> {
+        let mut inner = self.lock();
+        let last = last.max(inner.durable_end.saturating_sub(1));
+        let committed = inner.ends.committed.filter(|id| inner.committed_is_new && id.index <= last)?;
+        inner.committed_is_new = false;
+        Some(committed)
     }
 
     /// Makes entries readable before they are durable.

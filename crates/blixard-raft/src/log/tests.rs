@@ -11,8 +11,9 @@ use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 
 use super::engine::{EngineError, LogEngine, Slot, Write};
+use super::segments::BadSegments;
 use super::store::{FoundLog, LogOpenError, LogStore};
-use super::{RedbEngine, WriterHandle};
+use super::{FileDisk, Segments, WriterHandle};
 use crate::alive;
 use crate::checkpoint::CheckpointStore;
 use crate::files::RealFiles;
@@ -28,7 +29,8 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
-        let engine = RedbEngine::open(&directory.path().join("log.redb")).unwrap();
+        let engine = FileDisk::open(&directory.path().join("log")).unwrap();
+        let engine = Segments::open(Box::new(engine), SEGMENT_BYTES).unwrap();
         let (alive, _) = alive::watch();
         let stop = StopCause::default();
         let found = FoundLog::read(0, Arc::new(engine)).unwrap();
@@ -55,8 +57,15 @@ async fn the_store_passes_the_suite_of_openraft() {
     Suite::test_all(Builder).await.unwrap();
 }
 
+/// So many that a few hundred entries fill some.
+const SEGMENT_BYTES: u64 = 256 * 1024;
+
+fn segments(disk: &Disk) -> Result<Segments, BadSegments> {
+    Segments::open(Box::new(disk.clone()), SEGMENT_BYTES)
+}
+
 fn open(disk: &Disk) -> Result<(LogStore, WriterHandle), LogOpenError> {
-    open_as(1, RedbEngine::on_backend(disk.clone()).unwrap(), StopCause::default())
+    open_as(1, segments(disk).unwrap(), StopCause::default())
 }
 
 fn open_as(
@@ -229,7 +238,7 @@ async fn a_panic_of_the_engine_is_answered_as_a_failure() {
 /// A log whose disk was written by `writes`.
 fn written(writes: &[Write]) -> Disk {
     let disk = Disk::new();
-    RedbEngine::on_backend(disk.clone()).unwrap().commit(writes).unwrap();
+    segments(&disk).unwrap().commit(writes).unwrap();
     disk
 }
 
@@ -275,7 +284,7 @@ async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
 
     for offset in (0..disk.size()).step_by(997) {
         let damaged = disk.with_a_flipped_byte(offset);
-        let Ok(engine) = RedbEngine::on_backend(damaged) else {
+        let Ok(engine) = segments(&damaged) else {
             refused += 1;
             continue;
         };

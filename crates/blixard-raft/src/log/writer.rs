@@ -12,9 +12,10 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::engine::{EngineError, LogEngine, Write};
+use super::engine::{EngineError, LogEngine, Slot, Write};
 use super::tail::Tail;
 use crate::offload::{Offload, Pace};
+use crate::record;
 use crate::stop::StopCause;
 use crate::types::TypeConfig;
 
@@ -60,7 +61,7 @@ pub(crate) fn start(
     offload: &Offload,
 ) -> io::Result<(mpsc::Sender<Job>, WriterHandle)> {
     let (sender, jobs) = mpsc::channel(QUEUE_JOBS);
-    let writer = Writer { engine, tail, stop, pending: Vec::new(), failed: false };
+    let writer = Writer { engine, tail, stop, pending: Vec::new(), last: 0, failed: false };
     let handle = match offload {
         Offload::Threads => {
             let thread = std::thread::Builder::new().name("blixard-log".to_owned());
@@ -81,6 +82,8 @@ struct Writer {
     stop: StopCause,
     /// What the next commit will hold.
     pending: Vec<Write>,
+    /// The last entry that is in it.
+    last: u64,
     failed: bool,
 }
 
@@ -115,6 +118,7 @@ impl Writer {
             self.take(job, &mut waiters);
         }
         if !waiters.is_empty() {
+            self.take_committed();
             self.commit();
             for waiter in waiters {
                 self.answer(waiter);
@@ -123,6 +127,7 @@ impl Writer {
     }
 
     fn finish(&mut self) {
+        self.take_committed();
         if !self.pending.is_empty() {
             self.commit();
         }
@@ -132,6 +137,7 @@ impl Writer {
         match job {
             Job::Append { mut writes, last, done } => {
                 self.pending.append(&mut writes);
+                self.last = last;
                 waiters.push(Waiter::Append { last, done });
             }
             Job::Wait { write, done } => {
@@ -139,6 +145,14 @@ impl Writer {
                 waiters.push(Waiter::Write { done });
             }
             Job::Later(mut writes) => self.pending.append(&mut writes),
+        }
+    }
+
+    fn take_committed(&mut self) {
+        if let Some(id) = self.tail.new_committed(self.last) {
+            let slot = Slot::Committed;
+            let record = record::encode_log_id(slot.key(), &id);
+            self.pending.push(Write::Note { slot, record });
         }
     }
 

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use blixard_core::ports::consensus::{ReplicatedMachine, RestoreError};
 use openraft::{ConfigError, Raft};
-use redb::{DatabaseError, StorageBackend};
 
 use super::{Inner, RaftNode, Rest};
 use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::home::Home;
-use crate::log::{FoundLog, LogEngine, LogOpenError, LogStore, RedbEngine};
+use crate::log::{BadSegments, DiskError, FileDisk, FoundLog, LogDisk, LogOpenError, LogStore, Segments};
 use crate::machine::Machine;
 use crate::network::PeerNetwork;
 use crate::options::RaftOptions;
@@ -20,7 +19,9 @@ use crate::standing::Standings;
 use crate::stop::StopCause;
 use crate::types::{SnapshotMeta, position};
 
-const LOG_FILE: &str = "log.redb";
+const LOG_FILE: &str = "log";
+/// What programs before this one kept their log in.
+const OLD_LOG_FILE: &str = "log.redb";
 const CHECKPOINT_DIRECTORY: &str = "checkpoints";
 
 /// Why a node cannot be opened.
@@ -44,14 +45,29 @@ pub enum OpenError {
         /// The log's file.
         path: PathBuf,
     },
-    /// redb cannot open the log.
+    /// The log's file cannot be opened.
     #[error("cannot open the log {}", path.display())]
-    Database {
+    File {
         /// The log's file.
         path: PathBuf,
-        /// What redb says.
+        /// What went wrong.
         #[source]
-        source: Box<DatabaseError>,
+        source: io::Error,
+    },
+    /// The log's file is not what was written.
+    #[error("cannot use the log {}", path.display())]
+    Segments {
+        /// The log's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: BadSegments,
+    },
+    /// The log is of a program before this one.
+    #[error("the log {} is of an older version, which this program does not read", path.display())]
+    Old {
+        /// The log's file.
+        path: PathBuf,
     },
     /// The log was opened, and what is in it is bad.
     #[error("cannot use the log")]
@@ -91,31 +107,25 @@ fn reach(checkpoint: Option<u64>) -> String {
     )
 }
 
-pub(super) fn engine_at(path: &Path) -> Result<RedbEngine, OpenError> {
-    RedbEngine::open(path).map_err(|error| database_error(path, error))
-}
-
-pub(super) fn engine_on(path: &Path, backend: impl StorageBackend) -> Result<RedbEngine, OpenError> {
-    RedbEngine::on_backend(backend).map_err(|error| database_error(path, error))
-}
-
-fn database_error(path: &Path, error: DatabaseError) -> OpenError {
+pub(super) fn disk_at(path: &Path) -> Result<Box<dyn LogDisk>, OpenError> {
+    let old = path.with_file_name(OLD_LOG_FILE);
+    if old.exists() {
+        return Err(OpenError::Old { path: old });
+    }
     let path = path.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
-        other => OpenError::Database { path, source: Box::new(other) },
+    match FileDisk::open(&path) {
+        Ok(disk) => Ok(Box::new(disk)),
+        Err(DiskError::InUse) => Err(OpenError::InUse { path }),
+        Err(DiskError::Open(source)) => Err(OpenError::File { path, source }),
     }
 }
 
-/// Opens a node over the engine that `engine` makes.
-pub(super) async fn open<E>(
+/// Opens a node whose log is on the disk that `disk` gives.
+pub(super) async fn open(
     options: RaftOptions,
     machine: Arc<dyn ReplicatedMachine>,
-    engine: impl FnOnce(&Path) -> Result<E, OpenError> + Send + 'static,
-) -> Result<RaftNode, OpenError>
-where
-    E: LogEngine,
-{
+    disk: impl FnOnce(&Path) -> Result<Box<dyn LogDisk>, OpenError> + Send + 'static,
+) -> Result<RaftNode, OpenError> {
     let config = options.config().map_err(|e| OpenError::Options(Box::new(e)))?;
     let stop = StopCause::default();
     let (alive, gone) = alive::watch();
@@ -128,7 +138,7 @@ where
     let (files, offload) = (options.files.clone(), options.offload.clone());
     let parts = {
         let stop = stop.clone();
-        let recover = move || Parts::load(&options, machine, stop, alive, engine);
+        let recover = move || Parts::load(&options, machine, stop, alive, disk);
         offload.run(recover).await.map_err(OpenError::Task)??
     };
     let Parts { found, machine } = parts;
@@ -179,19 +189,21 @@ struct Parts {
 }
 
 impl Parts {
-    fn load<E: LogEngine>(
+    fn load(
         options: &RaftOptions,
         machine: Arc<dyn ReplicatedMachine>,
         stop: StopCause,
         alive: alive::Alive,
-        engine: impl FnOnce(&Path) -> Result<E, OpenError>,
+        disk: impl FnOnce(&Path) -> Result<Box<dyn LogDisk>, OpenError>,
     ) -> Result<Self, OpenError> {
         let directory = &options.data_dir;
         let failed = |source| OpenError::DataDir { path: directory.clone(), source };
         let files = &options.files;
         files.make_directory(directory).map_err(failed)?;
         // The log first: its lock keeps others from the checkpoints too.
-        let engine = Arc::new(engine(&directory.join(LOG_FILE))?);
+        let path = directory.join(LOG_FILE);
+        let segments = Segments::open(disk(&path)?, options.log_segment_bytes);
+        let engine = Arc::new(segments.map_err(|source| OpenError::Segments { path, source })?);
         let checkpoints = directory.join(CHECKPOINT_DIRECTORY);
         let (checkpoints, newest) =
             CheckpointStore::open(files.clone(), options.offload.clone(), &checkpoints)?;

@@ -33,7 +33,8 @@ async fn leader(options: RaftOptions) -> (RaftNode, Arc<Recorder>) {
 
 async fn leader_on(disk: Disk, directory: &Path) -> (RaftNode, Arc<Recorder>) {
     let machine = Recorder::new();
-    let node = RaftNode::open_on(options(directory), Arc::clone(&machine) as _, disk).await.unwrap();
+    let node =
+        RaftNode::open_on(options(directory), Arc::clone(&machine) as _, Box::new(disk)).await.unwrap();
     lead(&node).await;
     (node, machine)
 }

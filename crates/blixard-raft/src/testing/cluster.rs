@@ -78,7 +78,8 @@ impl Cluster {
         options.elections = TIMING;
         (self.change)(&mut options);
         let machine = Recorder::new();
-        let opened = RaftNode::open_on(options, Arc::clone(&machine) as _, disk.clone()).await.unwrap();
+        let opened =
+            RaftNode::open_on(options, Arc::clone(&machine) as _, Box::new(disk.clone())).await.unwrap();
         self.hub.plug(node, Arc::new(opened.clone()));
         self.nodes.insert(number, Running { node: opened, machine, disk, directory });
     }

@@ -3,7 +3,10 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use redb::StorageBackend;
+use crate::LogDisk;
+
+/// What is written whole or not at all.
+const SECTOR: usize = 512;
 
 /// A disk; clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +16,7 @@ pub(crate) struct Disk(Arc<(Mutex<Platter>, Condvar)>);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Keep {
     Nothing,
-    /// Some of them, in no order; which ones depends on the seed.
+    /// Some of their sectors, in no order; which ones depends on the seed.
     Some(u64),
 }
 
@@ -44,11 +47,13 @@ impl Disk {
             bytes.resize(platter.bytes.len(), 0);
             let mut state = seed | 1;
             for (offset, data) in &platter.unsynced {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                if state.is_multiple_of(2) && offset + data.len() <= bytes.len() {
-                    bytes[*offset..offset + data.len()].copy_from_slice(data);
+                for (offset, sector) in sectors(*offset, data) {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    if state.is_multiple_of(2) && offset + sector.len() <= bytes.len() {
+                        bytes[offset..offset + sector.len()].copy_from_slice(sector);
+                    }
                 }
             }
         }
@@ -99,8 +104,16 @@ impl Disk {
     }
 }
 
-impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64, io::Error> {
+/// The parts of a write that a disk writes whole or not at all.
+fn sectors(offset: usize, data: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let (first, others) = data.split_at((SECTOR - offset % SECTOR).min(data.len()));
+    let others = others.chunks(SECTOR).enumerate();
+    let begin = offset + first.len();
+    std::iter::once((offset, first)).chain(others.map(move |(number, part)| (begin + number * SECTOR, part)))
+}
+
+impl LogDisk for Disk {
+    fn size(&self) -> Result<u64, io::Error> {
         Ok(self.lock().bytes.len() as u64)
     }
 
@@ -112,19 +125,24 @@ impl StorageBackend for Disk {
         Ok(())
     }
 
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.lock().bytes.resize(usize::try_from(len).unwrap(), 0);
+    fn set_size(&self, size: u64) -> Result<(), io::Error> {
+        self.lock().bytes.resize(usize::try_from(size).unwrap(), 0);
         Ok(())
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
+    fn sync(&self) -> Result<(), io::Error> {
         let mut platter = self.0.1.wait_while(self.lock(), |platter| platter.held).unwrap();
         if platter.broken {
             return Err(io::Error::other("the disk is on fire"));
         }
         platter.syncs += 1;
-        platter.synced = platter.bytes.clone();
-        platter.unsynced.clear();
+        let size = platter.bytes.len();
+        platter.synced.resize(size, 0);
+        for (offset, data) in std::mem::take(&mut platter.unsynced) {
+            if let Some(target) = platter.synced.get_mut(offset..offset + data.len()) {
+                target.copy_from_slice(&data);
+            }
+        }
         Ok(())
     }
 

@@ -99,9 +99,12 @@ impl Platter {
             left.resize(self.bytes.len(), 0);
         }
         for (start, data) in self.unsynced.drain(..) {
-            let piece = if matches!(keep, Keep::Torn(_)) { SECTOR } else { data.len().max(1) };
-            for (number, sector) in data.chunks(piece).enumerate() {
-                let at = start + number * piece;
+            let first = if matches!(keep, Keep::Torn(_)) { SECTOR - start % SECTOR } else { data.len() };
+            let (first, others) = data.split_at_checked(first).unwrap_or((&data, &[]));
+            let begin = start + first.len();
+            let others = others.chunks(SECTOR).enumerate();
+            let others = others.map(|(number, sector)| (begin + number * SECTOR, sector));
+            for (at, sector) in std::iter::once((start, first)).chain(others) {
                 if keep.keeps(at as u64) {
                     put(&mut left, at, sector);
                 }

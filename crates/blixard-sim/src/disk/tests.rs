@@ -90,17 +90,17 @@ fn a_crash_takes_contents_and_names_that_were_not_synced() {
 #[test]
 fn a_crash_takes_writes_of_the_log_that_were_not_synced() {
     let disk = new_disk();
-    let log = disk.backend();
-    log.set_len(4096).unwrap();
+    let log = disk.log();
+    log.set_size(4096).unwrap();
     log.write(0, &[1; 1024]).unwrap();
-    log.sync_data().unwrap();
+    log.sync().unwrap();
     log.write(0, &[2; 1024]).unwrap();
 
     disk.power_off(Keep::Nothing);
     disk.power_on();
 
     let mut found = [0; 1024];
-    disk.backend().read(0, &mut found).unwrap();
+    disk.log().read(0, &mut found).unwrap();
     assert_eq!(found, [1; 1024]);
     log.read(0, &mut found).unwrap_err();
 }
@@ -109,13 +109,13 @@ fn a_crash_takes_writes_of_the_log_that_were_not_synced() {
 fn a_torn_write_is_old_in_one_sector_and_new_in_another() {
     let torn = (0..64).any(|number| {
         let disk = new_disk();
-        let log = disk.backend();
-        log.set_len(4096).unwrap();
+        let log = disk.log();
+        log.set_size(4096).unwrap();
         log.write(0, &[7; 4096]).unwrap();
         disk.power_off(Keep::Torn(number));
         disk.power_on();
         let mut found = [0; 4096];
-        disk.backend().read(0, &mut found).unwrap();
+        disk.log().read(0, &mut found).unwrap();
         found.contains(&0) && found.contains(&7)
     });
     assert!(torn);
@@ -124,27 +124,27 @@ fn a_torn_write_is_old_in_one_sector_and_new_in_another() {
 #[test]
 fn trouble_is_what_it_says() {
     let disk = new_disk();
-    let log = disk.backend();
-    log.set_len(10).unwrap();
-    log.sync_data().unwrap();
+    let log = disk.log();
+    log.set_size(10).unwrap();
+    log.sync().unwrap();
     disk.trouble(Trouble::Full);
     assert_eq!(log.write(0, b"x").unwrap_err().kind(), io::ErrorKind::StorageFull);
     disk.trouble(Trouble::None);
     log.write(0, b"x").unwrap();
     disk.trouble(Trouble::SyncsFail(Keep::Nothing));
-    log.sync_data().unwrap_err();
+    log.sync().unwrap_err();
     let mut found = [9];
     log.read(0, &mut found).unwrap();
     assert_eq!(found, [0], "what a failed sync did not write is gone");
     disk.trouble(Trouble::Lies);
     log.write(0, b"x").unwrap();
-    log.sync_data().unwrap();
+    log.sync().unwrap();
     log.write(0, b"y").unwrap();
-    log.sync_data().unwrap();
+    log.sync().unwrap();
     disk.power_off_after(0, Keep::Nothing);
     log.write(0, b"z").unwrap_err();
     assert!(!disk.is_on());
     disk.power_on();
-    disk.backend().read(0, &mut found).unwrap();
+    disk.log().read(0, &mut found).unwrap();
     assert_eq!(found, *b"x", "the last sync was a lie");
 }

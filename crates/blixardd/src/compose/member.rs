@@ -15,7 +15,7 @@ use crate::identity::{FIRST_NODE, IdentityError, NodeFile, node_name};
 use crate::join::{Applicant, join};
 
 /// What belongs to a log.
-const LOG_FILES: [&str; 2] = ["log.redb", "checkpoints"];
+const LOG_FILES: [&str; 2] = ["log", "checkpoints"];
 
 /// Joins if that is to be done; none for a node that founds its cluster or has founded it.
 pub(super) async fn membership(config: &Config, token: Option<String>) -> Result<Option<NodeFile>, RunError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use blixard_core::ports::consensus::Consensus as _;
 use tokio::task::JoinSet;
 
-use crate::log::{LogEngine as _, RedbEngine};
+use crate::log::{LogEngine as _, SEGMENT_BYTES, Segments};
 use crate::testing::{Cluster, Keep, Killed};
 
 const ALL: [u64; 3] = [1, 2, 3];
@@ -40,7 +40,7 @@ fn write_on(cluster: &Cluster, round: u32) -> (JoinSet<()>, Answered) {
 
 /// The log on a disk, by index.
 fn log(killed: &Killed) -> BTreeMap<u64, Vec<u8>> {
-    let engine = RedbEngine::on_backend(killed.disk.after_a_crash(Keep::Nothing)).unwrap();
+    let engine = Segments::open(Box::new(killed.disk.after_a_crash(Keep::Nothing)), SEGMENT_BYTES).unwrap();
     engine.read(0..u64::MAX, usize::MAX).unwrap().into_iter().collect()
 }
 

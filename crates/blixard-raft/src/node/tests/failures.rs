@@ -113,11 +113,21 @@ async fn a_log_of_another_node_is_refused() {
 #[tokio::test]
 async fn a_file_that_is_not_a_log_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("log.redb"), b"not a database").unwrap();
+    fs::write(directory.path().join("log"), b"not a log").unwrap();
 
     let refused = RaftNode::open(options(directory.path()), Recorder::new()).await;
 
-    assert!(matches!(refused, Err(OpenError::Database { .. })), "{:?}", refused.err());
+    assert!(matches!(refused, Err(OpenError::Segments { .. })), "{:?}", refused.err());
+}
+
+#[tokio::test]
+async fn a_log_of_an_older_version_is_not_taken_for_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("log.redb"), b"").unwrap();
+
+    let refused = RaftNode::open(options(directory.path()), Recorder::new()).await;
+
+    assert!(matches!(refused, Err(OpenError::Old { .. })), "{:?}", refused.err());
 }
 
 /// A data directory whose log begins after a checkpoint; returns the checkpoint.

@@ -141,7 +141,7 @@ pub(super) fn compare_logs(hosts: &[Host]) -> anyhow::Result<usize> {
     }
     for host in hosts {
         let log =
-            host.shell(&format!("cp /var/lib/blixard/log.redb /run/log.redb; {PROGRAM} log /run/log.redb"))?;
+            host.shell(&format!("cp /var/lib/blixard/log /run/log.copy; {PROGRAM} log /run/log.copy"))?;
         for line in log.lines() {
             let (index, digest) = line.split_once(' ').with_context(|| format!("a short line: {line}"))?;
             let here = (host.name().to_owned(), digest.to_owned());

@@ -1,0 +1,180 @@
+//! The log engine: one file of segments, appended to and used again.
+//!
+//! Owns the order in which things become durable. A commit is one frame at the end of the newest segment,
+//! one write and one sync; the blocks it overwrites are there already, filled with zeros, so that the sync
+//! has no metadata to write. A segment whose entries are all purged is filled with zeros and used again.
+//!
+//! ```text
+//! free (zeros) ─► newest: header, frame, frame, zeros ─► full ─► none of its entries is kept ─► free
+//! ```
+//!
+//! At any time at most one frame is written and not synced, and only in the newest segment; a segment's
+//! header is synced before its first frame is written, after all of the segment before it. So whatever
+//! cannot be read, but for the last frame, is damage and not the trace of a crash ([`recover`]).
+
+mod index;
+mod layout;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::disk::LogDisk;
+use super::engine::{EngineError, LogEngine, Slot, Write};
+use index::{Index, Segment};
+use layout::{FIRST_FRAME, Frame, Header};
+
+pub use recover::BadSegments;
+
+/// Bytes of a segment. Each new one costs three syncs and as many zeros: here once in some 10,000 entries.
+pub(crate) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A log in a file of segments.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    disk: Box<dyn LogDisk>,
+    segment_bytes: u64,
+    /// The writer's alone.
+    head: Mutex<Head>,
+    index: RwLock<Index>,
+}
+
+/// Where the next frame goes.
+#[derive(Debug)]
+struct Head {
+    newest: Option<Newest>,
+    /// Slots of the file that no segment is in.
+    free: BTreeSet<u64>,
+    /// How many slots the file has.
+    slots: u64,
+    frame: Frame,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    sequence: u64,
+    slot: u64,
+    /// Where its next frame begins.
+    end: u64,
+}
+
+impl Segments {
+    /// Opens what is on the disk, or begins a log on an empty one.
+    pub(crate) fn open(disk: Box<dyn LogDisk>, segment_bytes: u64) -> Result<Self, BadSegments> {
+        let found = recover::recover(disk.as_ref(), segment_bytes)?;
+        let (head, index) = (Mutex::new(found.head), RwLock::new(found.index));
+        Ok(Self { disk, segment_bytes, head, index })
+    }
+
+    fn head(&self) -> MutexGuard<'_, Head> {
+        // After a panic nobody writes any more.
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_index(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.disk.sync().map_err(EngineError::Sync)
+    }
+
+    /// Makes the first of these durable with one frame; returns the others.
+    fn append<'w>(&self, head: &mut Head, writes: &'w [Write]) -> Result<&'w [Write], EngineError> {
+        let newest = match head.newest {
+            Some(newest) if head.frame.fits(writes, self.segment_bytes - newest.end) => newest,
+            _ => self.begin_segment(head)?,
+        };
+        let taken = head.frame.fill(writes, (newest.sequence, newest.end), self.segment_bytes - newest.end);
+        let Some((now, later)) = writes.split_at_checked(taken).filter(|(now, _)| !now.is_empty()) else {
+            return Err(EngineError::TooLarge { size: writes.first().map_or(0, Write::size) });
+        };
+        let at = newest.slot * self.segment_bytes + newest.end;
+        self.disk.write(at, head.frame.bytes()).map_err(EngineError::Write)?;
+        self.sync()?;
+        head.newest = Some(Newest { end: newest.end + head.frame.bytes().len() as u64, ..newest });
+        let freed = {
+            let mut index = self.change_index();
+            for (write, record) in now.iter().zip(head.frame.records()) {
+                index.apply(write, at + u64::from(*record));
+            }
+            index.free_oldest()
+        };
+        head.free.extend(freed);
+        Ok(later)
+    }
+
+    /// Begins a segment, in a slot that is free or new.
+    fn begin_segment(&self, head: &mut Head) -> Result<Newest, EngineError> {
+        let slot = match head.free.pop_first() {
+            Some(slot) => slot,
+            None => {
+                head.slots += 1;
+                self.disk.set_size(head.slots * self.segment_bytes).map_err(EngineError::Write)?;
+                head.slots - 1
+            }
+        };
+        let start = slot * self.segment_bytes;
+        zero(self.disk.as_ref(), start..start + self.segment_bytes).map_err(EngineError::Write)?;
+        self.sync()?;
+        let (sequence, before_end) = head.newest.map_or((1, 0), |before| (before.sequence + 1, before.end));
+        let header = {
+            let mut index = self.change_index();
+            index.begin(Segment { sequence, slot, kept: 0 });
+            let (kept, notes) = (index.reach(), index.notes().clone());
+            Header { sequence, segment_bytes: self.segment_bytes, before_end, kept, notes }
+        };
+        self.disk.write(start, &header.encode()?).map_err(EngineError::Write)?;
+        self.sync()?;
+        let newest = Newest { sequence, slot, end: FIRST_FRAME };
+        head.newest = Some(newest);
+        Ok(newest)
+    }
+}
+
+/// Fills a part of the disk with zeros.
+fn zero(disk: &dyn LogDisk, part: Range<u64>) -> std::io::Result<()> {
+    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut at = part.start;
+    while at < part.end {
+        let length = (part.end - at).min(ZEROS.len() as u64);
+        let zeros = usize::try_from(length).ok().and_then(|length| ZEROS.get(..length));
+        disk.write(at, zeros.unwrap_or(&ZEROS))?;
+        at += length;
+    }
+    Ok(())
+}
+
+impl LogEngine for Segments {
+    fn commit(&self, writes: &[Write]) -> Result<(), EngineError> {
+        let mut head = self.head();
+        let mut left = writes;
+        while !left.is_empty() {
+            left = self.append(&mut head, left)?;
+        }
+        Ok(())
+    }
+
+    /// The index is held meanwhile: what it names is not given to another segment.
+    fn read(&self, range: Range<u64>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, EngineError> {
+        let index = self.index();
+        let mut found = Vec::new();
+        for (number, place) in index.places(range).take(limit) {
+            let mut record = vec![0; place.length as usize];
+            self.disk.read(place.at, &mut record).map_err(EngineError::Read)?;
+            found.push((number, record));
+        }
+        Ok(found)
+    }
+
+    fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.index().notes().get(&slot).cloned())
+    }
+}
