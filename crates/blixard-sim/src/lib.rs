@@ -1,6 +1,6 @@
 //! A cluster in one thread, and what can go wrong with it.
 //!
-//! Owns a deterministic simulation of the consensus of `blixard-raft` as it ships: the same log in redb,
+//! Owns a deterministic simulation of the consensus of `blixard-raft` as it ships: the same log,
 //! the same checkpoints, the same openraft, on disks, files, a network, clocks and random numbers that
 //! follow from a seed. A run forms a cluster, lets things go wrong, heals all, and then asks for
 //! liveness; [`Violation`]s are the promises that it saw broken. Nothing here is part of a shipped

@@ -113,13 +113,12 @@ impl Segments {
 
     /// Begins a segment, in a slot that is free or new.
     fn begin_segment(&self, head: &mut Head) -> Result<Newest, EngineError> {
-        let slot = match head.free.pop_first() {
-            Some(slot) => slot,
-            None => {
-                head.slots += 1;
-                self.disk.set_size(head.slots * self.segment_bytes).map_err(EngineError::Write)?;
-                head.slots - 1
-            }
+        let slot = if let Some(slot) = head.free.pop_first() {
+            slot
+        } else {
+            head.slots += 1;
+            self.disk.set_size(head.slots * self.segment_bytes).map_err(EngineError::Write)?;
+            head.slots - 1
         };
         let start = slot * self.segment_bytes;
         zero(self.disk.as_ref(), start..start + self.segment_bytes).map_err(EngineError::Write)?;
@@ -141,7 +140,7 @@ impl Segments {
 
 /// Fills a part of the disk with zeros.
 fn zero(disk: &dyn LogDisk, part: Range<u64>) -> std::io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut at = part.start;
     while at < part.end {
         let length = (part.end - at).min(ZEROS.len() as u64);

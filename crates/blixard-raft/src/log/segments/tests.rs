@@ -216,7 +216,9 @@ fn long_log() -> (Disk, Model) {
         if index == 20 {
             batch.push(Write::PurgeTo(12));
         }
-        batch.iter().for_each(|write| model.apply(write));
+        for write in &batch {
+            model.apply(write);
+        }
         log.commit(&batch).unwrap();
     }
     (disk, model)
