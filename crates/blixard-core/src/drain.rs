@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use crate::ports::UnixMillis;
-use crate::schedule::Planner;
+use crate::schedule::{Planner, WaitingOn};
 use crate::state::{Admission, ClusterState, Run, Vm};
 
 /// What leaves draining hosts now, and what does not.
@@ -35,8 +35,8 @@ pub enum Stays {
     #[error("{} on the way first, until healthy", list(.0))]
     Others(Vec<VmId>),
     /// It would find no place.
-    #[error("no other host will do; `blixard vm explain` says why")]
-    NoHost,
+    #[error(transparent)]
+    NoHost(WaitingOn),
     /// It is being stopped.
     #[error("is being stopped")]
     Stopping,
@@ -102,8 +102,8 @@ fn drain(
         } else if planner.move_away(state, id).is_some() {
             plan.moves.push((id.clone(), epoch));
             on_the_way.push(id.clone());
-        } else {
-            plan.staying.insert(id.clone(), Stays::NoHost);
+        } else if let Some(waiting) = planner.refusals(state, id) {
+            plan.staying.insert(id.clone(), Stays::NoHost(waiting));
         }
     }
 }

@@ -95,6 +95,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[3],
     failover::SCENARIOS[4],
     failover::SCENARIOS[5],
+    failover::SCENARIOS[6],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

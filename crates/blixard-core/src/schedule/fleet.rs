@@ -103,7 +103,7 @@ impl Planner {
                         self.tentative.push(id.clone());
                         None
                     }
-                    None if reasons == Reasons::Given => self.refusals(state, gate, &id, vm),
+                    None if reasons == Reasons::Given => self.refusals(state, &id),
                     None => None,
                 },
             };
@@ -185,9 +185,9 @@ impl Planner {
     }
 
     /// Hosts and why they will not do, as many as are shown.
-    fn refusals(&self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<WaitingOn> {
-        let shape = &self.vms.get(id)?.shape;
-        let tie = Tie::of(state, id, vm);
+    pub(crate) fn refusals(&self, state: &ClusterState, id: &VmId) -> Option<WaitingOn> {
+        let (gate, shape) = (Gate::of(state), &self.vms.get(id)?.shape);
+        let tie = Tie::of(state, id, state.vms.get(id)?);
         if let Some(pin) = &tie.pin {
             let reason = self.verdict(state, gate, pin.node, shape, &tie).err()?;
             let volumes = pin.volumes.iter().cloned().collect();

@@ -6,6 +6,7 @@
 
 mod daemon_hung;
 mod daemon_restart_short;
+mod drain;
 mod host_killed;
 mod host_partitioned;
 mod host_reboot;
@@ -24,13 +25,14 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 6] = [
+pub(super) const SCENARIOS: [Scenario; 7] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
     host_partitioned::SCENARIO,
     daemon_hung::SCENARIO,
     host_reboot::SCENARIO,
+    drain::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.
