@@ -115,7 +115,7 @@ fn only_what_has_a_place_elsewhere_is_stopped_until_the_deadline() {
     default/a leaves at 1
     default/b leaves at 1
     default/c leaves at 1
-    default/d stays: no other host will do; `blixard vm explain` says why
+    default/d stays: no host will do: n1: takes no new vms; n2: needs 100 MiB of memory, 0 free; n3: needs 100 MiB of memory, 0 free
     again at 5000
     ");
     insta::assert_snapshot!(shown(&cluster, 5000), @"
@@ -145,7 +145,7 @@ fn what_is_on_its_way_keeps_its_place() {
     cluster.ok(admission(2, Admission::Cordoned));
     insta::assert_snapshot!(shown(&cluster, 0), @"
     default/b stays: is being stopped
-    default/c stays: no other host will do; `blixard vm explain` says why
+    default/c stays: no host will do: n1: takes no new vms; n2: takes no new vms; n3: needs 100 MiB of memory, 0 free
     ");
 }
 
