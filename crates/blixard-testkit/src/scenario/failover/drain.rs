@@ -124,8 +124,8 @@ fn what_has_no_place_stays_until_the_deadline(trio: &Trio, asked: &Host) -> anyh
     }
     let before = guest.await_status("healthy")?;
     let said = asked.run_ok(&["blixard", "node", "drain", "--no-wait", &from])?;
-    let others = trio.hosts.iter().filter(|other| other.name() != from);
-    for other in others.clone() {
+    let others: Vec<&Host> = trio.hosts.iter().filter(|other| other.name() != from).collect();
+    for other in &others {
         ensure!(said.contains(&format!("{}: takes no new vms", other.name())), "{said}");
     }
     ensure!(said.contains(&format!("default/{} stays", guest.name)), "{said}");
