@@ -174,6 +174,15 @@ impl Host {
         self.leader().is_some()
     }
 
+    /// Sends a signal to its process 1, which no process of its own could.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn signal_init(&self, signal: &str) -> anyhow::Result<()> {
+        let init = self.leader().with_context(|| format!("{} is down", self.name))?;
+        process::run(&["kill", "--signal", signal, &init.to_string()]).map(drop)
+    }
+
     /// Shuts it down in good order.
     ///
     /// # Errors

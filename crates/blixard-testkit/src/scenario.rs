@@ -96,6 +96,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[4],
     failover::SCENARIOS[5],
     failover::SCENARIOS[6],
+    failover::SCENARIOS[7],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -247,3 +247,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 mod daemon_hung;
 mod daemon_restart_short;
 mod drain;
+mod fence_under_load;
 mod host_killed;
 mod host_partitioned;
 mod host_reboot;
@@ -25,7 +26,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 7] = [
+pub(super) const SCENARIOS: [Scenario; 8] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -33,6 +34,7 @@ pub(super) const SCENARIOS: [Scenario; 7] = [
     daemon_hung::SCENARIO,
     host_reboot::SCENARIO,
     drain::SCENARIO,
+    fence_under_load::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.
@@ -47,28 +49,25 @@ struct Trio {
 impl Trio {
     /// Makes them, with this profile of leases, deploys a fixture, and waits until its vms are healthy.
     fn with(context: &mut Context, profile: &str, fixture: Fixture, vms: &[&str]) -> anyhow::Result<Self> {
-        let binaries = context.binaries()?;
-        let hosts = context.world(3)?.hosts().to_vec();
         let fencing = format!("[fencing]\nprofile = \"{profile}\"\n");
-        let [first, others @ ..] = hosts.as_slice() else { anyhow::bail!("a world without hosts") };
-        first.install_blixard_with(&binaries, &(founder_config(first, Kind::Whole) + &fencing))?;
-        first.run_ok(&["blixard", "cluster", "init"])?;
-        for other in others {
-            other.write("/etc/blixard/join", token(first, &[])?, 0o600)?;
-            other.install_blixard_with(&binaries, &(config(other, Kind::Whole) + &fencing))?;
-        }
-        await_voters(first, 3)?;
+        let hosts = cluster_of_three(context, |_, config| config + &fencing)?;
+        let first = hosts.first().context("no hosts")?;
         for host in &hosts {
             build_everywhere(host, fixture, vms)?;
         }
         let flake = fixture::prepare(first, fixture)?;
-        let watch = Watch::over(&hosts);
+        let trio = Self::watching(hosts.clone(), &[])?;
         first.run_ok(&["blixard", "deploy", &flake])?;
-        let trio = Self { hosts: hosts.clone(), watch };
         for vm in vms {
             await_healthy(first, vm)?;
         }
         Ok(trio)
+    }
+
+    /// Watches what these hosts run from now on, and these taps.
+    fn watching(hosts: Vec<Host>, taps: &[&str]) -> anyhow::Result<Self> {
+        let watch = Watch::over(&hosts, taps)?;
+        Ok(Self { hosts, watch })
     }
 
     fn host(&self, name: &str) -> anyhow::Result<&Host> {
@@ -119,6 +118,31 @@ impl Trio {
         }
         Ok(())
     }
+}
+
+/// Three machines of one cluster, each with every role, and with what is made of the usual configuration.
+fn cluster_of_three(
+    context: &mut Context,
+    configured: impl Fn(&Host, String) -> String,
+) -> anyhow::Result<Vec<Host>> {
+    let binaries = context.binaries()?;
+    let hosts = context.world(3)?.hosts().to_vec();
+    let [first, others @ ..] = hosts.as_slice() else { anyhow::bail!("a world without hosts") };
+    let founder = configured(first, founder_config(first, Kind::Whole));
+    first.install_blixard_with(&binaries, &founder)?;
+    first.run_ok(&["blixard", "cluster", "init"])?;
+    for other in others {
+        other.write("/etc/blixard/join", token(first, &[])?, 0o600)?;
+        other.install_blixard_with(&binaries, &configured(other, config(other, Kind::Whole)))?;
+    }
+    await_voters(first, 3)?;
+    Ok(hosts)
+}
+
+/// Which lease a host holds.
+fn lease_of(host: &Host) -> anyhow::Result<String> {
+    let status = host.run_ok(&["cat", blixard_types::holder::HOLDER_STATUS])?;
+    Ok(status.split(' ').next().unwrap_or_default().to_owned())
 }
 
 fn await_healthy(asked: &Host, vm: &str) -> anyhow::Result<()> {

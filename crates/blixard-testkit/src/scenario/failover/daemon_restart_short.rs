@@ -1,6 +1,6 @@
 //! A daemon is away for less than a lease: nobody notices.
 
-use super::{Trio, await_healthy, figure};
+use super::{Trio, await_healthy, figure, lease_of};
 use crate::fixture::Fixture;
 use crate::scenario::{Context, Needs, Scenario};
 
@@ -15,7 +15,7 @@ const VMS: [&str; 3] = ["sleeper-1", "sleeper-2", "sleeper-3"];
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
     let trio = Trio::with(context, "default", Fixture::Sleepers(3), &VMS)?;
-    let leases = || trio.hosts.iter().map(lease).collect::<anyhow::Result<Vec<_>>>();
+    let leases = || trio.hosts.iter().map(lease_of).collect::<anyhow::Result<Vec<_>>>();
     let before = leases()?;
     for round in 0..2 {
         for host in &trio.hosts {
@@ -39,10 +39,4 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let spans = trio.watch.spans();
     anyhow::ensure!(spans.len() == VMS.len() && spans.iter().all(|span| span.to.is_none()), "{spans:?}");
     Ok(())
-}
-
-/// Which lease a host holds.
-fn lease(host: &crate::host::Host) -> anyhow::Result<String> {
-    let status = host.run_ok(&["cat", "/run/blixard-lease/status"])?;
-    Ok(status.split(' ').next().unwrap_or_default().to_owned())
 }

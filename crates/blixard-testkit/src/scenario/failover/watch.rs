@@ -44,15 +44,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn over(hosts: &[Host]) -> Self {
-        let slices: Vec<(String, PathBuf)> = hosts
-            .iter()
-            .map(|host| (host.name().to_owned(), host.group("blixard.slice/blixard-default.slice")))
-            .collect();
+    /// Watches these hosts' vms and, as if each were one, these taps of theirs: whether a process has them.
+    pub(super) fn over(hosts: &[Host], taps: &[&str]) -> anyhow::Result<Self> {
+        let places = hosts.iter().map(|host| Place::of(host, taps)).collect::<anyhow::Result<Vec<_>>>()?;
         let (begun, wall, over, spans) = (now(), unix_now(), Arc::default(), Arc::default());
         let (end, seen) = (Arc::clone(&over), Arc::clone(&spans));
-        let thread = std::thread::spawn(move || look(begun, &slices, &end, &seen));
-        Self { begun, wall, spans, over, thread: Some(thread) }
+        let thread = std::thread::spawn(move || look(begun, &places, &end, &seen));
+        Ok(Self { begun, wall, spans, over, thread: Some(thread) })
     }
 
     /// Since the watch began.
@@ -63,6 +61,13 @@ impl Watch {
     /// What the wall clock said at an instant of the watch, since 1970.
     pub(super) fn wall(&self, at: Duration) -> Duration {
         self.wall + at
+    }
+
+    /// Which instant of the watch the machine's boot clock calls this.
+    pub(super) fn at_boot_time(&self, boot: Duration) -> Duration {
+        let shown = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let shown = Duration::try_from(shown).unwrap_or_default();
+        (self.now() + boot).saturating_sub(shown)
     }
 
     /// All that was seen, oldest first.
@@ -91,12 +96,39 @@ fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-fn look(begun: Instant, slices: &[(String, PathBuf)], over: &AtomicBool, spans: &Mutex<Vec<Span>>) {
+/// Where the kernel says what a host executes.
+struct Place {
+    host: String,
+    slice: PathBuf,
+    /// Names of taps, and the files that say whether they have a carrier: whether a process holds them.
+    taps: Vec<(String, PathBuf)>,
+}
+
+impl Place {
+    fn of(host: &Host, taps: &[&str]) -> anyhow::Result<Self> {
+        let carrier =
+            |tap: &&str| Ok(((*tap).to_owned(), host.see(&format!("/sys/class/net/{tap}/carrier"))?));
+        Ok(Self {
+            host: host.name().to_owned(),
+            slice: host.group("blixard.slice/blixard-default.slice"),
+            taps: taps.iter().map(carrier).collect::<anyhow::Result<Vec<_>>>()?,
+        })
+    }
+
+    /// The vms whose run units have processes, and the taps that are held.
+    fn populated(&self) -> Vec<String> {
+        let held = |path: &Path| std::fs::read_to_string(path).is_ok_and(|carrier| carrier.trim() == "1");
+        let taps = self.taps.iter().filter(|(_, path)| held(path)).map(|(tap, _)| tap.clone());
+        populated(&self.slice).into_iter().chain(taps).collect()
+    }
+}
+
+fn look(begun: Instant, places: &[Place], over: &AtomicBool, spans: &Mutex<Vec<Span>>) {
     // For each vm on each host the place of the span that goes on.
     let mut running: BTreeMap<(String, String), usize> = BTreeMap::new();
     while !over.load(Ordering::Relaxed) {
-        for (host, slice) in slices {
-            let populated = populated(slice);
+        for place in places {
+            let (host, populated) = (&place.host, place.populated());
             let at = now().duration_since(begun);
             let mut spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
             running.retain(|(of, vm), &mut index| {
