@@ -40,8 +40,13 @@ impl ClusterState {
     /// When an invariant forbids the change; the state is as before.
     pub fn apply(&mut self, envelope: &Envelope, position: LogPosition) -> Result<Outcome, Rejection> {
         self.applied = position;
+        self.requests.advance(position.term, envelope.at);
         if let Some(outcome) = self.requests.outcome(envelope.request) {
             return outcome.clone();
+        }
+        if self.requests.is_full() {
+            // Not remembered: asked again, it may be taken.
+            return Err(Rejection::TooManyCalls);
         }
         let moment = Moment { revision: position.revision(), term: position.term, at: envelope.at };
         let outcome = self.change(&envelope.command, moment);

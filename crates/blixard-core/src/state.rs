@@ -30,7 +30,7 @@ pub use node::{
 pub use node::{Shortage, Terms};
 pub use registry::{CERTIFICATES_KEPT, REMOVED_REMEMBERED, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS};
 pub use registry::{PeerStanding, Registry, RemovedNode, TOKENS_MAX, Token, TokenUse};
-pub use request::{REQUESTS_KEPT, RequestLog};
+pub use request::{REQUESTS_KEPT_MS, REQUESTS_MAX, RequestLog};
 pub use vm::{
     Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Restart, Run,
 };

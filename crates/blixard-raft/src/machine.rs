@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use tokio::sync::mpsc;
 
 use crate::alive::Alive;
 use crate::checkpoint::{CheckpointBody, CheckpointStore};
@@ -28,8 +29,38 @@ pub(crate) struct Machine {
     pub(crate) membership: StoredMembership,
     pub(crate) stop: StopCause,
     pub(crate) offload: Offload,
+    pub(crate) due: DueCheckpoints,
     /// Last, so that all else is gone when it goes.
     pub(crate) alive: Alive,
+}
+
+/// Counts what was applied since the last checkpoint, and says when that is too much.
+#[derive(Debug)]
+pub(crate) struct DueCheckpoints {
+    limit: u64,
+    bytes: u64,
+    said: mpsc::Sender<()>,
+}
+
+impl DueCheckpoints {
+    /// With the side that hears it.
+    pub(crate) fn new(limit: u64) -> (Self, mpsc::Receiver<()>) {
+        // One that is not heard yet is enough.
+        let (said, heard) = mpsc::channel(1);
+        (Self { limit, bytes: 0, said }, heard)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes >= self.limit {
+            self.bytes = 0;
+            self.said.try_send(()).ok();
+        }
+    }
+
+    fn begun(&mut self) {
+        self.bytes = 0;
+    }
 }
 
 impl Machine {
@@ -38,7 +69,10 @@ impl Machine {
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::default(),
             EntryPayload::Normal(command) => match self.replicated.apply(position(id), &command.0) {
-                Ok(outcome) => Reply(outcome),
+                Ok(outcome) => {
+                    self.due.count(command.0.len());
+                    Reply(outcome)
+                }
                 Err(halt) => return Err(self.stop.fail(&halt)),
             },
             EntryPayload::Membership(membership) => {
@@ -86,6 +120,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
+        self.due.begun();
         CheckpointBuilder {
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
             captured: Mutex::new(Some(self.replicated.checkpoint())),

@@ -20,6 +20,12 @@ use crate::types::Peer;
 /// The largest command that is appended. References go through the log, not content.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
+/// A checkpoint writes the whole state. At 10,000 entries, with a state of 30 MB and 24,000 writes a second,
+/// checkpoints were a seventh of all that a node did.
+const CHECKPOINT_EVERY: u64 = 50_000;
+/// Fifty thousand entries of the usual size come to half of this, those of the largest to a hundred times.
+const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+
 /// What a consensus node is opened with.
 #[derive(Debug, Clone)]
 pub struct RaftOptions {
@@ -37,8 +43,11 @@ pub struct RaftOptions {
     pub offload: Offload,
     /// The log's file is made of pieces of so many bytes; a command has to fit into one.
     pub log_segment_bytes: u64,
-    /// A checkpoint is taken each time this many entries were committed since the last.
+    /// A checkpoint is taken each time this many entries were committed since the last, so that a start
+    /// does not take long.
     pub checkpoint_every: u64,
+    /// Also each time commands of so many bytes were applied, so that the log does not grow large.
+    pub checkpoint_bytes: u64,
     /// How many entries before a checkpoint stay in the log, so that a follower that is a little
     /// behind is sent entries rather than the whole state.
     pub keep_entries: u64,
@@ -62,7 +71,8 @@ impl RaftOptions {
             files: Arc::new(RealFiles),
             offload: Offload::Threads,
             log_segment_bytes: SEGMENT_BYTES,
-            checkpoint_every: 10_000,
+            checkpoint_every: CHECKPOINT_EVERY,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             keep_entries: 1_000,
             elections: ElectionTiming::default(),
             place: Place::default(),

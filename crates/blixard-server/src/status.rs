@@ -23,6 +23,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         }
         Rejection::UnknownNode { .. } => Status::not_found(text),
         Rejection::NotInitialised => Status::unavailable(text),
+        Rejection::TooManyCalls => with_hint(Status::resource_exhausted(text), "try again in a minute"),
         Rejection::NoRoom { .. } => Status::resource_exhausted(text),
         Rejection::EmptyDeployment | Rejection::NamedTwice { .. } | Rejection::SpecEncoding { .. } => {
             Status::invalid_argument(text)

@@ -3,7 +3,7 @@
 use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId, VolumeId, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Role, Roles, Shortage, SourceId, TOKENS_MAX};
+use crate::state::{REQUESTS_MAX, Role, Roles, Shortage, SourceId, TOKENS_MAX};
 
 /// An invariant that a command would break. Each says what a person can do about it, if anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub enum Rejection {
     /// Nothing but its initialisation can come first.
     #[error("the cluster is not initialised")]
     NotInitialised,
+    /// More calls in a minute than the outcomes of can be remembered.
+    #[error("there are more calls than the cluster remembers the outcomes of, {REQUESTS_MAX} in a minute")]
+    TooManyCalls,
     /// A cluster has one identity.
     #[error("the cluster is initialised already")]
     AlreadyInitialised,

@@ -19,7 +19,10 @@ use crate::fixture::{
     Cluster, daemon, definition, delete, deploy, desired, facts, place, register, report, report_of, session,
     spec, starting, vm,
 };
-use crate::state::{ClusterState, Desired, EVENTS_KEPT, REQUESTS_KEPT, Resource, Role, Shortage, VmReport};
+use crate::ports::UnixMillis;
+use crate::state::{
+    ClusterState, Desired, EVENTS_KEPT, REQUESTS_KEPT_MS, Resource, Role, Shortage, VmReport,
+};
 
 /// Hosts 1 and 2, a server 3 that runs no vms, a host 4 whose daemon has not spoken; vms in every
 /// stage of life, and `big`, which fits nowhere.
@@ -252,11 +255,11 @@ fn the_same_call_changes_the_state_once_and_has_one_outcome() {
 }
 
 #[test]
-fn the_logs_of_events_and_requests_keep_the_newest() {
+fn the_log_of_events_keeps_the_newest_and_that_of_requests_those_of_the_last_minute() {
     let mut cluster = Cluster::with_hosts(&[]);
     cluster.deploy("web", "a", spec(1));
     let mut requests = Vec::new();
-    for round in 0..=REQUESTS_KEPT as u64 {
+    for round in 0..=EVENTS_KEPT as u64 {
         let request = RequestId(u128::from(1_000_000 + round).to_be_bytes());
         requests.push(request);
         let wanted = [Desired::Stopped, Desired::Running][usize::from(round % 2 == 1)];
@@ -265,7 +268,9 @@ fn the_logs_of_events_and_requests_keep_the_newest() {
     assert_eq!(cluster.state.events.iter().count(), EVENTS_KEPT);
     let newest = cluster.state.events.iter().next_back().unwrap();
     assert_eq!(newest.revision, Revision(cluster.index));
-    let known = |request: &&RequestId| cluster.state.requests.outcome(**request).is_some();
-    assert_eq!(requests.iter().filter(known).count(), REQUESTS_KEPT);
-    assert!(!known(&&requests[0]), "the oldest is forgotten");
+    let known = |cluster: &Cluster, request| cluster.state.requests.outcome(request).is_some();
+    assert!(requests.iter().all(|request| known(&cluster, *request)));
+    cluster.at = UnixMillis(cluster.at.0 + REQUESTS_KEPT_MS + 1);
+    cluster.ok(desired("web", Desired::Running));
+    assert!(!requests.iter().any(|request| known(&cluster, *request)));
 }

@@ -1,4 +1,7 @@
-//! The outcomes of the newest calls, so that a call that is proposed twice changes the state once.
+//! The outcomes of the calls of the last minute, so that a call that is proposed twice changes the state once.
+//!
+//! Owns how long an outcome is remembered: by time, which is the leader's, in the command. Nothing is
+//! forgotten early to make room: what does not fit is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,16 +10,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::Rejection;
 use crate::command::Outcome;
+use crate::ports::UnixMillis;
 
-/// Outcomes kept. At a thousand calls a second that is four seconds, many times what a retry takes.
-pub const REQUESTS_KEPT: usize = 4096;
+/// How long an outcome is remembered at least. A server asks for 8 s, and `blixard` waits for a server for
+/// 30 s, so the last repetition of a call comes within 38.
+pub const REQUESTS_KEPT_MS: u64 = 60_000;
+
+/// Outcomes kept at most: for a minute of 2,000 calls a second, which is about 20 MB.
+pub const REQUESTS_MAX: usize = 131_072;
 
 /// The outcomes of the newest calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestLog {
-    order: VecDeque<RequestId>,
+    /// Each call, with the clock when it was applied; in order.
+    applied: VecDeque<(RequestId, u64)>,
     outcomes: BTreeMap<RequestId, Result<Outcome, Rejection>>,
+    /// Milliseconds that have passed for sure: those between two commands of one leader. What passes
+    /// from one leader to the next is not counted, because their clocks may differ; an outcome is then
+    /// remembered for longer.
+    clock: u64,
+    /// The command before, by its term.
+    before: Option<(u64, UnixMillis)>,
 }
 
 impl RequestLog {
@@ -25,16 +40,34 @@ impl RequestLog {
         self.outcomes.get(&request)
     }
 
-    /// Remembers what a call came to, and forgets the oldest when there are too many.
-    pub(crate) fn remember(&mut self, request: RequestId, outcome: Result<Outcome, Rejection>) {
-        if self.outcomes.insert(request, outcome).is_some() {
-            return;
-        }
-        self.order.push_back(request);
-        if self.order.len() > REQUESTS_KEPT
-            && let Some(oldest) = self.order.pop_front()
+    /// Goes on to a command of this term and time, and forgets what is old by then.
+    pub(crate) fn advance(&mut self, term: u64, at: UnixMillis) {
+        if let Some((before_term, before)) = self.before
+            && before_term == term
         {
-            self.outcomes.remove(&oldest);
+            self.clock = self.clock.saturating_add(at.since(before));
+        }
+        self.before = Some((term, at));
+        while let Some((oldest, applied)) = self.applied.front()
+            && self.clock.saturating_sub(*applied) > REQUESTS_KEPT_MS
+        {
+            self.outcomes.remove(oldest);
+            self.applied.pop_front();
+        }
+    }
+
+    /// Whether there is no room for another.
+    pub(crate) fn is_full(&self) -> bool {
+        self.applied.len() >= REQUESTS_MAX
+    }
+
+    /// Remembers what a new call came to.
+    pub(crate) fn remember(&mut self, request: RequestId, outcome: Result<Outcome, Rejection>) {
+        if self.outcomes.insert(request, outcome).is_none() {
+            self.applied.push_back((request, self.clock));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

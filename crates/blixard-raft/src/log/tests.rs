@@ -17,7 +17,7 @@ use super::{FileDisk, Segments, WriterHandle};
 use crate::alive;
 use crate::checkpoint::CheckpointStore;
 use crate::files::RealFiles;
-use crate::machine::Machine;
+use crate::machine::{DueCheckpoints, Machine};
 use crate::offload::Offload;
 use crate::record;
 use crate::stop::StopCause;
@@ -45,6 +45,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
             membership: StoredMembership::default(),
             stop,
             offload: Offload::Threads,
+            due: DueCheckpoints::new(u64::MAX).0,
             alive,
         };
         Ok((directory, log, machine))

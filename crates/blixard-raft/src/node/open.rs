@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use blixard_core::ports::consensus::{ReplicatedMachine, RestoreError};
+use openraft::errors::Fatal;
 use openraft::{ConfigError, Raft};
+use tokio::sync::mpsc;
 
 use super::{Inner, RaftNode, Rest};
 use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::home::Home;
 use crate::log::{BadSegments, DiskError, FileDisk, FoundLog, LogDisk, LogOpenError, LogStore, Segments};
-use crate::machine::Machine;
+use crate::machine::{DueCheckpoints, Machine};
 use crate::network::PeerNetwork;
 use crate::options::RaftOptions;
 use crate::standing::Standings;
 use crate::stop::StopCause;
-use crate::types::{SnapshotMeta, position};
+use crate::types::{SnapshotMeta, TypeConfig, position};
+
+type Started = Raft<TypeConfig, Machine>;
 
 const LOG_FILE: &str = "log";
 /// What programs before this one kept their log in.
@@ -120,6 +124,23 @@ pub(super) fn disk_at(path: &Path) -> Result<Box<dyn LogDisk>, OpenError> {
     }
 }
 
+/// Starts openraft, and takes a checkpoint whenever the machine says that it is time. Ends with the machine.
+async fn start(
+    opening: impl Future<Output = Result<Started, Fatal<TypeConfig>>> + Send,
+    mut due: mpsc::Receiver<()>,
+) -> Result<Started, Fatal<TypeConfig>> {
+    let raft = opening.await?;
+    let trigger = raft.clone();
+    #[expect(clippy::disallowed_methods, reason = "it ends when the machine is gone")]
+    tokio::task::spawn(async move {
+        while due.recv().await.is_some() {
+            // Who has stopped needs none.
+            trigger.trigger().snapshot().await.ok();
+        }
+    });
+    Ok(raft)
+}
+
 /// Opens a node whose log is on the disk that `disk` gives.
 pub(super) async fn open(
     options: RaftOptions,
@@ -141,11 +162,11 @@ pub(super) async fn open(
         let recover = move || Parts::load(&options, machine, stop, alive, disk);
         offload.run(recover).await.map_err(OpenError::Task)??
     };
-    let Parts { found, machine } = parts;
+    let Parts { found, machine, due } = parts;
     let checkpoints = Arc::clone(&machine.checkpoints);
     let (log, writer) = LogStore::start(found, stop.clone(), machine.alive.clone(), &offload)?;
     let tail = log.tail();
-    let start = Raft::new(node, Arc::new(config), network, log, machine);
+    let start = start(Raft::new(node, Arc::new(config), network, log, machine), due);
     let raft = match home.run(start).await.map_err(OpenError::Task)? {
         Ok(raft) => raft,
         Err(fatal) => {
@@ -186,6 +207,7 @@ impl RaftNode {
 struct Parts {
     found: FoundLog,
     machine: Machine,
+    due: mpsc::Receiver<()>,
 }
 
 impl Parts {
@@ -218,6 +240,7 @@ impl Parts {
         };
         let found = FoundLog::read(options.node.0, engine)?;
         check_reach(&found, &meta)?;
+        let (says, due) = DueCheckpoints::new(options.checkpoint_bytes);
         let machine = Machine {
             replicated: machine,
             checkpoints: Arc::new(checkpoints),
@@ -225,9 +248,10 @@ impl Parts {
             membership: meta.last_membership,
             stop,
             offload: options.offload.clone(),
+            due: says,
             alive,
         };
-        Ok(Self { found, machine })
+        Ok(Self { found, machine, due })
     }
 }
 
