@@ -29,8 +29,9 @@ use layout::{FIRST_FRAME, Frame, Header};
 
 pub use recover::BadSegments;
 
-/// Bytes of a segment. Each new one costs three syncs and as many zeros: here once in some 10,000 entries.
-pub(crate) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a segment. Each new one costs three syncs and as many zeros: here once in some 3,000 entries.
+/// It is also what a server can still write when its disk is full, before it stops.
+pub(crate) const SEGMENT_BYTES: u64 = 1024 * 1024;
 
 /// A log in a file of segments.
 #[derive(Debug)]

@@ -14,6 +14,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
+/// Enough to fill, within the limit, the segment of the log that is there when the disk is full.
+const WRITERS: u32 = 16;
+
 /// The log's own file system, small enough to be filled.
 const SMALL_DISK: &str = "
 systemctl stop blixardd
@@ -27,7 +30,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let hosts = three(context)?;
     let [first, .., last] = hosts.as_slice() else { anyhow::bail!("no hosts") };
     let binaries = context.binaries()?;
-    let vms = writers::deploy_sleepers(first, 2)?;
+    let vms = writers::deploy_sleepers(first, WRITERS)?;
     last.shell(SMALL_DISK)?;
     await_voters(first, hosts.len())?;
     writers::start(first, &binaries, Wishes::Toggle, &vms)?;
