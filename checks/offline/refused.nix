@@ -48,6 +48,11 @@ in
     settings.cluster.listen = "[::]:7440";
   } "services.blixard.join.tokenFile: the file is in the store";
   alone-and-no-server = ofNode { roles = [ "host" ]; } "services.blixard.roles: a machine that is no server";
+  listens-anywhere = ofNode {
+    settings.cluster.listen = "[::]:7440";
+  } "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at [::]:7440";
+  profile-of-leases = ofNode { settings.fencing.profile = "quick"; } "services.blixard.settings.fencing.profile";
+  label-of-a-number = ofNode { settings.node.labels.zone = 1; } "services.blixard.settings.node.labels.zone";
   nothing-to-open = ofNode { openFirewall = true; } "services.blixard.openFirewall: nothing listens";
   bridge-without-host = ofNode {
     roles = [ "server" ];

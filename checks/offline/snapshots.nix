@@ -45,10 +45,19 @@ let
 
   units = settings: (node settings).config.systemd.services;
   joined = {
-    roles = [ "host" ];
+    roles = [
+      "server"
+      "host"
+    ];
     openFirewall = true;
     settings = {
       cluster.listen = "[::]:7440";
+      cluster.advertise = "alpha.example.org:7440";
+      node.labels.zone = "a";
+      fencing.profile = "fast";
+      host.tenants = [ "shop" ];
+      host.hypervisors = [ "qemu" ];
+      host.lease_command = "/run/current-system/sw/bin/blixard-lease";
       cache.listen = "[::]:5000";
       evaluation.memory_max_mib = 8192;
     };
@@ -80,11 +89,11 @@ lib.mapAttrs (_: plain) {
     settings.builder.max_jobs = 4;
     settings.log.filter = "debug";
   };
-  # Not `.toml` before the daemon knows all of its keys.
-  "blixardd-joined.text" = toml joined;
+  "blixardd-joined.toml" = toml joined;
   "blixardd-server.toml" = toml (joined // { roles = [ "server" ]; settings.cluster.listen = "10.0.0.1:7440"; });
   "blixardd.service" = unit (units { }).blixardd;
   "blixard-lease.service" = unit (units joined).blixard-lease;
+  "blixard-drain.service" = unit (units { }).blixard-drain;
   "blixard-fence.service" = unit (units joined).blixard-fence;
   "network.json" = text {
     inherit ((node joined).config.systemd.network) netdevs networks;

@@ -5,6 +5,13 @@ let
   is = role: lib.elem role cfg.roles;
   allowed = config.nix.settings.allowed-users or [ "*" ];
   check = assertion: message: { inherit assertion message; };
+
+  # An address that is none: any of this machine's.
+  unspecified = lib.any (any: lib.hasPrefix any (toString cfg.settings.cluster.listen)) [
+    "0.0.0.0:"
+    "[::]:"
+    "[::0]:"
+  ];
 in
 {
   config = lib.mkIf cfg.enable {
@@ -29,6 +36,9 @@ in
       )
       (check (!cfg.bridge.enable || is "host")
         "services.blixard.bridge.enable: the bridge is for microVMs, and this machine runs none; add \"host\" to services.blixard.roles, or remove the bridge."
+      )
+      (check (!unspecified || cfg.settings.cluster.advertise != null)
+        "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at ${toString cfg.settings.cluster.listen}; give a name or an address of it, as in \"${config.networking.hostName}.example.org:7440\"."
       )
       (check (cfg.settings.node.roles == cfg.roles)
         "services.blixard.settings.node.roles: set services.blixard.roles instead; the module makes users and devices by it."

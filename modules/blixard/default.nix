@@ -29,6 +29,7 @@ in
     ./options.nix
     ./assertions.nix
     ./bridge.nix
+    ./drain.nix
     ./fencing.nix
   ];
 

@@ -73,7 +73,10 @@ in
     settings = mkOption {
       default = { };
       example = {
-        cluster.listen = "[::]:7440";
+        cluster = {
+          listen = "[::]:7440";
+          advertise = "alpha.example.org:7440";
+        };
         evaluation.memory_max_mib = 8192;
       };
       description = "blixardd.toml. What is not set has the default that docs/blixardd.toml shows.";
@@ -88,6 +91,33 @@ in
               defaultText = lib.literalExpression "config.services.blixard.roles";
               description = "What it is for.";
             };
+            labels = mkOption {
+              type = types.attrsOf types.str;
+              default = { };
+              example = {
+                zone = "a";
+              };
+              description = "What constraints of microVMs can speak of. Names that begin with `blixard/` are Blixard's own.";
+            };
+          };
+          storage = table {
+            data_dir = key types.str "Where the daemon keeps its log and its state, absolute.";
+          };
+          api = table {
+            socket = key types.str "The Unix socket for local callers, absolute.";
+            group = key types.str "The group whose members may use it, beside root.";
+          };
+          fencing = table {
+            profile = key (types.enum [
+              "fast"
+              "default"
+              "relaxed"
+            ]) "Times that go together: how long a host that is cut off may run its microVMs, and when they are started elsewhere.";
+            heartbeat_ms = key types.ints.positive "The pause between two heartbeats of a host.";
+            lease_ms = key types.ints.positive "How long a host may run its microVMs after its last heartbeat that was answered.";
+            grace_ms = key types.ints.positive "How long the kernel may take to end everything then.";
+            silence_ms = key types.ints.positive "How long a host is silent before its microVMs are started elsewhere.";
+            tick_ms = key types.ints.positive "How often the leader looks.";
           };
           cluster = table {
             listen = key types.str "Where other nodes reach this one, `[::]:7440`. Without it nothing listens on the network.";
@@ -101,8 +131,25 @@ in
           };
           cache = table {
             listen = key types.str "Where stock Nix finds this node's binary cache, `[::]:5000`.";
+            key_name = key types.str "The name that its signatures are under.";
+            token_file = key types.str "A file with a token that callers need, as text.";
           };
           host = table {
+            state_dir = key types.str "Where what outlives a start of a microVM is kept, absolute.";
+            runtime_dir = key types.str "Where sockets of microVMs are, below /run.";
+            cpu_overcommit = key types.ints.positive "Virtual processors of microVMs per processor, at most.";
+            disk_mib = key types.ints.unsigned "The space for volumes; what the file system of `state_dir` has if null.";
+            tenants = key (types.listOf types.str) "Whose microVMs it takes; everybody's if null or empty.";
+            hypervisors = key (types.listOf (types.enum [
+              "qemu"
+              "cloud-hypervisor"
+              "firecracker"
+              "crosvm"
+              "kvmtool"
+              "stratovirt"
+              "alioth"
+            ])) "The hypervisors that may run there; any if null or empty.";
+            lease_command = key types.str "The program `blixard-lease`, absolute; the one beside the daemon's own if null.";
             bridge = key types.str "The bridge that taps are put on whose interface names none.";
             ip_command = mkOption {
               type = types.str;
@@ -118,6 +165,7 @@ in
               defaultText = lib.literalExpression ''"''${config.nix.package}/bin/nix"'';
               description = "The program `nix`.";
             };
+            gc_roots = key types.str "The folder of Blixard's garbage collector roots, absolute.";
             store_command = mkOption {
               type = types.str;
               default = "${config.nix.package}/bin/nix-store";
@@ -125,11 +173,20 @@ in
               description = "The program `nix-store`.";
             };
           };
+          sources = table {
+            upload_max_mib = key types.ints.positive "The largest tree that a caller may upload.";
+            fetch_time_limit_s = key types.ints.positive "How long fetching one locked input may take.";
+          };
           evaluation = table {
+            time_limit_s = key types.ints.positive "How long one evaluation may take.";
+            output_max_mib = key types.ints.positive "What one evaluation may print.";
             user = key types.str "The system user that evaluates. A new one for each evaluation if null.";
             memory_max_mib = key types.ints.positive "The memory of one evaluation.";
           };
           builder = table {
+            timeout_s = key types.ints.positive "How long one build may take.";
+            max_silent_s = key types.ints.positive "How long one build may say nothing.";
+            log_max_mib = key types.ints.positive "What one build may print.";
             max_jobs = key types.ints.positive "Derivations that are built at once.";
             cores = key types.ints.positive "Cores that each may use.";
           };

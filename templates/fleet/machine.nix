@@ -4,7 +4,11 @@
   services.blixard = {
     enable = true;
     openFirewall = true;
-    settings.cluster.listen = "[::]:7440";
+    settings.cluster = {
+      listen = "[::]:7440";
+      # A name of this machine that the others know, or an address.
+      advertise = "${config.networking.hostName}:7440";
+    };
     bridge = lib.mkIf (lib.elem "host" config.services.blixard.roles) {
       enable = true;
       uplinks = [ "eno1" ];

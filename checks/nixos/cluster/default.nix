@@ -8,6 +8,7 @@
 let
   node =
     { founds ? false }:
+    { config, ... }:
     {
       imports = [
         ../host.nix
@@ -15,7 +16,10 @@ let
       ];
       services.blixard = {
         openFirewall = true;
-        settings.cluster.listen = "[::]:7440";
+        settings.cluster = {
+          listen = "[::]:7440";
+          advertise = "${config.networking.hostName}:7440";
+        };
         join.tokenFile = lib.mkIf (!founds) "/run/blixard-token";
       };
       # Those that join wait for their token.

@@ -12,6 +12,7 @@
 mod lease;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use blixard_core::roots::generation_of;
 use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::{HostMessage, host_message, server_message};
 use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
+use blixard_types::unit::GOING_DOWN;
 use blixard_types::{Epoch, GenerationNumber, VmId, chain};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
@@ -70,6 +72,12 @@ pub async fn run(host: Host) -> Result<(), AgentError> {
     let (mut link, lost) = (JoinSet::new(), Arc::new(Notify::new()));
     link.spawn(link::run(host.clone(), sender, Arc::clone(&lost)));
     Agent::new(host, rooted, homes, lost).run(events).await
+}
+
+/// Guests end with the machine: that is no failure, and nothing is started on what will be off. The servers
+/// hear that the machine is silent, or that it is back.
+fn goes_down() -> bool {
+    Path::new(GOING_DOWN).exists()
 }
 
 struct Agent {
@@ -218,7 +226,7 @@ impl Agent {
     /// Asks core what to do next, and begins it.
     fn plan(&mut self) {
         self.again_at = None;
-        if !self.observation.made {
+        if !self.observation.made || goes_down() {
             return;
         }
         let Some(granted) = self.gate.assignments() else {

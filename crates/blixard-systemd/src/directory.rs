@@ -84,7 +84,7 @@ fn give(path: &Path, owner: (u32, u32)) -> Result<(), Error> {
 }
 
 /// The numbers of an account.
-fn ids(account: &Account) -> Result<(u32, u32), UnitError> {
+pub(crate) fn ids(account: &Account) -> Result<(u32, u32), UnitError> {
     let uid = number("/etc/passwd", &account.user);
     let uid = uid.ok_or_else(|| UnitError::NoAccount { what: "user", name: account.user.clone() })?;
     let gid = number("/etc/group", &account.group);

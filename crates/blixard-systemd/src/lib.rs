@@ -5,6 +5,7 @@
 //! unit's properties, one `journalctl` child per open log. Refuses to know: which vm should run,
 //! leases, generations beyond the number in a unit's environment. No type of D-Bus leaves it.
 
+mod asked;
 mod bus;
 mod cgroup;
 mod confined;

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::bus::Bus;
 use crate::error::CallError;
-use crate::{shutdown, start, stop};
+use crate::{asked, shutdown, start, stop};
 
 const OBSERVE: &str = "observe";
 
@@ -42,6 +42,12 @@ impl Systemd {
     /// The connection, for who shares it.
     pub(crate) fn bus(&self) -> Arc<Bus> {
         Arc::clone(&self.bus)
+    }
+
+    /// As [`UnitManager::shutdown`], by a child of this process: for when the machine goes down, and systemd
+    /// starts no unit any more.
+    pub async fn shutdown_without_unit(&self, order: &GracefulStop) -> Result<Asked, UnitError> {
+        asked::shutdown(&self.bus.link()?, order).await
     }
 
     async fn observe_units(&self) -> Result<Vec<ObservedUnit>, UnitError> {

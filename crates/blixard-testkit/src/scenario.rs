@@ -97,6 +97,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[5],
     failover::SCENARIOS[6],
     failover::SCENARIOS[7],
+    failover::SCENARIOS[8],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -20,6 +20,9 @@ pub const LEASE_UNIT: &str = "blixard-lease.service";
 /// The unit that shuts guests down in good order when the machine goes down, before their units are stopped.
 pub const DRAIN_UNIT: &str = "blixard-drain.service";
 
+/// There while guests are shut down with their machine: their ends are no failures, and none is started.
+pub const GOING_DOWN: &str = "/run/blixard-drain/down";
+
 const RUN_SUFFIX: &str = "-run.service";
 const STOP_SUFFIX: &str = "-stop.service";
 

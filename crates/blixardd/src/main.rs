@@ -5,6 +5,7 @@ mod cluster;
 mod compose;
 mod config;
 mod disk;
+mod drain;
 mod facts;
 mod identity;
 mod importer;
@@ -48,6 +49,9 @@ enum Part {
     /// Puts a closure into the store: orders on standard input, answers on standard output.
     #[command(hide = true)]
     Import(importer::ImportArguments),
+    /// Asks all guests of this machine to shut down: what `blixard-drain.service` runs when it goes down.
+    #[command(hide = true)]
+    Drain(drain::DrainArguments),
 }
 
 /// The exit code for a configuration that cannot be used: systemd need not try again.
@@ -55,8 +59,10 @@ const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Part::Import(arguments)) = arguments.part {
-        return importer::main(&arguments);
+    match arguments.part {
+        Some(Part::Import(arguments)) => return importer::main(&arguments),
+        Some(Part::Drain(arguments)) => return drain::main(&arguments),
+        None => {}
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,

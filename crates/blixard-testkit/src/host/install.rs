@@ -82,10 +82,11 @@ RuntimeDirectory=blixard
 WantedBy=multi-user.target
 ";
 
-/// What fences the host, as it is shipped.
-const FENCING: [(&str, &str); 2] = [
+/// What fences the host, and what shuts guests down with it, as they are shipped.
+const UNITS: [(&str, &str); 3] = [
     ("blixard-lease.service", include_str!("../../../blixard-lease/systemd/blixard-lease.service")),
     ("blixard-fence.service", include_str!("../../../blixard-lease/systemd/blixard-fence.service")),
+    ("blixard-drain.service", include_str!("../../../blixardd/systemd/blixard-drain.service")),
 ];
 
 impl Host {
@@ -105,15 +106,17 @@ impl Host {
         self.copy_in(&binaries.blixardd, "/usr/local/bin/blixardd", 0o755)?;
         self.copy_in(&binaries.blixard, "/usr/local/bin/blixard", 0o755)?;
         self.copy_in(&binaries.lease, "/usr/local/bin/blixard-lease", 0o755)?;
-        for (name, unit) in FENCING {
+        for (name, unit) in UNITS {
             self.write(&format!("/etc/systemd/system/{name}"), unit, 0o644)?;
         }
         self.write("/etc/blixard/blixardd.toml", config, 0o644)?;
         self.write("/etc/systemd/system/blixardd.service", UNIT, 0o644)?;
         self.run_ok(&["systemctl", "daemon-reload"])?;
-        self.run_ok(&["systemctl", "enable", "--now", "blixardd.service"]).map(drop).with_context(|| {
-            let journal = self.run_ok(&["journalctl", "--no-pager", "--lines=30", "--unit=blixardd"]);
-            format!("blixardd does not start; it said:\n{}", journal.unwrap_or_default())
-        })
+        self.run_ok(&["systemctl", "enable", "--now", "blixardd.service", "blixard-drain.service"])
+            .map(drop)
+            .with_context(|| {
+                let journal = self.run_ok(&["journalctl", "--no-pager", "--lines=30", "--unit=blixardd"]);
+                format!("blixardd does not start; it said:\n{}", journal.unwrap_or_default())
+            })
     }
 }

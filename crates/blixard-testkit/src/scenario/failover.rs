@@ -11,6 +11,7 @@ mod fence_under_load;
 mod host_killed;
 mod host_partitioned;
 mod host_reboot;
+mod host_shutdown;
 mod leader_and_host_die_together;
 mod story;
 mod watch;
@@ -26,7 +27,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 8] = [
+pub(super) const SCENARIOS: [Scenario; 9] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -35,6 +36,7 @@ pub(super) const SCENARIOS: [Scenario; 8] = [
     host_reboot::SCENARIO,
     drain::SCENARIO,
     fence_under_load::SCENARIO,
+    host_shutdown::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.
