@@ -73,6 +73,11 @@ in
         config.nix.package
         pkgs.gitMinimal
         pkgs.iproute2
+        # File systems of new volumes.
+        pkgs.e2fsprogs
+        pkgs.xfsprogs
+        pkgs.btrfs-progs
+        pkgs.dosfstools
         config.systemd.package
       ];
       # It is never given up: what it lacks at boot, an address above all, comes when it comes.

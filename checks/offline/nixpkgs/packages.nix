@@ -263,6 +263,8 @@ lib.fix (
     "/usr/bin/truncate"
   ];
   coreutils-full = pkgs.coreutils;
+  btrfs-progs = linked "btrfs-progs" [ "/usr/sbin/mkfs.btrfs" ];
+  dosfstools = linked "dosfstools" [ "/usr/sbin/mkfs.vfat" ];
   e2fsprogs = linked "e2fsprogs" [ "/usr/sbin/mkfs.ext4" ];
   gawk = linked "gawk" [ "/usr/bin/awk" ];
   gnused = linked "gnused" [ "/usr/bin/sed" ];
@@ -273,6 +275,7 @@ lib.fix (
     "/usr/bin/nix-store"
   ];
   socat = linked "socat" [ "/usr/bin/socat" ];
+  xfsprogs = linked "xfsprogs" [ "/usr/sbin/mkfs.xfs" ];
   systemd = linked "systemd" [ "/usr/bin/busctl" ];
   util-linux = linked "util-linux" [ "/usr/bin/flock" ];
   inherit linked;

@@ -172,7 +172,6 @@ fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
     let asked = [
         (spec.kind == VmKind::Task, "kind", "tasks"),
         (spec.interfaces.iter().any(macvtap), "interfaces", "macvtap interfaces"),
-        (!spec.volumes.is_empty(), "volumes", "volumes"),
         (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),
         (!spec.credentials.is_empty(), "credentials", "credentials"),

@@ -29,3 +29,4 @@ pub mod signature;
 pub mod state;
 pub mod transfer;
 pub mod unit;
+pub mod volume;

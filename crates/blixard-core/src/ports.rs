@@ -17,6 +17,7 @@ pub mod peer;
 pub mod signer;
 pub mod sources;
 pub mod units;
+pub mod volumes;
 
 pub use clock::{BootMillis, Clock, Entropy, RawMillis, UnixMillis};
 pub use futures_core::future::BoxFuture;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{Epoch, GenerationNumber, VmId};
+use blixard_types::{Epoch, GenerationNumber, VmId, VolumeName};
 
 use crate::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
 use crate::ports::BootMillis;
@@ -36,6 +36,8 @@ pub struct VmMemory {
     pub fenced: Option<Epoch>,
     /// The placement after which its files were removed.
     pub discarded: Option<Epoch>,
+    /// The volumes that were removed, with the placements that they were made for.
+    pub deleted: BTreeSet<(VolumeName, Epoch)>,
     /// The generation whose closure was not in the store when it was to be started.
     pub lacking: Option<(Epoch, GenerationNumber)>,
     /// The newest report that the servers have accepted.
@@ -172,6 +174,13 @@ pub enum Action {
         /// Its last placement, which is over.
         epoch: Epoch,
     },
+    /// Remove a volume.
+    DeleteVolume {
+        /// Which.
+        volume: VolumeName,
+        /// The placement that it was made for.
+        life: Epoch,
+    },
     /// Tell the servers.
     Report {
         /// The placement.
@@ -214,6 +223,7 @@ pub fn plan(
     let mut plan = HostPlan::default();
     let nothing = VmMemory::default();
     let granted_at_all = granted.assignments.keys().chain(granted.discarded.keys());
+    let granted_at_all = granted_at_all.chain(granted.deleted_volumes.keys());
     for vm in granted_at_all.chain(units.keys()).collect::<BTreeSet<_>>() {
         let memory = memory.get(vm).unwrap_or(&nothing);
         match memory.work {
@@ -230,6 +240,10 @@ pub fn plan(
         let step = match discard {
             Some(epoch) => self::discard(*epoch, memory),
             None => step(granted.assignments.get(vm), units.get(vm), memory, now),
+        };
+        let step = match (step, granted.deleted_volumes.get(vm)) {
+            (Step::Wait(again), Some(volumes)) => delete_volumes(volumes, memory, again),
+            (step, _) => step,
         };
         match step {
             Step::Do(action) => {
@@ -261,6 +275,24 @@ fn discard(epoch: Epoch, memory: &VmMemory) -> Step {
     } else {
         Step::Do(Action::Discard { epoch })
     }
+}
+
+/// Nothing of the vm that is here has these volumes.
+fn delete_volumes(
+    volumes: &BTreeMap<VolumeName, Epoch>,
+    memory: &VmMemory,
+    again: Option<BootMillis>,
+) -> Step {
+    for (volume, life) in volumes {
+        if !memory.deleted.contains(&(volume.clone(), *life)) {
+            return Step::Do(Action::DeleteVolume { volume: volume.clone(), life: *life });
+        }
+        let gone = VmReport::VolumeGone { volume: volume.clone() };
+        if let Step::Do(action) = report(memory, *life, gone, None) {
+            return Step::Do(action);
+        }
+    }
+    Step::Wait(again)
 }
 
 fn step(

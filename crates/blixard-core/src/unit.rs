@@ -7,11 +7,12 @@ use blixard_types::spec::{Account, Interface, InterfaceKind, KvmUse, OnPartition
 use blixard_types::unit::{
     DRAIN_UNIT, LEASE_UNIT, RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice,
 };
-use blixard_types::{Epoch, Spec, VmId};
+use blixard_types::{Epoch, Spec, VmId, VolumeName};
 
 use crate::assignment::RunIntent;
 use crate::ports::networks::Tap;
 use crate::ports::units::{GracefulStop, ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitState};
+use crate::volume::shared_paths;
 
 /// The environment variable that names the vm, `tenant/name`.
 pub const ENV_VM: &str = "BLIXARD_VM";
@@ -62,6 +63,8 @@ pub struct HostLayout {
     pub bridge: Option<String>,
     /// The program `blixard-lease`, absolute: it executes what runs under a lease.
     pub lease_program: String,
+    /// Where the shared volumes are that this host has.
+    pub shared: BTreeMap<VolumeName, String>,
 }
 
 /// The lease that a unit is started under.
@@ -77,7 +80,7 @@ impl Default for HostLayout {
     fn default() -> Self {
         let (state_dir, runtime_dir) = ("/var/lib/blixard".to_owned(), "/run/blixard-vms".to_owned());
         let lease_program = "/usr/local/bin/blixard-lease".to_owned();
-        Self { state_dir, runtime_dir, bridge: None, lease_program }
+        Self { state_dir, runtime_dir, bridge: None, lease_program, shared: BTreeMap::new() }
     }
 }
 
@@ -127,8 +130,8 @@ pub fn run_unit(
         restart: restart(spec, lease.is_some()),
         memory_max: (spec.resources.memory_mib + spec.resources.overhead_mib) << 20,
         tasks_max: TASKS_MAX,
-        devices: devices(spec),
-        writable: Vec::new(),
+        devices: devices(spec).into_iter().chain(shared_devices(run, layout)).collect(),
+        writable: shared_paths(run, layout),
         bound_to: lease.map(|_| LEASE_UNIT),
         before: DRAIN_UNIT,
     }
@@ -237,6 +240,11 @@ fn restart(spec: &Spec, leased: bool) -> RestartPolicy {
         },
         VmKind::Task => RestartPolicy::Never,
     }
+}
+
+/// The shared volumes that are devices.
+fn shared_devices(run: &RunIntent, layout: &HostLayout) -> Vec<String> {
+    shared_paths(run, layout).into_iter().filter(|path| path.starts_with("/dev/")).collect()
 }
 
 fn devices(spec: &Spec) -> Vec<String> {

@@ -296,6 +296,10 @@ impl Agent {
                 self.set_work(&vm, Work::Busy);
                 self.work.spawn(execute::discard(host, vm, epoch));
             }
+            Action::DeleteVolume { volume, life } => {
+                self.set_work(&vm, Work::Busy);
+                self.work.spawn(execute::delete_volume(host, vm, volume, life));
+            }
             Action::Report { epoch, report } => self.send_report(vm, epoch, report),
         }
     }
@@ -358,6 +362,13 @@ impl Agent {
                 self.homes.remove(&vm);
                 let memory = self.memories.entry(vm).or_default();
                 (memory.work, memory.discarded) = (Work::Idle, Some(epoch));
+            }
+            Done::VolumeDeleted { vm, volume, life } => {
+                // Its directory may be empty now; of a vm that is gone it goes.
+                self.homes.insert(vm.clone());
+                let memory = self.memories.entry(vm).or_default();
+                memory.work = Work::Idle;
+                memory.deleted.insert((volume, life));
             }
             Done::Cleaned { vm, dropped, home } => {
                 if home {

@@ -9,9 +9,10 @@ use blixard_core::ports::units::{Asked, GracefulStop};
 use blixard_core::reconcile::{Ended, StopCause};
 use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::{UnitLease, run_unit, taps};
+use blixard_core::volume::images;
 use blixard_types::holder::LeaseName;
 use blixard_types::unit::RunUnitName;
-use blixard_types::{Epoch, GenerationNumber, StorePath, VmId, chain};
+use blixard_types::{Epoch, GenerationNumber, StorePath, VmId, VolumeName, chain};
 
 use crate::{Host, home};
 
@@ -37,6 +38,8 @@ pub(crate) enum Done {
     Probed { vm: VmId, outcome: Result<(), String> },
     /// Its files are removed.
     Discarded { vm: VmId, epoch: Epoch },
+    /// One of its volumes is removed.
+    VolumeDeleted { vm: VmId, volume: VolumeName, life: Epoch },
     /// Roots were dropped, and the directory if it was to go.
     Cleaned { vm: VmId, dropped: Vec<GenerationNumber>, home: bool },
 }
@@ -62,11 +65,21 @@ pub(crate) async fn start(
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
     // made sure of, the outcome is unknown, and what is then seen decides.
     match end(&host, &vm).await {
-        Ok(()) => Done::Ended { vm, ended: Ended { epoch, generation, reason } },
+        Ok(()) => {
+            end_volumes(&host, &vm).await;
+            Done::Ended { vm, ended: Ended { epoch, generation, reason } }
+        }
         Err(error) => {
             tracing::warn!(%vm, error, "could not clean up after a failed start");
             Done::Unknown { vm }
         }
+    }
+}
+
+/// A placement is over: what is ephemeral goes. What cannot go now does at the next start, or the next end.
+async fn end_volumes(host: &Host, vm: &VmId) {
+    if let Err(error) = host.volumes.end(vm.clone()).await {
+        tracing::warn!(%vm, error = chain(&error), "an ephemeral volume stays");
     }
 }
 
@@ -88,6 +101,9 @@ async fn try_start(
     }
     let taps = taps(&run.spec, host.layout.bridge.as_deref());
     host.networks.prepare(vm.clone(), taps).await.map_err(|error| chain(&error))?;
+    let images = images(epoch, run, &host.layout).map_err(|error| chain(&error))?;
+    let prepared = host.volumes.prepare(vm.clone(), run.spec.account.clone(), images).await;
+    prepared.map_err(|error| chain(&error))?;
     let unit = run_unit(vm, epoch, run, &host.layout, lease);
     host.units.start(unit).await.map_err(|error| chain(&error))?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
@@ -152,6 +168,9 @@ pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
         return Done::Unknown { vm };
     }
     tracing::info!(%vm, cause = describe(&cause), "stopped");
+    if cause != StopCause::Replaced {
+        end_volumes(&host, &vm).await;
+    }
     match cause {
         StopCause::Ended(ended) => Done::Ended { vm, ended },
         StopCause::Orphan | StopCause::Withdrawn | StopCause::Replaced => Done::Stopped { vm },
@@ -184,10 +203,26 @@ pub(crate) async fn discard(host: Host, vm: VmId, epoch: Epoch) -> Done {
     if let Err(error) = host.networks.remove(vm.clone()).await {
         tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that goes away stay");
     }
-    match home::remove(&host.layout, &vm).await {
+    let removed = match home::remove(&host.layout, &vm).await {
+        Ok(()) => host.volumes.forget(vm.clone()).await.map_err(|error| chain(&error)),
+        Err(error) => Err(chain(&error)),
+    };
+    match removed {
         Ok(()) => Done::Discarded { vm, epoch },
         Err(error) => {
-            tracing::warn!(%vm, error = chain(&error), "the files of a vm that goes away stay, trying again");
+            tracing::warn!(%vm, error, "the files of a vm that goes away stay, trying again");
+            tokio::time::sleep(RETRY_AFTER).await;
+            Done::Unknown { vm }
+        }
+    }
+}
+
+/// Removes a volume of a vm.
+pub(crate) async fn delete_volume(host: Host, vm: VmId, volume: VolumeName, life: Epoch) -> Done {
+    match host.volumes.delete(vm.clone(), volume.clone(), life).await {
+        Ok(()) => Done::VolumeDeleted { vm, volume, life },
+        Err(error) => {
+            tracing::warn!(%vm, %volume, error = chain(&error), "a volume stays, trying again");
             tokio::time::sleep(RETRY_AFTER).await;
             Done::Unknown { vm }
         }
@@ -201,6 +236,7 @@ pub(crate) async fn clean(host: Host, vm: VmId, litter: Litter) -> Done {
         if let Err(error) = host.networks.remove(vm.clone()).await {
             tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that is gone stay");
         }
+        end_volumes(&host, &vm).await;
         home::remove_empty(&host.layout, &vm).await;
     }
     let Litter { generations, home } = litter;

@@ -21,6 +21,7 @@ use blixard_core::ports::holder::LeaseHolder;
 use blixard_core::ports::networks::Networks;
 use blixard_core::ports::nix::NixStore;
 use blixard_core::ports::units::UnitManager;
+use blixard_core::ports::volumes::Volumes;
 use blixard_core::ports::{BoxFuture, Clock};
 use blixard_core::unit::HostLayout;
 use blixard_proto::Hello;
@@ -44,6 +45,8 @@ pub struct Host {
     pub holder: Arc<dyn LeaseHolder>,
     /// Its network.
     pub networks: Arc<dyn Networks>,
+    /// Its disk.
+    pub volumes: Arc<dyn Volumes>,
     /// The local store.
     pub store: Arc<dyn NixStore>,
     /// Closures that other nodes have.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::Path;
 
 use blixard_core::ports::units::UnitError;
-use blixard_types::spec::Account;
+use blixard_types::spec::{Account, number_in};
 
 /// Of the directories above: who may not list them may still pass through.
 const PASSAGE: u32 = 0o711;
@@ -94,15 +94,6 @@ pub(crate) fn ids(account: &Account) -> Result<(u32, u32), UnitError> {
 
 fn number(file: &str, name: &str) -> Option<u32> {
     number_in(&fs::read_to_string(file).unwrap_or_default(), name)
-}
-
-/// `name:x:number:…`, in either file.
-fn number_in(text: &str, name: &str) -> Option<u32> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let found = fields.next() == Some(name);
-        found.then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
 }
 
 #[cfg(test)]

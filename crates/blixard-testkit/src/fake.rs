@@ -9,3 +9,4 @@ pub mod networks;
 pub mod nix;
 pub mod peers;
 pub mod units;
+pub mod volumes;

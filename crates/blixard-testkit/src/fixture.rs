@@ -19,6 +19,8 @@ pub enum Fixture {
     /// Guests to stop, restart and replace: `steady` obeys, `stubborn` does not, `crasher` only exits.
     /// What `steady` greets with is in `greeting.nix`.
     Lifecycle,
+    /// A real guest, `keeper`, that says what it finds on its disks. How large they are is in `sizes.nix`.
+    Volumes,
     /// This many runners (`sleeper-1` …) that only sleep: placing and starting without guests.
     Sleepers(u32),
     /// One vm, `broken`, whose build fails after it has said `the fixture fails on purpose`.
@@ -38,6 +40,7 @@ impl Fixture {
         match self {
             Self::Guests => "guests",
             Self::Lifecycle => "lifecycle",
+            Self::Volumes => "volumes",
             Self::Sleepers(_) => "sleepers",
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
@@ -65,6 +68,14 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
             let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
             host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
             host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
+        }
+        Fixture::Volumes => {
+            let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
+            host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
+            host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
+            host.shell(&format!(
+                "xz -dc $(find /lib/modules -name virtio_blk.ko.xz) > {there}/virtio_blk.ko"
+            ))?;
         }
         Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,
         Fixture::FailingBuild

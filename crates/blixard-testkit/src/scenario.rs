@@ -98,6 +98,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[6],
     failover::SCENARIOS[7],
     failover::SCENARIOS[8],
+    failover::SCENARIOS[9],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use account::Account;
+pub use account::{Account, number_in};
 pub use claim::Claim;
 pub use device::{FileSystem, Interface, InterfaceKind, Share, ShareProtocol, Volume, VolumeKind};
 pub use health::{Check, Health};

@@ -27,6 +27,7 @@ use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, ProposeFailure, Re
 use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services, store_service};
 use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement, SystemdHolder};
 use blixard_types::{DaemonId, NodeId};
+use blixard_volume::DiskVolumes;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -261,11 +262,13 @@ fn make_host(
             runtime_dir: config.host.runtime_dir.display().to_string(),
             bridge: config.host.bridge.clone(),
             lease_program: lease_program(config)?,
+            shared: config.host.shared_paths(),
         },
         servers: Arc::new(access),
         holder: Arc::new(SystemdHolder::new(&systemd)),
         units: systemd,
         networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
+        volumes: Arc::new(DiskVolumes::new(&config.host.state_dir)),
         store: nix,
         closures,
         probe: Arc::new(NetworkProbe),

@@ -104,6 +104,12 @@ pub(crate) struct SharedVolume {
 }
 
 impl Host {
+    /// Where the shared volumes are.
+    pub(crate) fn shared_paths(&self) -> BTreeMap<VolumeName, String> {
+        let path = |volume: &SharedVolume| volume.path.display().to_string();
+        self.shared_volumes.iter().map(|(name, volume)| (name.clone(), path(volume))).collect()
+    }
+
     /// What other nodes are told of the shared volumes.
     pub(crate) fn shared(&self) -> BTreeMap<VolumeName, SharedStorage> {
         let storage = |volume: &SharedVolume| {

@@ -130,7 +130,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     let words: Vec<_> = [
         json!({ "kind": "task" }),
         tap("macvtap"),
-        volume,
         share("/nix/store", "virtiofs"),
         share("/srv", "9p"),
         json!({ "devices": ["0000:01:00.0"] }),
@@ -143,7 +142,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     insta::assert_snapshot!(words.join("\n"), @"
     microvms.web: blixard.kind: tasks are not supported by this version
     microvms.web: blixard.interfaces: macvtap interfaces are not supported by this version
-    microvms.web: blixard.volumes: volumes are not supported by this version
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.devices: host devices are not supported by this version
@@ -157,6 +155,7 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         tap("tap"),
         json!({ "vsockCid": 3 }),
         share("/nix/store", "9p"),
+        volume,
         constraint,
         near,
         packed,

@@ -124,6 +124,7 @@ impl HostLease {
             | Action::Stop(_)
             | Action::Shutdown { .. }
             | Action::Discard { .. }
+            | Action::DeleteVolume { .. }
             | Action::Report { .. } => true,
             Action::Probe(_) => !not_yet,
         }

@@ -5,6 +5,7 @@ mod health;
 mod model;
 mod roots;
 mod stops;
+mod volumes;
 
 use super::*;
 use crate::fixture::{closure, failed, running, spec, starting, vm};
@@ -70,7 +71,8 @@ fn shown_report(report: &VmReport) -> String {
             HealthStatus::Unhealthy { reason } => format!("running {generation}, unhealthy: {reason}"),
         },
         VmReport::Stopped => "stopped".to_owned(),
-        VmReport::FilesGone | VmReport::VolumeGone { .. } => "files gone".to_owned(),
+        VmReport::FilesGone => "files gone".to_owned(),
+        VmReport::VolumeGone { volume } => format!("{volume} gone"),
         VmReport::Failed { generation, reason } => format!("failed {generation}: {reason}"),
     }
 }
@@ -97,6 +99,7 @@ fn shown(plan: &HostPlan) -> String {
         }
         Action::Probe(run) => format!("probe {}", run.generation),
         Action::Discard { epoch } => format!("discard after {epoch}"),
+        Action::DeleteVolume { volume, life } => format!("delete {volume} of {life}"),
         Action::Report { epoch, report } => format!("report at {epoch}: {}", shown_report(report)),
     });
     let again = plan.again_at.map(|at| format!("wait until {}", at.0));

@@ -14,7 +14,7 @@ pub(super) const MIRROR: &str = "http://deb.debian.org/debian";
 
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -30,6 +30,8 @@ const PACKAGES: [&str; 20] = [
     "kmod",
     "procps",
     "curl",
+    // What the file systems of volumes are made with.
+    "e2fsprogs",
     // What microvm.nix asks a guest of QEMU with.
     "socat",
     // What a guest is made of.

@@ -14,6 +14,7 @@ mod host_reboot;
 mod host_shutdown;
 mod leader_and_host_die_together;
 mod story;
+mod volume_sticks;
 mod watch;
 
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 9] = [
+pub(super) const SCENARIOS: [Scenario; 10] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -37,6 +38,7 @@ pub(super) const SCENARIOS: [Scenario; 9] = [
     drain::SCENARIO,
     fence_under_load::SCENARIO,
     host_shutdown::SCENARIO,
+    volume_sticks::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

@@ -15,6 +15,16 @@ pub struct Account {
     pub group: String,
 }
 
+/// The number that a name has in `/etc/passwd` or `/etc/group`: `name:x:number:…`.
+#[must_use]
+pub fn number_in(text: &str, name: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next() == Some(name);
+        found.then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
 impl Account {
     /// Whether a text is the name of an account: what useradd makes, and no number, specifier or option.
     pub(super) fn is_name(text: &str) -> bool {

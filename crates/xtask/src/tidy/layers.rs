@@ -29,6 +29,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("blixard-nix", Layer::Adapter),
     ("blixard-closure", Layer::Adapter),
     ("blixard-systemd", Layer::Adapter),
+    ("blixard-volume", Layer::Adapter),
     ("blixard-proto", Layer::Adapter),
     ("blixard-pki", Layer::Adapter),
     ("blixard-peer", Layer::Adapter),

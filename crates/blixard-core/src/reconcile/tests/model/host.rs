@@ -76,7 +76,11 @@ impl Host {
                 }
                 // A guest that is asked and one that is not are gone alike.
                 Action::Shutdown { cause, .. } => drop(self.work.insert(vm, Action::Stop(cause))),
-                Action::Stop(_) | Action::Probe(_) | Action::Discard { .. } | Action::Fetch { .. } => {
+                Action::Stop(_)
+                | Action::Probe(_)
+                | Action::Discard { .. }
+                | Action::DeleteVolume { .. }
+                | Action::Fetch { .. } => {
                     self.work.insert(vm, action);
                 }
                 Action::CancelFetch => panic!("{vm}: nothing is fetched here beside what is busy"),
@@ -115,6 +119,11 @@ impl Host {
                 memory.checks = if good { Checks::Passed } else { Checks::Failed { reason, at } };
             }
             Action::Discard { epoch } => memory.discarded = Some(epoch).filter(|_| good),
+            Action::DeleteVolume { volume, life } => {
+                if good {
+                    memory.deleted.insert((volume, life));
+                }
+            }
             Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } | Action::CancelFetch => {}
         }
         self.finished.insert(vm.clone());
