@@ -4,6 +4,7 @@
 //! them.
 
 pub mod confined;
+pub mod holder;
 pub mod journal;
 pub mod networks;
 pub mod nix;
