@@ -43,7 +43,7 @@ pub(crate) use orders::Orders;
 use record::{HostRecord, Record};
 
 /// How long a world may take to go.
-const END_LIMIT: Duration = Duration::from_secs(20);
+const END_LIMIT: Duration = Duration::from_mins(3);
 /// The world that `testhost up` makes.
 const DETACHED: &str = "testhost";
 
@@ -173,7 +173,7 @@ impl World {
     /// Ends the world and everything in it.
     ///
     /// # Errors
-    /// When something of it is still there after 20 s.
+    /// When something of it is still there after three minutes: a world may hold gigabytes of files.
     pub fn end(mut self) -> anyhow::Result<()> {
         self.finish()
     }
