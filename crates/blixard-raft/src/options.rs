@@ -20,8 +20,8 @@ use crate::types::Peer;
 /// The largest command that is appended. References go through the log, not content.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
-/// A checkpoint writes the whole state. At 10,000 entries, with a state of 30 MB and 24,000 writes a second,
-/// checkpoints were a seventh of all that a node did.
+/// A checkpoint writes the whole state, which may have tens of megabytes; at 24,000 writes a second, 10,000
+/// entries would be one more than twice a second.
 const CHECKPOINT_EVERY: u64 = 50_000;
 /// Fifty thousand entries of the usual size come to half of this, those of the largest to a hundred times.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
