@@ -16,6 +16,10 @@ use crate::ports::UnixMillis;
 /// 30 s, so the last repetition of a call comes within 38.
 pub const REQUESTS_KEPT_MS: u64 = 60_000;
 
+/// How much later than it was stamped a command may stand in the log: a server asks for 8 s. One that is
+/// older still tells that the leader's clock was set back.
+const LATE_MAX_MS: u64 = 10_000;
+
 /// Outcomes kept at most: for a minute of 2,000 calls a second, which is about 20 MB.
 pub const REQUESTS_MAX: usize = 131_072;
 
@@ -30,7 +34,7 @@ pub struct RequestLog {
     /// from one leader to the next is not counted, because their clocks may differ; an outcome is then
     /// remembered for longer.
     clock: u64,
-    /// The command before, by its term.
+    /// The term of the command before, and the latest time of the commands of that term.
     before: Option<(u64, UnixMillis)>,
 }
 
@@ -42,12 +46,17 @@ impl RequestLog {
 
     /// Goes on to a command of this term and time, and forgets what is old by then.
     pub(crate) fn advance(&mut self, term: u64, at: UnixMillis) {
+        let mut latest = at;
         if let Some((before_term, before)) = self.before
             && before_term == term
         {
             self.clock = self.clock.saturating_add(at.since(before));
+            // What comes late must not set the time back, or the way up again would be counted twice.
+            if before.since(at) <= LATE_MAX_MS {
+                latest = latest.max(before);
+            }
         }
-        self.before = Some((term, at));
+        self.before = Some((term, latest));
         while let Some((oldest, applied)) = self.applied.front()
             && self.clock.saturating_sub(*applied) > REQUESTS_KEPT_MS
         {

@@ -56,6 +56,10 @@ impl CheckpointStore {
             None => None,
             Some(path) => Some((file::read(files.as_ref(), &path)?, path)),
         };
+        if loaded.is_some() {
+            // A process that was killed may not have come to this, and the log is purged by what is found.
+            files.sync_directory(directory).map_err(failed)?;
+        }
         for older in whole {
             files.remove(&older).map_err(failed)?;
         }

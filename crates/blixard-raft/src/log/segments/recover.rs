@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::super::disk::LogDisk;
 use super::index::{Index, Segment};
 use super::layout::{FoundFrame, FoundHeader, Frame, Header, SECTOR};
-use super::{Head, Newest, layout, zero};
+use super::{Head, Newest, layout};
 
 /// Why a file of segments cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,8 @@ pub enum BadSegments {
     /// It cannot be read.
     #[error("it cannot be read")]
     Read(#[source] io::Error),
-    /// What a crash has left cannot be cleaned away.
-    #[error("what a crash has left at its end cannot be cleaned away")]
+    /// Its newest segment cannot be written back.
+    #[error("what was read of its end cannot be made durable")]
     Clean(#[source] io::Error),
     /// Another program wrote it.
     #[error("it has format version {found}, which this program does not read")]
@@ -196,13 +196,13 @@ impl Reading<'_> {
                 _ if end.is_some() => return Ok(false),
                 FoundFrame::End => break,
                 FoundFrame::Torn => {
-                    let torn = start + offset as u64..start + self.segment_bytes;
-                    self.clean(torn).map_err(BadSegments::Clean)?;
+                    bytes.iter_mut().skip(offset).for_each(|byte| *byte = 0);
                     break;
                 }
                 FoundFrame::Damaged => return Err(BadSegments::Damaged { at: start + offset as u64 }),
             }
         }
+        self.keep(start, &bytes).map_err(BadSegments::Clean)?;
         self.head = Some(Newest { sequence: header.sequence, slot, end: offset as u64 });
         Ok(true)
     }
@@ -215,8 +215,12 @@ impl Reading<'_> {
         true
     }
 
-    fn clean(&self, torn: Range<u64>) -> io::Result<()> {
-        zero(self.disk, torn)?;
+    /// Makes the newest segment durable as it was read, and what a crash has torn zeros. The process before
+    /// may have been killed, or have failed, between a write and its sync: what was read was in the cache
+    /// then, and perhaps nowhere else, even for good, because the kernel takes pages for clean whose write
+    /// has failed. Every frame before was synced before the next was written.
+    fn keep(&self, start: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write(start, bytes)?;
         self.disk.sync()
     }
 }

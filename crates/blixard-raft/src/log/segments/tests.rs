@@ -159,6 +159,24 @@ impl LogDisk for Failing {
     }
 }
 
+#[test]
+fn what_was_found_after_a_kill_is_there_after_a_loss_of_power() {
+    let disk = Disk::new();
+    let left = Arc::new(Mutex::new(u64::MAX));
+    let log = Segments::open(Box::new(Failing { disk: disk.clone(), left: left.clone() }), SMALL).unwrap();
+    log.commit(&[put(0, 100)]).unwrap();
+    // The process ends between the write and its sync.
+    *left.lock().unwrap() = 1;
+    log.commit(&[put(1, 100)]).unwrap_err();
+    drop(log);
+    let found = indexes(&open(&disk).unwrap());
+    assert_eq!(found, [0, 1]);
+
+    let later = disk.after_a_crash(Keep::Nothing);
+
+    assert_eq!(indexes(&open(&later).unwrap()), found);
+}
+
 /// Writes until the power goes, again and again; each time what is found is what was acknowledged, with
 /// the first of what was not, or none of it.
 fn crashes(seed: u64) -> usize {
