@@ -132,6 +132,9 @@ in
             fsType
             label
             ;
+          # Blixard makes images before a start; a runner that makes them, too, would take an empty one for
+          # one that was lost.
+          autoCreate = false;
           size = sizeMib;
         }
       ) cfg.volumes;

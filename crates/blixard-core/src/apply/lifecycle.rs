@@ -43,6 +43,8 @@ impl ClusterState {
         vm.run = Run::Placed { node, epoch, phase: Phase::Assigned };
         vm.last_epoch = epoch;
         vm.last_host = Some(node);
+        // Where it is placed it has not left.
+        vm.moves_from = vm.moves_from.filter(|&from| from != node);
         vm.heard = 0;
         self.promise_volumes(id, node, epoch);
         self.note(moment, EventKind::Placed { vm: id.clone(), node, epoch });
@@ -261,7 +263,7 @@ impl ClusterState {
         Ok(moment.changed())
     }
 
-    fn forget(&mut self, id: &VmId, moment: Moment) {
+    pub(super) fn forget(&mut self, id: &VmId, moment: Moment) {
         if let Some(vm) = self.vms.remove(id) {
             self.retired_epoch = self.retired_epoch.max(vm.last_epoch);
             if vm.files == Files::Discard {

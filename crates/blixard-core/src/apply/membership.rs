@@ -15,7 +15,7 @@ use crate::ports::UnixMillis;
 use crate::state::{
     CERTIFICATES_KEPT, REMOVED_REMEMBERED, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS, TOKENS_MAX,
 };
-use crate::state::{ClusterState, Departure, EventKind, Node, RemovedNode, Role, Roles, Token, TokenUse};
+use crate::state::{ClusterState, Departure, EventKind, Node, RemovedNode, Role, Roles, Token, TokenUse, Vm};
 
 impl ClusterState {
     pub(super) fn change_membership(
@@ -179,6 +179,7 @@ impl ClusterState {
         }
         let name = node.name.clone();
         self.nodes.remove(&id);
+        self.leave_files_of(id, moment);
         self.review_fencing(moment);
         self.registry.removed.push_back(RemovedNode { node: id, name: name.clone(), at: moment.at });
         if self.registry.removed.len() > REMOVED_REMEMBERED {
@@ -186,6 +187,18 @@ impl ClusterState {
         }
         self.note(moment, EventKind::NodeRemoved { node: id, name });
         Ok(moment.changed())
+    }
+
+    /// Nobody is left who could remove what is on a node that is gone: what waits for that waits no longer.
+    fn leave_files_of(&mut self, gone: NodeId, moment: Moment) {
+        let waits = |vm: &Vm| vm.discards() == Some(gone);
+        let waiting: Vec<_> = self.vms.iter().filter(|(_, vm)| waits(vm)).map(|(id, _)| id.clone()).collect();
+        for vm in &waiting {
+            self.forget(vm, moment);
+        }
+        for vm in self.vms.values_mut().filter(|vm| vm.last_host == Some(gone)) {
+            vm.last_host = None;
+        }
     }
 }
 

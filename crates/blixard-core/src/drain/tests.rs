@@ -105,6 +105,22 @@ fn a_vm_that_does_not_come_up_stops_the_drain_and_one_that_is_stopped_does_not()
 }
 
 #[test]
+fn a_vm_that_came_back_to_a_host_is_not_on_its_way_from_it() {
+    let mut cluster = cluster(1, None);
+    lead(&mut cluster);
+    cluster.ok(admission(1, Admission::Open));
+    cluster.ok(report(1, "a", 1, VmReport::Stopped));
+    cluster.ok(place("a", 1, 2));
+    cluster.ok(report(1, "a", 2, running(1, HealthStatus::Healthy)));
+    cluster.ok(admission(1, draining(1, None)));
+    insta::assert_snapshot!(shown(&cluster, 0), @"
+    default/a leaves at 2
+    default/b stays: default/a is on the way first, until healthy
+    default/c stays: default/a is on the way first, until healthy
+    ");
+}
+
+#[test]
 fn only_what_has_a_place_elsewhere_is_stopped_until_the_deadline() {
     let mut cluster = cluster(9, Some(5000));
     cluster.deploy("d", "a", spec(100));

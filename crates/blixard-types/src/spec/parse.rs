@@ -217,7 +217,12 @@ fn check_image(at: usize, volume: &Volume) -> Result<(), SpecError> {
     let inside = |image: &str| {
         !image.is_empty()
             && !image.split('/').any(|part| {
-                matches!(part, "" | "." | "..") || part.len() > 200 || part.chars().any(char::is_control)
+                // `.name.new` is how an image is called while it is made.
+                let half_made = part.starts_with('.') && part.ends_with(".new");
+                matches!(part, "" | "." | "..")
+                    || half_made
+                    || part.len() > 200
+                    || part.chars().any(char::is_control)
             })
     };
     let anywhere = volume.kind == VolumeKind::Shared;

@@ -5,6 +5,7 @@ use blixard_types::{CertificateSerial, Sha256Hash};
 use super::*;
 use crate::apply::MembershipRejection as Refused;
 use crate::command::{AdmitNode, MembershipCommand};
+use crate::fixture::discard;
 use crate::ports::UnixMillis;
 use crate::state::{
     CERTIFICATES_KEPT, Fence, PeerStanding, Roles, TOKEN_REMEMBERED_MS, TOKEN_TTL_MAX_MS, TOKENS_MAX,
@@ -206,6 +207,26 @@ fn nothing_is_placed_on_a_node_that_goes() {
     cluster.ok(go(2));
     refused(&mut cluster, place("idle", 2, 1), &Refused::Leaving { name: "n2".parse().unwrap() });
     cluster.ok(place("idle", 1, 1));
+}
+
+#[test]
+fn a_deletion_with_files_does_not_wait_for_a_node_that_is_gone() {
+    for ask_after in [false, true] {
+        let mut cluster = joinable();
+        cluster.ok(place("idle", 2, 1));
+        cluster.ok(desired("idle", Desired::Stopped));
+        cluster.ok(report(2, "idle", 1, VmReport::Stopped));
+        cluster.ok(go(2));
+        if !ask_after {
+            cluster.ok(discard("idle"));
+            assert!(cluster.state.vms.contains_key(&vm("idle")), "its files are there");
+        }
+        cluster.ok(forget(2));
+        if ask_after {
+            cluster.ok(discard("idle"));
+        }
+        assert!(!cluster.state.vms.contains_key(&vm("idle")), "asked after: {ask_after}");
+    }
 }
 
 #[test]
