@@ -224,13 +224,14 @@ fn await_healthy(host: &Host, vm: &str) -> anyhow::Result<()> {
 }
 
 /// The log cannot be written: the daemon refuses from the first change that it cannot make durable, and
-/// what it has acknowledged is there when there is room again.
+/// what it has acknowledged is there when there is room again. The room that the log has made sure of is used
+/// before: a segment, at most.
 fn with_a_full_data_folder(host: &Host) -> anyhow::Result<()> {
     deploys(host, 2)?;
     host.shell(&format!("head -c 100M /dev/zero > {DATA}/filler || true"))?;
     let said = host.shell(
         "echo running > /root/acknowledged; \
-         for round in $(seq 300); do for verb in stop start; do \
+         for round in $(seq 5000); do for verb in stop start; do \
            if blixard vm $verb --no-wait sleeper-2 > /dev/null 2> /root/refusal; then \
              case $verb in stop) echo stopped ;; start) echo running ;; esac > /root/acknowledged; \
            else echo \"$verb $?\" | cat - /root/refusal; exit; fi; \

@@ -218,7 +218,8 @@ fn check_image(at: usize, volume: &Volume) -> Result<(), SpecError> {
         !image.is_empty()
             && !image.split('/').any(|part| {
                 // `.name.new` is how an image is called while it is made.
-                let half_made = part.starts_with('.') && part.ends_with(".new");
+                let half_made =
+                    part.strip_prefix('.').is_some_and(|rest| rest.strip_suffix(".new").is_some());
                 matches!(part, "" | "." | "..")
                     || half_made
                     || part.len() > 200
