@@ -105,6 +105,8 @@ struct Agent {
     observation: Observation,
     observing: JoinSet<Result<Vec<ObservedUnit>, UnitError>>,
     again_at: Option<Instant>,
+    /// Whether the machine was going down at the last plan.
+    down: bool,
 }
 
 /// Reports that have been sent and not answered.
@@ -153,6 +155,7 @@ impl Agent {
             observation: Observation { stale: true, ..Observation::default() },
             observing: JoinSet::new(),
             again_at: None,
+            down: false,
         }
     }
 
@@ -223,10 +226,24 @@ impl Agent {
         self.observation.releasing.append(&mut self.observation.finished);
     }
 
+    /// Whether the machine goes down. Said once: on a machine that stays up nobody would know otherwise why
+    /// nothing happens.
+    fn rests(&mut self) -> bool {
+        let down = goes_down();
+        if down && !self.down {
+            tracing::warn!(
+                "this machine goes down, so no vm is started or stopped; if it stays up, \
+                 `systemctl start blixard-drain` ends that"
+            );
+        }
+        self.down = down;
+        down
+    }
+
     /// Asks core what to do next, and begins it.
     fn plan(&mut self) {
         self.again_at = None;
-        if !self.observation.made || goes_down() {
+        if !self.observation.made || self.rests() {
             return;
         }
         let Some(granted) = self.gate.assignments() else {

@@ -20,7 +20,7 @@ pub const REQUESTS_KEPT_MS: u64 = 60_000;
 /// older still tells that the leader's clock was set back.
 const LATE_MAX_MS: u64 = 10_000;
 
-/// Outcomes kept at most: for a minute of 2,000 calls a second, which is about 20 MB.
+/// Outcomes kept at most: for a minute of 2,000 calls a second.
 pub const REQUESTS_MAX: usize = 131_072;
 
 /// The outcomes of the newest calls.

@@ -1,7 +1,5 @@
 //! Whether vms are placed on a node, as people say it.
 
-use std::time::Duration;
-
 use blixard_core::command::{Command, FenceCommand};
 use blixard_core::ports::UnixMillis;
 use blixard_core::state::ClusterState;
@@ -13,7 +11,7 @@ use blixard_types::{NodeId, RequestId};
 use tonic::Status;
 
 use super::ClusterApi;
-use super::change::{WAIT_MAX, find};
+use super::change::find;
 use crate::status;
 
 impl ClusterApi {
@@ -27,10 +25,7 @@ impl ClusterApi {
         let command = Command::Fence(FenceCommand::SetAdmission { node, admission });
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
         if matches!(admission, state::Admission::Draining { .. }) {
-            let empty = || self.server.replica.read(|state| on(state, node) == 0);
-            let mut changes = self.server.replica.changes();
-            let waiting = async { while !empty() && changes.changed().await.is_ok() {} };
-            let _ = tokio::time::timeout(Duration::from_millis(request.wait_ms).min(WAIT_MAX), waiting).await;
+            self.server.wait(request.wait_ms, |state| on(state, node) == 0).await;
         }
         let now = self.server.clock.wall();
         Ok(self.server.replica.read(|state| admitted(state, node, now)))

@@ -1,7 +1,5 @@
 //! Changes of who belongs to the cluster, as people ask for them.
 
-use std::time::Duration;
-
 use blixard_core::apply::MembershipRejection;
 use blixard_core::command::{Command, MembershipCommand};
 use blixard_core::membership::obstacle;
@@ -17,9 +15,6 @@ use tonic::Status;
 use super::ClusterApi;
 use crate::leader::members::group;
 use crate::{keyring, status};
-
-/// Longest time a call waits for a node to be gone, or empty.
-pub(super) const WAIT_MAX: Duration = Duration::from_hours(1);
 
 impl ClusterApi {
     pub(super) async fn init_cluster(&self) -> Result<InitResponse, Status> {
@@ -69,13 +64,14 @@ impl ClusterApi {
         let node = self.server.replica.read(|state| find(state, &request.node))?;
         let remove = Command::Membership(MembershipCommand::RemoveNode { node });
         self.server.proposer().propose(id, remove).await.map_err(|failure| status::propose(&failure))?;
-        let gone = || self.server.replica.read(|state| !state.nodes.contains_key(&node));
-        let mut changes = self.server.replica.changes();
-        let waiting = async { while !gone() && changes.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(Duration::from_millis(request.wait_ms).min(WAIT_MAX), waiting).await;
+        let gone = |state: &ClusterState| !state.nodes.contains_key(&node);
+        self.server.wait(request.wait_ms, gone).await;
         let obstacle = group(&self.server, 0)
             .and_then(|group| self.server.replica.read(|state| obstacle(state, &group, node)));
-        Ok(RemoveNodeResponse { gone: gone(), waiting_on: obstacle.unwrap_or_default().to_owned() })
+        Ok(RemoveNodeResponse {
+            gone: self.server.replica.read(gone),
+            waiting_on: obstacle.unwrap_or_default().to_owned(),
+        })
     }
 }
 
