@@ -53,6 +53,12 @@ in
   } "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at [::]:7440";
   profile-of-leases = ofNode { settings.fencing.profile = "quick"; } "services.blixard.settings.fencing.profile";
   label-of-a-number = ofNode { settings.node.labels.zone = 1; } "services.blixard.settings.node.labels.zone";
+  shared-volume-anywhere = ofNode {
+    settings.host.shared_volumes.media.path = "media.img";
+  } "services.blixard.settings.host.shared_volumes.media.path";
+  shared-volume-without-a-path = ofNode {
+    settings.host.shared_volumes.media.fenced = true;
+  } "services.blixard.settings.host.shared_volumes.media.path";
   nothing-to-open = ofNode { openFirewall = true; } "services.blixard.openFirewall: nothing listens";
   bridge-without-host = ofNode {
     roles = [ "server" ];

@@ -57,6 +57,10 @@ let
       fencing.profile = "fast";
       host.tenants = [ "shop" ];
       host.hypervisors = [ "qemu" ];
+      host.shared_volumes.media = {
+        path = "/dev/disk/by-id/media";
+        fenced = true;
+      };
       host.lease_command = "/run/current-system/sw/bin/blixard-lease";
       cache.listen = "[::]:5000";
       evaluation.memory_max_mib = 8192;

@@ -149,6 +149,34 @@ in
               "stratovirt"
               "alioth"
             ])) "The hypervisors that may run there; any if null or empty.";
+            shared_volumes = mkOption {
+              default = { };
+              example = {
+                media.path = "/dev/disk/by-id/media";
+              };
+              description = ''
+                Volumes of the kind `shared` that this host has, by their names: what other hosts see, too. They are neither made nor
+                removed.
+              '';
+              type = types.attrsOf (
+                types.submodule {
+                  options = {
+                    path = mkOption {
+                      type = types.strMatching "/.*";
+                      description = "The file or block device, absolute.";
+                    };
+                    fenced = mkOption {
+                      type = types.bool;
+                      default = false;
+                      description = ''
+                        Whether its storage takes no writes of a host that is lost. If not, a microVM whose host is lost waits for that
+                        host, or for `blixard volume forget`.
+                      '';
+                    };
+                  };
+                }
+              );
+            };
             lease_command = key types.str "The program `blixard-lease`, absolute; the one beside the daemon's own if null.";
             bridge = key types.str "The bridge that taps are put on whose interface names none.";
             ip_command = mkOption {
