@@ -22,6 +22,7 @@ mod second_deploy_is_free;
 mod services_gone;
 mod single_host_deploy;
 mod stock_nix_client;
+mod systemd_adapter;
 mod testhost_boots;
 mod vm_lifecycle;
 
@@ -56,6 +57,8 @@ pub enum Needs {
     TestHosts,
     /// That, and the programs of Blixard, built.
     Blixard,
+    /// That, and the tests of the adapter of systemd.
+    AdapterTests,
 }
 
 /// Every scenario, cheapest first.
@@ -76,6 +79,7 @@ pub const ALL: &[Scenario] = &[
     services_gone::SCENARIO,
     gc::SCENARIO,
     stock_nix_client::SCENARIO,
+    systemd_adapter::SCENARIO,
     closures::remote_host_fetches::SCENARIO,
     closures::corrupt_peer::SCENARIO,
     closures::daemon_killed_mid_import::SCENARIO,

@@ -55,6 +55,11 @@ pub(crate) fn build_blixard(workspace: &Workspace) -> anyhow::Result<()> {
     cargo(workspace, &INSTALLED, &[])
 }
 
+/// Builds the tests that need a real systemd, as part of the whole workspace.
+pub(crate) fn build_adapter_tests(workspace: &Workspace) -> anyhow::Result<()> {
+    cargo(workspace, &["test", "--workspace", "--test", "real_systemd", "--no-run"], &[])
+}
+
 /// Builds those, and the workbenches of scenarios.
 pub(crate) fn build_for_scenarios(workspace: &Workspace) -> anyhow::Result<()> {
     let benches = ["-p", "blixard-bench", "-p", "blixard-closure-lab"];

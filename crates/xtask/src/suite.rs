@@ -50,8 +50,11 @@ pub(crate) fn list() -> ExitCode {
 
 fn run_scenarios(workspace: &Workspace, scenarios: &[Scenario]) -> anyhow::Result<ExitCode> {
     let image = Image::ready(workspace, &mut step::say)?;
-    if scenarios.iter().any(|scenario| scenario.needs == Needs::Blixard) {
+    if scenarios.iter().any(|scenario| scenario.needs != Needs::TestHosts) {
         step::build_for_scenarios(workspace)?;
+    }
+    if scenarios.iter().any(|scenario| scenario.needs == Needs::AdapterTests) {
+        step::build_adapter_tests(workspace)?;
     }
     let tally = scenario::run(workspace, &image, scenarios);
     anyhow::ensure!(tally.failed == 0, "{} of the end-to-end scenarios failed; see FAIL above", tally.failed);

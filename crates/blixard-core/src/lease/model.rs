@@ -29,6 +29,8 @@ enum Flaw {
     LeaderLease,
     /// A new leader counts silence from before it was the leader.
     NoGraceAtElection,
+    /// A leader grants, and counts silence, as soon as it is elected, from what it has applied by then.
+    GrantBeforeFirstEntry,
     /// A leader grants to a host that it has proposed to give up.
     GrantWhileGivingUp,
     /// Giving a host up counts in whatever term it is applied.

@@ -5,6 +5,7 @@
 //! the bus. Everywhere else each test says that it was skipped.
 
 mod confined;
+mod holder;
 mod journal;
 mod machine;
 mod trouble;

@@ -25,6 +25,10 @@ const FAULTS: u64 = 17;
 /// The one that changes how long leases last.
 const CHANGE_TIMES: u64 = 13;
 
+/// Some of them, as bits.
+pub(super) const PAUSES: u64 = 1 << 3 | 1 << 4;
+pub(super) const CUTS_ENDS_AND_ORDERS: u64 = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 10 | 1 << 11;
+
 impl World {
     pub(super) fn fault(&mut self) {
         if self.weather != Weather::Storm {

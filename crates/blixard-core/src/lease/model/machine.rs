@@ -65,6 +65,8 @@ pub(super) struct Daemon {
     pub(super) paused_until: u64,
     pub(super) raft: Raft,
     pub(super) leading: Option<Leading>,
+    /// What it appends reaches nobody before.
+    pub(super) entries_wait_until: u64,
     pub(super) agent: Agent,
 }
 

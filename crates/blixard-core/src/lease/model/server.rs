@@ -117,19 +117,31 @@ impl World {
     fn send_raft(&mut self, node: usize, sent: Vec<(usize, RaftMessage)>) {
         let lineage = self.machines[node].disk.base.lineage;
         for (to, mut message) in sent {
-            // A follower may learn late what is committed.
+            // A follower may learn late what is committed, or what is appended.
             if let RaftMessage::Append { commit, .. } = &mut message
                 && self.weather == Weather::Storm
-                && !self.rng.one_in(4)
             {
-                *commit = 0;
+                if self.entries_wait(node) {
+                    continue;
+                }
+                if !self.rng.one_in(self.told) {
+                    *commit = 0;
+                }
             }
             self.send(node, to, Message::Raft { lineage, from: node, message });
         }
     }
 
+    fn entries_wait(&self, node: usize) -> bool {
+        self.machines[node].daemon.as_ref().is_some_and(|daemon| daemon.entries_wait_until > self.now)
+    }
+
     /// What comes of a message or of a timeout: answers, entries to apply, a leadership to begin or to end.
     fn follow_up(&mut self, node: usize, output: Output) {
+        if output.elected && self.late_entries && self.rng.one_in(2) {
+            let until = self.now + self.rng.range(SECOND, 20 * SECOND);
+            self.machines[node].daemon.as_mut().unwrap().entries_wait_until = until;
+        }
         self.send_raft(node, output.send);
         if output.heard_leader {
             self.arm_election(node);
@@ -141,7 +153,10 @@ impl World {
         self.apply(node);
         let machine = &self.machines[node];
         let daemon = machine.daemon.as_ref().unwrap();
-        let established = daemon.raft.established(&machine.disk);
+        let established = match self.flaw {
+            Some(Flaw::GrantBeforeFirstEntry) => daemon.raft.leads(),
+            _ => daemon.raft.established(&machine.disk),
+        };
         let authority = Authority { incarnation: daemon.raft.state.incarnation(), term: machine.disk.term };
         if !established {
             self.machines[node].daemon.as_mut().unwrap().leading = None;

@@ -56,6 +56,11 @@ pub(super) struct World {
     /// One in this many tasks, or messages, takes long.
     slow_task: u64,
     slow_net: u64,
+    /// One in this many appended entries tells a follower what is committed.
+    pub(super) told: u64,
+    /// Whether the entries of new leaders may be late, while their questions are not: entries have a stream
+    /// of their own.
+    pub(super) late_entries: bool,
     /// What the oracle has found.
     pub(super) violation: Option<String>,
     pub(super) stopping: Vec<VmId>,
@@ -90,6 +95,8 @@ impl World {
             faults: 0,
             slow_task: 80,
             slow_net: 30,
+            told: 4,
+            late_entries: false,
             violation: None,
             stopping: VMS.iter().map(|name| vm(name)).collect(),
             seen: BTreeMap::new(),
@@ -122,10 +129,22 @@ impl World {
         world.faults = world.rng.next();
         world.slow_task = [12, 80, 400][world.rng.pick(3)];
         world.slow_net = [10, 40, 200][world.rng.pick(3)];
+        world.may_be_late(seed);
         if weather == Weather::Storm {
             world.at(20 * SECOND, Event::Fault);
         }
         world
+    }
+
+    /// In some runs servers learn late what is appended and what is committed. Then hosts are cut off and daemons
+    /// end often, and little else happens. Of numbers of its own: other runs are what they are without.
+    fn may_be_late(&mut self, seed: u64) {
+        let mut rng = Rng::new(!seed);
+        if rng.one_in(4) {
+            (self.told, self.late_entries) = ([100, 400][rng.pick(2)], true);
+            self.faults &= super::fault::PAUSES;
+            self.faults |= super::fault::CUTS_ENDS_AND_ORDERS;
+        }
     }
 
     /// A rate within 1 %, as often as not at one end.
@@ -221,6 +240,7 @@ impl World {
             paused_until: 0,
             raft: Raft::new(&machine.disk),
             leading: None,
+            entries_wait_until: 0,
             agent: Agent::new(id, node),
         });
         for step in [Step::RaftTick, Step::LeaderTick, Step::HeartbeatTimer, Step::AgentTimer] {
