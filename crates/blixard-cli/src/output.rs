@@ -34,6 +34,25 @@ pub(crate) fn one_line(text: &str) -> String {
         .join(" ")
 }
 
+/// Most characters of a text of others in a table.
+const CELL_MAX: usize = 200;
+
+/// As much of a text of others as a table has room for.
+pub(crate) fn cell(text: &str) -> String {
+    let line = one_line(text);
+    match line.char_indices().nth(CELL_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+/// A text of others that may have more lines than one: those below the first are set in.
+pub(crate) fn set_in(text: &str, by: usize) -> String {
+    let below = lines(text).skip(1).map(|line| format!("\n{:by$}{}", "", line.trim_end()));
+    let first = text.lines().next().map(one_line).unwrap_or_default();
+    first + &below.collect::<String>()
+}
+
 /// The lines of a text of others, without what steers the terminal: colours, and all other controls.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(plain)
@@ -64,6 +83,15 @@ mod tests {
     #[test]
     fn a_reason_stays_in_its_line() {
         assert_eq!(one_line("no room:\n  node a\r\n\n\tis full\n"), "no room: node a is full");
+    }
+
+    #[test]
+    fn what_stands_below_the_first_line_is_set_in() {
+        let text = "it ended; its console said last:\n  \u{1b}[1mpanic\u{1b}[0m\r\nno init found";
+        assert_eq!(set_in(text, 2), "it ended; its console said last:\n    panic\n  no init found");
+        assert_eq!(cell(text), "it ended; its console said last: panic no init found");
+        assert_eq!(cell(&"é".repeat(300)), "é".repeat(200) + "…");
+        assert_eq!(set_in("", 2), "");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod drain;
 #[cfg(test)]
 mod fixture;
 pub mod garbage;
+pub mod giving_up;
 pub mod grant;
 pub mod lease;
 pub mod membership;

@@ -99,7 +99,8 @@ impl Ended {
     }
 
     /// Whether it was made to end, by its servers or by the end of the host's lease.
-    pub(crate) fn was_told(&self) -> bool {
+    #[must_use]
+    pub fn was_told(&self) -> bool {
         self.generation == TOLD_TO_STOP
     }
 

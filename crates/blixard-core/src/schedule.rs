@@ -23,11 +23,12 @@ use std::collections::BTreeMap;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Run, Unplaced, Vm};
+use crate::state::{ClusterState, Node, Run, Unplaced, Vm};
 
 pub use fleet::Planner;
 pub use reason::{HostRefusal, REFUSALS_SHOWN, RefusalReason, WaitingOn};
 pub use score::Points;
+use shape::Requirement;
 
 /// Pause before a vm that failed is placed again, doubled with each failure in a row.
 pub const BACKOFF_FIRST_MS: u64 = 10_000;
@@ -62,6 +63,18 @@ pub struct PlacementDecision {
 #[must_use]
 pub fn plan(state: &ClusterState, now: UnixMillis) -> SchedulePlan {
     Planner::of(state).plan(state, now)
+}
+
+/// Whether the state of a host lets it be given something to run.
+pub(crate) fn admits(node: &Node) -> Result<(), RefusalReason> {
+    filter::admits(node)
+}
+
+/// Whether a host is what a vm's target generation requires, room apart: what the planner chooses by, for
+/// `apply` to check again.
+pub(crate) fn meets(state: &ClusterState, vm: &Vm, node: &Node) -> Result<(), RefusalReason> {
+    let target = vm.target_generation().zip(state.target_spec(vm));
+    target.map_or(Ok(()), |(generation, spec)| filter::meets(node, &Requirement::of(generation, spec)))
 }
 
 /// What a vm that has failed waits for before it is tried again.

@@ -10,20 +10,20 @@
 //! action.
 
 mod lease;
+mod sweep;
+mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_core::grant::{GrantGate, Heartbeat, RunningVm};
-use blixard_core::ports::BootMillis;
+use blixard_core::grant::GrantGate;
 use blixard_core::ports::units::{ObservedUnit, UnitError};
+use blixard_core::ports::{BootMillis, UnixMillis};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
-use blixard_core::roots::generation_of;
 use blixard_core::state::{VmReport, cut_reason};
-use blixard_proto::v1::{HostMessage, host_message, server_message};
-use blixard_proto::{HostReport, decode_grant, encode_heartbeat, encode_host_report};
+use blixard_proto::v1::HostMessage;
 use blixard_types::unit::GOING_DOWN;
 use blixard_types::{Epoch, GenerationNumber, VmId, chain};
 use futures_util::{FutureExt, StreamExt};
@@ -36,6 +36,7 @@ use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune, take_in};
 use crate::{Host, fetch, home};
 use lease::Lease;
+use sweep::Sweep;
 
 /// Longest time without a look at what is to be done.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -60,18 +61,14 @@ pub enum AgentError {
 /// # Errors
 /// When it cannot go on.
 pub async fn run(host: Host) -> Result<(), AgentError> {
-    let roots = host.store.roots().await?;
-    let rooted = roots.iter().filter_map(|(name, _)| generation_of(name)).collect();
+    let found = sweep::look(&host).await?;
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
-    let mut homes = home::all(&host.layout).await;
-    match host.networks.vms().await {
-        Ok(vms) => homes.extend(vms),
-        // Without vms that have interfaces none is missed; with them, their starts and stops will tell.
-        Err(error) => tracing::warn!(error = chain(&error), "cannot look for interfaces of vms"),
-    }
+    let homes = home::all(&host.layout).await;
     let (mut link, lost) = (JoinSet::new(), Arc::new(Notify::new()));
     link.spawn(link::run(host.clone(), sender, Arc::clone(&lost)));
-    Agent::new(host, rooted, homes, lost).run(events).await
+    let mut agent = Agent::new(host, homes, lost);
+    agent.take_in_found(found);
+    agent.run(events).await
 }
 
 /// Guests end with the machine: that is no failure, and nothing is started on what will be off. The servers
@@ -88,6 +85,9 @@ struct Agent {
     rooted: BTreeSet<(VmId, GenerationNumber)>,
     /// The vms that have a directory here, or interfaces.
     homes: BTreeSet<VmId>,
+    sweep: Sweep,
+    /// When the starts were begun of what runs since.
+    begun: BTreeMap<VmId, UnixMillis>,
     server: Option<mpsc::Sender<HostMessage>>,
     /// Tells the link to give its stream up.
     lost: Arc<Notify>,
@@ -130,19 +130,16 @@ struct Observation {
 }
 
 impl Agent {
-    fn new(
-        host: Host,
-        rooted: BTreeSet<(VmId, GenerationNumber)>,
-        homes: BTreeSet<VmId>,
-        lost: Arc<Notify>,
-    ) -> Self {
+    fn new(host: Host, homes: BTreeSet<VmId>, lost: Arc<Notify>) -> Self {
         Self {
             host,
             gate: GrantGate::default(),
             units: BTreeMap::new(),
             memories: Memories::new(),
-            rooted,
+            rooted: BTreeSet::new(),
             homes,
+            sweep: Sweep::default(),
+            begun: BTreeMap::new(),
             server: None,
             lost,
             lease: Lease::default(),
@@ -179,6 +176,7 @@ impl Agent {
                 },
                 Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
                 Some(seen) = self.observing.join_next() => self.on_observed(seen.ok()),
+                found = self.sweep.next(&self.host) => self.take_in_found(found),
                 () = tokio::time::sleep_until(self.heartbeat_at) => self.send_heartbeat(),
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }
@@ -294,16 +292,19 @@ impl Agent {
                 self.set_work(&vm, Work::Busy);
                 self.rooted.insert((vm.clone(), run.generation));
                 self.homes.insert(vm.clone());
+                self.begun.insert(vm.clone(), host.clock.wall());
                 let lease = self.start_under(&vm, now);
                 self.work.spawn(execute::start(host, vm, epoch, *run, lease));
             }
             Action::Stop(cause) => {
                 self.set_work(&vm, Work::Busy);
-                self.work.spawn(execute::stop(host, vm, cause));
+                let since = self.running_since(&vm, now);
+                self.work.spawn(execute::stop(host, vm, cause, since));
             }
             Action::Shutdown { ask, cause } => {
                 self.set_work(&vm, Work::Busy);
-                self.work.spawn(execute::shutdown(host, vm, *ask, cause));
+                let since = self.running_since(&vm, now);
+                self.work.spawn(execute::shutdown(host, vm, *ask, cause, since));
             }
             Action::Probe(run) => {
                 self.set_work(&vm, Work::Busy);
@@ -319,6 +320,14 @@ impl Agent {
             }
             Action::Report { epoch, report } => self.send_report(vm, epoch, report),
         }
+    }
+
+    /// Since when a run of a vm goes on, by the wall clock; of one that was found running, since it was found.
+    fn running_since(&self, vm: &VmId, now: BootMillis) -> UnixMillis {
+        let started = self.memories.get(vm).and_then(|memory| memory.running);
+        let ago = started.map_or(0, |started| now.since(started.at));
+        let found = UnixMillis(self.host.clock.wall().0.saturating_sub(ago));
+        self.begun.get(vm).copied().unwrap_or(found)
     }
 
     fn set_work(&mut self, vm: &VmId, work: Work) {
@@ -354,6 +363,7 @@ impl Agent {
             }
             Done::Ended { vm, mut ended } => {
                 self.fetches.remove(&vm);
+                self.begun.remove(&vm);
                 // Cut where it comes in, so that what is planned, said and acknowledged is the same text.
                 ended.reason.truncate(cut_reason(&ended.reason).len());
                 let memory = self.memories.entry(vm.clone()).or_default();
@@ -363,6 +373,7 @@ impl Agent {
                 self.finish(vm);
             }
             Done::Stopped { vm } => {
+                self.begun.remove(&vm);
                 self.memories.entry(vm.clone()).or_default().running = None;
                 self.finish(vm);
             }
@@ -403,95 +414,5 @@ impl Agent {
     fn finish(&mut self, vm: VmId) {
         self.observation.finished.insert(vm);
         self.observation.stale = true;
-    }
-
-    fn on_link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Up(server) => {
-                self.server = Some(server);
-                self.send_heartbeat();
-            }
-            LinkEvent::Message(server_message::Message::Grant(grant)) => {
-                self.unanswered = None;
-                match decode_grant(grant) {
-                    Ok(grant) => self.on_grant(grant),
-                    Err(error) => tracing::warn!(%error, "a grant cannot be read"),
-                }
-            }
-            LinkEvent::Message(server_message::Message::News(_)) => self.send_heartbeat(),
-            LinkEvent::Message(server_message::Message::ReportAnswer(answer)) => {
-                let Some((vm, epoch, report)) = self.reports.open.remove(&answer.sequence) else {
-                    return;
-                };
-                if !answer.refusal.is_empty() {
-                    // The state has moved on. What to do about it is in the next grant, not in the one
-                    // that this report came from.
-                    tracing::info!(%vm, %epoch, refusal = answer.refusal, "a report was refused");
-                    self.refused.insert(vm);
-                    return self.send_heartbeat();
-                }
-                let memory = self.memories.entry(vm).or_default();
-                memory.work = Work::Idle;
-                memory.acknowledged = Some((epoch, report));
-            }
-            // The agent ends with it, before it comes here.
-            LinkEvent::Replaced => {}
-            LinkEvent::Down => {
-                (self.server, self.unanswered) = (None, None);
-                // What was not answered is said again on the next stream.
-                for (_, (vm, ..)) in std::mem::take(&mut self.reports.open) {
-                    self.set_work(&vm, Work::Idle);
-                }
-            }
-        }
-    }
-
-    fn send_report(&mut self, vm: VmId, epoch: Epoch, report: VmReport) {
-        self.reports.sequence += 1;
-        let sequence = self.reports.sequence;
-        let message = HostReport { sequence, vm: vm.clone(), epoch, report: report.clone() };
-        if self.send(host_message::Message::Report(encode_host_report(&message))) {
-            self.set_work(&vm, Work::Busy);
-            self.reports.open.insert(sequence, (vm, epoch, report));
-        }
-    }
-
-    fn send_heartbeat(&mut self) {
-        let now = Instant::now();
-        self.heartbeat_at = now + self.lease.heartbeat_every();
-        if self.server.is_none() || !self.clock_is_steady() {
-            return;
-        }
-        let since = *self.unanswered.get_or_insert(now);
-        if now.duration_since(since) > self.lease.patience() {
-            tracing::warn!("the server does not answer; another stream is opened");
-            return self.lost.notify_one();
-        }
-        let running = |unit: &ObservedUnit| {
-            let (vm, epoch, generation) = (unit.vm.clone(), unit.epoch?, unit.generation?);
-            Some(RunningVm { vm, epoch, generation })
-        };
-        let heartbeat = Heartbeat {
-            node: self.host.hello.node,
-            boot: self.host.hello.boot.clone(),
-            daemon: self.host.hello.daemon,
-            n: self.gate.next_heartbeat(self.host.clock.boot()),
-            running: self.units.values().filter_map(running).collect(),
-            holds: self.gate.holds(),
-            fenced_by: self.fenced_by(),
-        };
-        self.send(host_message::Message::Heartbeat(encode_heartbeat(&heartbeat)));
-    }
-
-    /// Sends without waiting. What does not fit is said again: heartbeats by the clock, reports by the
-    /// next plan.
-    fn send(&mut self, message: host_message::Message) -> bool {
-        let Some(server) = &self.server else { return false };
-        let sent = server.try_send(HostMessage { message: Some(message) }).is_ok();
-        if !sent {
-            let soon = Instant::now() + RETRY_AFTER;
-            self.again_at = Some(self.again_at.map_or(soon, |at| at.min(soon)));
-        }
-        sent
     }
 }

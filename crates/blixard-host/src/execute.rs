@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blixard_core::assignment::RunIntent;
+use blixard_core::ports::UnixMillis;
 use blixard_core::ports::nix::{RootName, Sharing};
 use blixard_core::ports::units::{Asked, GracefulStop};
 use blixard_core::reconcile::{Ended, StopCause};
@@ -14,7 +15,7 @@ use blixard_types::holder::LeaseName;
 use blixard_types::unit::RunUnitName;
 use blixard_types::{Epoch, GenerationNumber, StorePath, VmId, VolumeName, chain};
 
-use crate::{Host, home};
+use crate::{Host, home, last_words};
 
 /// Pause before a stop that did not work is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub(crate) async fn start(
     run: RunIntent,
     lease: Option<UnitLease>,
 ) -> Done {
-    let generation = run.generation;
+    let (generation, since) = (run.generation, host.clock.wall());
     let reason = match try_start(&host, &vm, epoch, &run, lease.as_ref()).await {
         Ok(Rooted::Yes) => {
             let under = lease.map(|lease| lease.name);
@@ -67,6 +68,7 @@ pub(crate) async fn start(
     match end(&host, &vm).await {
         Ok(()) => {
             end_volumes(&host, &vm).await;
+            let reason = last_words::added_to(reason, &host, &vm, since).await;
             Done::Ended { vm, ended: Ended { epoch, generation, reason } }
         }
         Err(error) => {
@@ -150,18 +152,24 @@ async fn holders(host: &Host, vm: &VmId, path: &StorePath) -> Result<Vec<RootNam
 
 /// Asks a guest to shut down, gives it its time, and stops its unit. Should the daemon end meanwhile, the
 /// asking goes on in its own unit, and the next daemon begins here again.
-pub(crate) async fn shutdown(host: Host, vm: VmId, ask: GracefulStop, cause: StopCause) -> Done {
+pub(crate) async fn shutdown(
+    host: Host,
+    vm: VmId,
+    ask: GracefulStop,
+    cause: StopCause,
+    since: UnixMillis,
+) -> Done {
     tracing::info!(%vm, limit_ms = ask.timeout_ms, cause = describe(&cause), "asking the guest to shut down");
     match host.units.shutdown(ask).await {
         Ok(Asked::Ended) => tracing::info!(%vm, "the guest has shut down"),
         Ok(Asked::Runs { reason }) => tracing::warn!(%vm, reason, "the guest is killed"),
         Err(error) => tracing::warn!(%vm, error = chain(&error), "the guest cannot be asked and is killed"),
     }
-    stop(host, vm, cause).await
+    stop(host, vm, cause, since).await
 }
 
-/// Stops a vm until no process and no interface of it is left.
-pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
+/// Stops a vm, which has run since then, until no process and no interface of it is left.
+pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause, since: UnixMillis) -> Done {
     if let Err(error) = end(&host, &vm).await {
         tracing::warn!(%vm, error, "could not stop, trying again");
         tokio::time::sleep(RETRY_AFTER).await;
@@ -172,7 +180,11 @@ pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause) -> Done {
         end_volumes(&host, &vm).await;
     }
     match cause {
-        StopCause::Ended(ended) => Done::Ended { vm, ended },
+        StopCause::Ended(ended) if ended.was_told() => Done::Ended { vm, ended },
+        StopCause::Ended(mut ended) => {
+            ended.reason = last_words::added_to(ended.reason, &host, &vm, since).await;
+            Done::Ended { vm, ended }
+        }
         StopCause::Orphan | StopCause::Withdrawn | StopCause::Replaced => Done::Stopped { vm },
     }
 }

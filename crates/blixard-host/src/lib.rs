@@ -9,6 +9,7 @@ pub mod console;
 mod execute;
 mod fetch;
 mod home;
+mod last_words;
 mod link;
 mod memory;
 pub mod probe;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use blixard_core::ports::closure::ClosureFetcher;
 use blixard_core::ports::health::HealthProbe;
 use blixard_core::ports::holder::LeaseHolder;
+use blixard_core::ports::journal::Journal;
 use blixard_core::ports::networks::Networks;
 use blixard_core::ports::nix::NixStore;
 use blixard_core::ports::units::UnitManager;
@@ -51,6 +53,8 @@ pub struct Host {
     pub store: Arc<dyn NixStore>,
     /// Closures that other nodes have.
     pub closures: Arc<dyn ClosureFetcher>,
+    /// What guests say.
+    pub journal: Arc<dyn Journal>,
     /// Checks.
     pub probe: Arc<dyn HealthProbe>,
     /// Time.

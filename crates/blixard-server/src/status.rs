@@ -44,6 +44,7 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::NotWanted { .. }
         | Rejection::NotPlaced { .. }
         | Rejection::NotAHost { .. }
+        | Rejection::Unfit { .. }
         | Rejection::OtherLeadership { .. }
         | Rejection::NoDeadline { .. }
         | Rejection::DeclaredLost { .. }

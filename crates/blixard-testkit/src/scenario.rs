@@ -16,6 +16,7 @@ mod hostile_evaluation;
 mod local_flake_upload;
 mod nix_evaluates;
 mod no_capacity;
+mod orphan_cleanup;
 mod plain_microvm_nix;
 mod runner;
 mod second_deploy_is_free;
@@ -69,6 +70,7 @@ pub const ALL: &[Scenario] = &[
     daemon_restart_adopts::SCENARIO,
     vm_lifecycle::SCENARIO,
     no_capacity::SCENARIO,
+    orphan_cleanup::SCENARIO,
     hostile_evaluation::SCENARIO,
     bad_input::SCENARIO,
     nix_evaluates::SCENARIO,
@@ -103,6 +105,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[7],
     failover::SCENARIOS[8],
     failover::SCENARIOS[9],
+    failover::SCENARIOS[10],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -25,7 +25,7 @@ use blixard_raft::{NodeStopped, OpenError, RaftNode};
 use blixard_server::roots::BuildsInFlight;
 use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, ProposeFailure, Replica, Server};
 use blixard_server::{bootstrap, fetch_authority, keep_fresh, leader, roots, services, store_service};
-use blixard_systemd::{ConfinementOptions, Systemd, SystemdConfinement, SystemdHolder};
+use blixard_systemd::{ConfinementOptions, Journalctl, Systemd, SystemdConfinement, SystemdHolder};
 use blixard_types::{DaemonId, NodeId};
 use blixard_volume::DiskVolumes;
 use tokio::signal::unix::{SignalKind, signal};
@@ -271,6 +271,7 @@ fn make_host(
         volumes: Arc::new(DiskVolumes::new(&config.host.state_dir)),
         store: nix,
         closures,
+        journal: Arc::new(Journalctl::new("journalctl")),
         probe: Arc::new(NetworkProbe),
         clock: Arc::clone(&server.clock),
     })

@@ -88,6 +88,9 @@ pub(crate) struct LostArgs {
     /// The machine is off, and stays off until its microVMs have been placed elsewhere.
     #[arg(long, required = true)]
     pub(crate) confirm: bool,
+    /// Also if it answers, so that its microVMs are killed, or if no other machine takes them.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

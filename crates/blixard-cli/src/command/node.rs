@@ -59,7 +59,8 @@ pub(super) async fn drain(session: &mut Session<'_>, args: DrainArgs) -> Result<
 }
 
 pub(super) async fn lost(session: &mut Session<'_>, args: LostArgs) -> Result<(), Failure> {
-    let request = DeclareLostRequest { request_id: request_id()?.to_vec().into(), node: args.node.node };
+    let (request_id, force) = (request_id()?.to_vec().into(), args.force);
+    let request = DeclareLostRequest { request_id, node: args.node.node, force };
     let mut client = ClusterServiceClient::new(session.channel.clone());
     let answer = Lost::from(client.declare_lost(call(request)).await?.into_inner());
     match session.format {

@@ -16,7 +16,7 @@ use super::{ANSWER_MAX, Session, call, request_id, waiting_call};
 use crate::args::{ChangeArgs, DeleteArgs};
 use crate::error::{ErrorKind, Failure};
 use crate::output::json::{self, Deleted, History, Vm, Vms};
-use crate::output::{Format, one_line, text};
+use crate::output::{Format, set_in, text};
 
 /// How long `vm start` waits: placing, fetching and booting a small guest takes seconds.
 const START_WAIT: Duration = Duration::from_mins(2);
@@ -34,7 +34,7 @@ enum NotThere {
 }
 
 fn because(reason: Option<&str>) -> String {
-    reason.map(|reason| format!(": {}", one_line(reason))).unwrap_or_default()
+    reason.map(|reason| format!(": {}", set_in(reason, 2))).unwrap_or_default()
 }
 
 impl From<NotThere> for Failure {

@@ -32,6 +32,8 @@ pub(crate) struct Lost {
     node: String,
     /// The vms that are still waited for there.
     vms: u64,
+    /// What spoke against it.
+    warnings: Vec<String>,
 }
 
 impl From<v1::SetAdmissionResponse> for Admission {
@@ -48,7 +50,7 @@ impl From<v1::SetAdmissionResponse> for Admission {
 
 impl From<v1::DeclareLostResponse> for Lost {
     fn from(answer: v1::DeclareLostResponse) -> Self {
-        Self { node: answer.node, vms: answer.vms }
+        Self { node: answer.node, vms: answer.vms, warnings: answer.warnings }
     }
 }
 
@@ -68,5 +70,6 @@ pub(crate) fn admission(out: &mut dyn Write, told: &Admission) -> io::Result<()>
 }
 
 pub(crate) fn lost(out: &mut dyn Write, told: &Lost) -> io::Result<()> {
-    writeln!(out, "{}: declared lost, {} vms are still waited for", told.node, told.vms)
+    writeln!(out, "{}: declared lost, {} vms are still waited for", told.node, told.vms)?;
+    told.warnings.iter().try_for_each(|warning| writeln!(out, "  warning: {}", one_line(warning)))
 }

@@ -6,9 +6,9 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::json::{Generation, History, Node, Status, Vm};
-use super::one_line;
 use super::table::Table;
 use super::time::utc;
+use super::{cell, one_line, set_in};
 
 /// Stands for what is not there.
 const NOTHING: &str = "-";
@@ -17,7 +17,7 @@ const NOTHING: &str = "-";
 pub(crate) fn vms(out: &mut dyn Write, vms: &[Vm]) -> io::Result<()> {
     let mut table = Table::new(["NAME", "STATUS", "NODE", "GENERATION", "REASON"]);
     for vm in vms {
-        let reason = vm.reason.as_deref().map(one_line).unwrap_or_default();
+        let reason = vm.reason.as_deref().map(cell).unwrap_or_default();
         table.row([
             vm.vm.clone(),
             vm.status.to_owned(),
@@ -43,7 +43,7 @@ pub(crate) fn vm(out: &mut dyn Write, vm: &Vm) -> io::Result<()> {
     field(out, "Name", &vm.vm)?;
     field(out, "Status", vm.status)?;
     if let Some(reason) = &vm.reason {
-        field(out, "Reason", one_line(reason))?;
+        field(out, "Reason", set_in(reason, 15))?;
     }
     field(out, "Desired", vm.desired)?;
     field(out, "Node", or_nothing(vm.node.as_ref()))?;

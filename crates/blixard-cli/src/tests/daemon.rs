@@ -265,9 +265,10 @@ impl ClusterService for Services {
         &self,
         request: Request<DeclareLostRequest>,
     ) -> Result<Response<DeclareLostResponse>, Status> {
-        let node = request.into_inner().node;
-        self.note(format!("lost {node}"));
-        Ok(Response::new(DeclareLostResponse { node, vms: 2 }))
+        let DeclareLostRequest { node, force, .. } = request.into_inner();
+        self.note(format!("lost {node}{}", if force { " by force" } else { "" }));
+        let warnings = if force { vec!["its daemon\nanswers".to_owned()] } else { Vec::new() };
+        Ok(Response::new(DeclareLostResponse { node, vms: 2, warnings }))
     }
 
     type WatchStream = Streamed<WatchResponse>;

@@ -119,7 +119,8 @@ async fn every_change_is_a_line() {
     vm shop/web: generation 7 (changed)
     vm shop/idle: unchanged (generation 2)
     default/hello: placing
-    shop/web: placing: waits for room: no host has 8192 MiB
+    shop/web: placing: waits for room:
+      no host has 8192 MiB
     shop/idle: stopped
     default/hello: starting on a
     default/hello: running on a, checking health

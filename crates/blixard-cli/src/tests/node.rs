@@ -273,5 +273,13 @@ async fn a_machine_is_declared_lost_only_by_who_confirms_it() {
     b: declared lost, 2 vms are still waited for
     --- exit 0
     ");
-    insta::assert_snapshot!(daemon.asked(), @"lost b");
+    insta::assert_snapshot!(daemon.blixard("node lost b --confirm --force").await, @"
+    b: declared lost, 2 vms are still waited for
+      warning: its daemon answers
+    --- exit 0
+    ");
+    insta::assert_snapshot!(daemon.asked(), @"
+    lost b
+    lost b by force
+    ");
 }

@@ -215,7 +215,8 @@ async fn a_vm_is_found_with_and_without_its_tenant() {
     insta::assert_snapshot!(daemon.blixard("vm show shop/web").await, @r#"
     Name:        shop/web
     Status:      pending
-    Reason:      no host has room: a: 100 MiB free
+    Reason:      no host has room:
+                     a: 100 MiB free
     Desired:     running
     Node:        -
     Generation:  -/2 (running/target)
@@ -280,7 +281,8 @@ async fn a_vm_that_does_not_come_up_is_a_failure_of_its_own_kind() {
     insta::assert_snapshot!(daemon.blixard("vm start shop/web").await, @"
     --- stderr
     waiting up to 120 s for shop/web
-    error: vm shop/web is pending: no host has room: a: 100 MiB free
+    error: vm shop/web is pending: no host has room:
+        a: 100 MiB free
     hint: `blixard vm show shop/web` and `blixard vm logs shop/web` may tell more
     --- exit 8
     ");

@@ -37,6 +37,7 @@ impl ClusterState {
         }
         self.check_room(id, vm, node)?;
         self.check_pin(id, vm, node)?;
+        self.check_terms(id, vm, node)?;
         let keeps = self.target_spec(vm).is_some_and(Spec::keeps_in_partition);
         let vm = self.known_vm(id)?;
         vm.in_partition = in_partition(vm, keeps);
@@ -62,6 +63,16 @@ impl ClusterState {
         let spec = self.target_spec(vm).ok_or_else(|| Rejection::UnknownVm { vm: id.clone() })?;
         let fits = session.facts.capacity().fits(self.usage(node), self.needs(id, spec));
         fits.map_err(|shortage| Rejection::NoRoom { vm: id.clone(), node, shortage })
+    }
+
+    /// A planner may have looked before the host's daemon said on which other terms it takes vms, or before a
+    /// new generation asked for something else.
+    fn check_terms(&self, id: &VmId, vm: &Vm, node: NodeId) -> Result<(), Rejection> {
+        let host = self.nodes.get(&node).ok_or(Rejection::UnknownNode { node })?;
+        crate::schedule::meets(self, vm, host).map_err(|reason| {
+            let (vm, node, reason) = (id.clone(), host.name.clone(), Box::new(reason));
+            Rejection::Unfit { vm, node, reason }
+        })
     }
 
     pub(super) fn report(

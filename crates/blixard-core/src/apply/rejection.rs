@@ -3,6 +3,7 @@
 use blixard_types::{Epoch, Incarnation, NodeId, NodeName, VmId, VolumeId, VolumeName};
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::RefusalReason;
 use crate::state::{REQUESTS_MAX, Role, Roles, Shortage, SourceId, TOKENS_MAX};
 
 /// An invariant that a command would break. Each says what a person can do about it, if anything.
@@ -85,6 +86,9 @@ pub enum Rejection {
     /// The vm does not fit.
     #[error("vm {vm} does not fit on node {node}: {shortage}")]
     NoRoom { vm: VmId, node: NodeId, shortage: Shortage },
+    /// The host is not what the vm requires.
+    #[error("vm {vm} is not placed on {node}, which {reason}")]
+    Unfit { vm: VmId, node: NodeName, reason: Box<RefusalReason> },
     /// A deployment without vms.
     #[error("the deployment names no vms")]
     EmptyDeployment,

@@ -8,6 +8,7 @@ mod lifecycle;
 mod membership;
 mod restart;
 mod safety;
+mod terms;
 mod volume;
 mod volume_safety;
 

@@ -19,6 +19,21 @@ pub(super) struct Requirement {
     pub(super) shared: BTreeSet<VolumeName>,
 }
 
+impl Requirement {
+    pub(super) fn of(generation: &Generation, spec: &Spec) -> Self {
+        let placement = &spec.placement;
+        Self {
+            system: generation.system.clone(),
+            tenant: spec.tenant.clone(),
+            hypervisor: spec.hypervisor,
+            kvm: if spec.kvm == KvmUse::Required { Kvm::Needed } else { Kvm::NotNeeded },
+            constraints: placement.constraints.clone(),
+            strategy: placement.strategy,
+            shared: spec.volumes_of(VolumeKind::Shared).map(|(name, _)| name).collect(),
+        }
+    }
+}
+
 /// The vms that an affinity speaks of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Peers {
@@ -57,17 +72,8 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn of(generation: &Generation, spec: &Spec) -> Self {
         let placement = &spec.placement;
-        let requirement = Requirement {
-            system: generation.system.clone(),
-            tenant: spec.tenant.clone(),
-            hypervisor: spec.hypervisor,
-            kvm: if spec.kvm == KvmUse::Required { Kvm::Needed } else { Kvm::NotNeeded },
-            constraints: placement.constraints.clone(),
-            strategy: placement.strategy,
-            shared: spec.volumes_of(VolumeKind::Shared).map(|(name, _)| name).collect(),
-        };
         Self {
-            requirement,
+            requirement: Requirement::of(generation, spec),
             takes: Usage::of(spec),
             priority: placement.priority,
             affinity: peers(&placement.affinity),

@@ -142,7 +142,10 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
             HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
         },
         Run::Unplaced { .. } if !wanted => (VmStatus::Stopped, nothing),
-        Run::Unplaced { why: Unplaced::Failed { reason, .. } } => (VmStatus::Failed, reason.clone()),
+        Run::Unplaced { why: Unplaced::Failed { reason, .. } } => {
+            let next = waiting.map(|waiting| format!("{waiting}: ")).unwrap_or_default();
+            (VmStatus::Failed, next + reason)
+        }
         Run::Unplaced { .. } => (VmStatus::Pending, waiting.map(ToString::to_string).unwrap_or_default()),
     }
 }

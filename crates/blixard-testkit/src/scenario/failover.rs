@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "scenarios of failover print their figures, as the runner does")]
 
+mod crash_loop;
 mod daemon_hung;
 mod daemon_restart_short;
 mod drain;
@@ -28,7 +29,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 10] = [
+pub(super) const SCENARIOS: [Scenario; 11] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -39,6 +40,7 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
     fence_under_load::SCENARIO,
     host_shutdown::SCENARIO,
     volume_sticks::SCENARIO,
+    crash_loop::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

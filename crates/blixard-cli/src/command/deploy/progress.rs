@@ -9,7 +9,7 @@ use blixard_proto::v1::deploy_event::{Accepted, BuildLog, Event, Planned, StageR
 use blixard_proto::v1::{DeployedVm, Stage, VmChange};
 
 use super::super::notes::{Notes, bar};
-use crate::output::{change, json, lines, one_line, stage};
+use crate::output::{change, json, lines, one_line, set_in, stage};
 
 /// What has been told of a deployment so far.
 pub(super) struct Progress {
@@ -189,6 +189,6 @@ fn stage_line(reached: &StageReached) -> String {
         _ => format!("{}{on}", stage(reached.stage)),
     };
     let why =
-        if reached.detail.is_empty() { String::new() } else { format!(": {}", one_line(&reached.detail)) };
+        if reached.detail.is_empty() { String::new() } else { format!(": {}", set_in(&reached.detail, 2)) };
     format!("{}: {what}{why}", reached.vm)
 }

@@ -1,9 +1,11 @@
 //! Whether vms are placed on a node, as people say it.
 
 use blixard_core::command::{Command, FenceCommand};
+use blixard_core::giving_up::{Answers, Objection, objections};
 use blixard_core::ports::UnixMillis;
 use blixard_core::state::ClusterState;
 use blixard_core::{drain, state};
+use blixard_proto::hint::with_hint;
 use blixard_proto::v1::{DeclareLostRequest, DeclareLostResponse, StayingVm};
 use blixard_proto::v1::{NodeState, SetAdmissionRequest, SetAdmissionResponse};
 use blixard_proto::{admission_from, node_state, random_id};
@@ -35,11 +37,20 @@ impl ClusterApi {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
+        let answers = if self.answers(node).await { Answers::Yes } else { Answers::No };
+        let against = self.server.replica.read(|state| objections(state, node, answers));
+        if !request.force && against.iter().any(Objection::forbids) {
+            let why = against.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let refused = Status::failed_precondition(format!("{} is not given up: {why}", request.node));
+            let hint = "`blixard node drain` empties a host that is up; `--force` gives it up all the same";
+            return Err(with_hint(refused, hint));
+        }
         let command = Command::Fence(FenceCommand::DeclareLost { node });
         self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
         Ok(self.server.replica.read(|state| DeclareLostResponse {
             node: state.nodes.get(&node).map(|node| node.name.to_string()).unwrap_or_default(),
             vms: on(state, node),
+            warnings: against.iter().map(ToString::to_string).collect(),
         }))
     }
 }

@@ -95,6 +95,11 @@ impl ClusterApi {
         join_all(asked).await
     }
 
+    /// Whether a node's daemon says anything at all.
+    pub(super) async fn answers(&self, node: NodeId) -> bool {
+        node == self.server.node || self.ask(node, false).await.is_ok()
+    }
+
     async fn ask(&self, node: NodeId, digest: bool) -> Result<StatusResponse, String> {
         let asked = async {
             let channel = self.server.peers.channel(node).await?;

@@ -152,9 +152,13 @@ fn what_ran_on_a_host_that_is_declared_lost_runs_elsewhere(trio: &Trio) -> anyho
     let asked = trio.other_than(host)?;
     let refused = asked.run(&["blixard", "node", "lost", host.name()])?.refused()?;
     ensure!(refused.contains("--confirm"), "{refused}");
+    let refused = asked.run(&["blixard", "node", "lost", host.name(), "--confirm"])?.refused()?;
+    ensure!(refused.contains("its daemon answers, so it is not off"), "{refused}");
+    ensure!(refused.contains("`blixard node drain`") && refused.contains("--force"), "{refused}");
+    ensure!(trio.run_of(vm)? == before, "a refused command has touched the vm");
     let declared = trio.watch.now();
-    let said = asked.run_ok(&["blixard", "node", "lost", host.name(), "--confirm"])?;
-    ensure!(said.contains("declared lost"), "{said}");
+    let said = asked.run_ok(&["blixard", "node", "lost", host.name(), "--confirm", "--force"])?;
+    ensure!(said.contains("declared lost") && said.contains("warning: its daemon answers"), "{said}");
     let after = trio.await_elsewhere(vm, host.name())?;
     let here = |span: &super::Span| span.vm == vm && span.host == before.host;
     let old = trio.watch.spans().into_iter().rev().find(here).and_then(|span| span.to);
