@@ -44,7 +44,7 @@ impl ClusterState {
         if let Some(outcome) = self.requests.outcome(envelope.request) {
             return outcome.clone();
         }
-        if self.requests.is_full() {
+        if self.requests.is_full(envelope.command.asker()) {
             // Not remembered: asked again, it may be taken.
             return Err(Rejection::TooManyCalls);
         }

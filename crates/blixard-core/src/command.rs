@@ -144,6 +144,41 @@ pub enum Command {
     },
 }
 
+/// On whose behalf commands of a kind are proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Somebody who calls.
+    Caller,
+    /// The servers and hosts, to keep vms running and never twice.
+    Cluster,
+}
+
+impl Command {
+    /// On whose behalf it is proposed.
+    #[must_use]
+    pub const fn asker(&self) -> Asker {
+        match self {
+            Self::OpenSession { .. }
+            | Self::Place { .. }
+            | Self::Report { .. }
+            | Self::Fence(_)
+            | Self::Audit { .. } => Asker::Cluster,
+            Self::InitCluster { .. }
+            | Self::RegisterNode { .. }
+            | Self::SetNodeKey { .. }
+            | Self::Deploy(_)
+            | Self::SetDesired { .. }
+            | Self::RestartVm { .. }
+            | Self::MoveVm { .. }
+            | Self::DeleteVm { .. }
+            | Self::ForgetGenerations { .. }
+            | Self::RememberEvaluation(_)
+            | Self::Volume(_)
+            | Self::Membership(_) => Asker::Caller,
+        }
+    }
+}
+
 /// One run of `deploy`, evaluated and built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {

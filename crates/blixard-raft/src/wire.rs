@@ -49,6 +49,9 @@ pub(crate) enum BadMessage {
     /// A byte that chooses between forms has a value without a form.
     #[error("{what} is of kind {found}, which this program does not know")]
     Kind { what: &'static str, found: u8 },
+    /// Its entries are not those after the one it says is before them.
+    #[error("its entries begin with {first}, which does not follow {}", before.map_or("nothing".to_owned(), |index| index.to_string()))]
+    Follows { first: u64, before: Option<u64> },
     /// The membership in it cannot be read or written.
     #[error("its membership cannot be read: {0}")]
     Membership(serde_json::Error),
@@ -193,13 +196,16 @@ impl Message for AppendEntriesRequest<TypeConfig> {
 
     fn get(bytes: &mut Bytes) -> Result<Self, BadMessage> {
         let vote = Vote::get(bytes)?;
-        let prev_log_id = Message::get(bytes)?;
+        let prev_log_id: Option<LogId> = Message::get(bytes)?;
         let leader_commit = Message::get(bytes)?;
         let first = bytes.try_get_u64()?;
-        let count = bytes.try_get_u32()?;
+        let count = u64::from(bytes.try_get_u32()?);
+        let follows = prev_log_id.map_or(Some(0), |before| before.index.checked_add(1));
+        let end = first.checked_add(count).filter(|_| count == 0 || follows == Some(first));
+        let end = end.ok_or(BadMessage::Follows { first, before: prev_log_id.map(|id| id.index) })?;
         // What is read decides how much is kept, not what is claimed.
         let mut entries = Vec::new();
-        for index in (first..).take(count as usize) {
+        for index in first..end {
             entries.push(get_entry(index, bytes)?);
         }
         Ok(Self { vote, prev_log_id, entries, leader_commit })

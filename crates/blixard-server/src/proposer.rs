@@ -1,6 +1,7 @@
 //! Commands into the log: encoded, stamped with the time, and their outcome decoded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use blixard_core::apply::Rejection;
 use blixard_core::command::{COMMAND_MAX_BYTES, Command, Envelope, Outcome};
@@ -34,6 +35,9 @@ pub enum ProposeFailure {
     Decode(#[from] OutcomeError),
 }
 
+/// Pause before what there was no room for is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 impl Proposer {
     pub(crate) fn new(consensus: SharedConsensus, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self { consensus, clock, entropy }
@@ -57,5 +61,24 @@ impl Proposer {
         }
         let applied = self.consensus.propose(bytes).await?;
         Ok(decode_outcome(&applied.outcome)??)
+    }
+
+    /// The same, again and again while there is no room for another call.
+    ///
+    /// # Errors
+    /// As above, except that there is no room.
+    pub(crate) async fn propose_when_there_is_room(
+        &self,
+        request: RequestId,
+        command: Command,
+    ) -> Result<Outcome, ProposeFailure> {
+        loop {
+            match self.propose(request, command.clone()).await {
+                Err(ProposeFailure::Rejected(Rejection::TooManyCalls)) => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                done => return done,
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use blixard_types::RequestId;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::Rejection;
-use crate::command::Outcome;
+use crate::command::{Asker, Outcome};
 use crate::ports::UnixMillis;
 
 /// How long an outcome is remembered at least. A server asks for 8 s, and `blixard` waits for a server for
@@ -22,6 +22,10 @@ const LATE_MAX_MS: u64 = 10_000;
 
 /// Outcomes kept at most: for a minute of 2,000 calls a second.
 pub const REQUESTS_MAX: usize = 131_072;
+
+/// Room beyond that for what the cluster asks itself, so that callers who ask too much do not keep a host
+/// from being given up: as many as 100 hosts with 80 vms each.
+const REQUESTS_RESERVED: usize = 8_192;
 
 /// The outcomes of the newest calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,8 +70,12 @@ impl RequestLog {
     }
 
     /// Whether there is no room for another.
-    pub(crate) fn is_full(&self) -> bool {
-        self.applied.len() >= REQUESTS_MAX
+    pub(crate) fn is_full(&self, asker: Asker) -> bool {
+        let room = match asker {
+            Asker::Caller => REQUESTS_MAX,
+            Asker::Cluster => REQUESTS_MAX + REQUESTS_RESERVED,
+        };
+        self.applied.len() >= room
     }
 
     /// Remembers what a new call came to.

@@ -97,3 +97,17 @@ pub(crate) trait LogEngine: Debug + Send + Sync + 'static {
     /// Reads a note.
     fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError>;
 }
+
+/// What a disk may lose at once. A seal is larger, so that no such loss takes it and what is before it.
+const LOST_AT_ONCE: usize = 4096;
+
+/// Writes a note of the log again, as the last things in it: all before was synced before these were written,
+/// so what is damaged there is told from what a crash has torn.
+pub(crate) fn seal(engine: &dyn LogEngine) -> Result<(), EngineError> {
+    let slot = Slot::Node;
+    let Some(record) = engine.note(slot)? else { return Ok(()) };
+    let times = LOST_AT_ONCE.div_ceil(record.len().max(1));
+    let note = Write::Note { slot, record };
+    engine.commit(&vec![note.clone(); times])?;
+    engine.commit(&[note])
+}

@@ -5,7 +5,7 @@
 //! has no metadata to write. A segment whose entries are all purged is filled with zeros and used again.
 //!
 //! ```text
-//! free (zeros) ─► newest: header, frame, frame, zeros ─► full ─► none of its entries is kept ─► free
+//! free (zeros) ─► newest: header, frame, frame, zeros, header ─► full ─► none of its entries is kept ─► free
 //! ```
 //!
 //! At any time at most one frame is written and not synced, and only in the newest segment; a segment's
@@ -25,7 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use super::disk::LogDisk;
 use super::engine::{EngineError, LogEngine, Slot, Write};
 use index::{Index, Segment};
-use layout::{FIRST_FRAME, Frame, Header};
+use layout::{FIRST_FRAME, Frame, Header, SECTOR};
 
 pub use recover::BadSegments;
 
@@ -83,6 +83,11 @@ impl Segments {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes that a frame may have in the newest segment.
+    fn room(&self, newest: Newest) -> u64 {
+        frames_end(self.segment_bytes).saturating_sub(newest.end)
+    }
+
     fn sync(&self) -> Result<(), EngineError> {
         self.disk.sync().map_err(EngineError::Sync)
     }
@@ -90,10 +95,10 @@ impl Segments {
     /// Makes the first of these durable with one frame; returns the others.
     fn append<'w>(&self, head: &mut Head, writes: &'w [Write]) -> Result<&'w [Write], EngineError> {
         let newest = match head.newest {
-            Some(newest) if head.frame.fits(writes, self.segment_bytes - newest.end) => newest,
+            Some(newest) if head.frame.fits(writes, self.room(newest)) => newest,
             _ => self.begin_segment(head)?,
         };
-        let taken = head.frame.fill(writes, (newest.sequence, newest.end), self.segment_bytes - newest.end);
+        let taken = head.frame.fill(writes, (newest.sequence, newest.end), self.room(newest));
         let Some((now, later)) = writes.split_at_checked(taken).filter(|(now, _)| !now.is_empty()) else {
             return Err(EngineError::TooLarge { size: writes.first().map_or(0, Write::size) });
         };
@@ -131,12 +136,21 @@ impl Segments {
             let (kept, notes) = (index.reach(), index.notes().clone());
             Header { sequence, segment_bytes: self.segment_bytes, before_end, kept, notes }
         };
-        self.disk.write(start, &header.encode()?).map_err(EngineError::Write)?;
+        let header = header.encode()?;
+        self.disk.write(start, &header).map_err(EngineError::Write)?;
         self.sync()?;
+        // Durable with the first frame at the latest.
+        let again = start + frames_end(self.segment_bytes);
+        self.disk.write(again, &header).map_err(EngineError::Write)?;
         let newest = Newest { sequence, slot, end: FIRST_FRAME };
         head.newest = Some(newest);
         Ok(newest)
     }
+}
+
+/// Where in a segment its header is written again.
+fn frames_end(segment_bytes: u64) -> u64 {
+    segment_bytes - SECTOR as u64
 }
 
 /// Fills a part of the disk with zeros.

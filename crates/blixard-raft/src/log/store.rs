@@ -11,8 +11,8 @@ use std::sync::Arc;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{EngineError, LogEngine, Slot, Write};
-use super::tail::{Ends, Tail};
+use super::engine::{self, EngineError, LogEngine, Slot, Write};
+use super::tail::{Ends, Readable, Tail};
 use super::writer::{self, Job, WriterHandle};
 use crate::alive::Alive;
 use crate::offload::Offload;
@@ -85,6 +85,7 @@ impl FoundLog {
     pub(crate) fn read(node: u64, engine: Arc<dyn LogEngine>) -> Result<Self, LogOpenError> {
         claim(engine.as_ref(), node)?;
         let ends = scan(engine.as_ref())?;
+        engine::seal(engine.as_ref())?;
         Ok(Self { engine, ends })
     }
 
@@ -206,35 +207,56 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
-impl RaftLogReader<TypeConfig> for LogReader {
-    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
-        &mut self,
-        range: R,
-    ) -> Result<Vec<Entry>, io::Error> {
-        // The tail first: what leaves it in between is on disk by then.
-        let (on_disk, held) = self.tail.read(half_open(&range));
-        if on_disk.is_empty() {
-            return Ok(held);
-        }
+impl LogReader {
+    /// Entries that are on disk, all of them.
+    fn read_disk(&self, range: Range<u64>) -> Result<Vec<Entry>, io::Error> {
         let mut entries = Vec::new();
-        let mut next = on_disk.start;
-        for (index, bytes) in self.engine.read(on_disk.clone(), usize::MAX).map_err(io::Error::other)? {
+        let mut next = range.start;
+        for (index, bytes) in self.engine.read(range.clone(), usize::MAX).map_err(io::Error::other)? {
             if index != next {
                 break;
             }
             entries.push(record::decode_entry(index, &bytes).map_err(io::Error::other)?);
             next = index + 1;
         }
-        if next != on_disk.end {
-            return Err(io::Error::other(format!("the log lacks entry {next}")));
+        if next == range.end {
+            Ok(entries)
+        } else {
+            Err(io::Error::other(format!("the log lacks entry {next}")))
         }
-        entries.extend(held);
-        Ok(entries)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogReader {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let range = half_open(&range);
+        loop {
+            // The tail first: what leaves it in between is on disk by then.
+            let Readable { on_disk, held, cuts } = self.tail.read(range.clone());
+            if on_disk.is_empty() {
+                return Ok(held);
+            }
+            let read = self.read_disk(on_disk);
+            // Entries went meanwhile, because the leadership did or they are old: what is left is read anew.
+            if self.tail.cuts() != cuts {
+                continue;
+            }
+            let mut entries = read?;
+            entries.extend(held);
+            return Ok(entries);
+        }
     }
 
-    /// Entries for a follower: what fits into one message, and one at least.
+    /// Entries for a follower: what fits into one message, and one at least. None if the first of them is
+    /// gone: openraft says of what it gets that it follows what the follower has.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let mut entries = self.try_get_log_entries(start..end).await?;
+        if entries.first().is_some_and(|first| first.log_id.index != start) {
+            return Ok(Vec::new());
+        }
         let mut left = MESSAGE_BYTES;
         let fits = entries.iter().take_while(|entry| {
             let fits = left > 0;
@@ -301,6 +323,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, keep: Option<LogId>) -> Result<(), io::Error> {
+        self.reader.tail.begin_truncation(keep);
         self.write(Write::TruncateFrom(keep.map_or(0, |id| id.index + 1))).await?;
         self.reader.tail.truncate_after(keep);
         Ok(())

@@ -45,6 +45,21 @@ struct Inner {
     durable_commits: u64,
     /// What is known to be committed was not written yet.
     committed_is_new: bool,
+    /// The first index of those that are being truncated, and can no longer be read.
+    truncating: Option<u64>,
+    /// How often entries were truncated or purged.
+    cuts: u64,
+}
+
+/// What of a range can be read, and where.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Readable {
+    /// The first part of it, which is on disk.
+    pub(crate) on_disk: Range<u64>,
+    /// What follows.
+    pub(crate) held: Vec<Entry>,
+    /// As in [`Tail::cuts`].
+    pub(crate) cuts: u64,
 }
 
 impl Tail {
@@ -115,9 +130,22 @@ impl Tail {
         self.lock().durable_commits
     }
 
+    /// How often entries were truncated or purged. What was read from disk meanwhile may lack some.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.lock().cuts
+    }
+
+    /// Lets nobody read what is after `keep`: it is about to go from the disk.
+    pub(crate) fn begin_truncation(&self, keep: Option<LogId>) {
+        let mut inner = self.lock();
+        inner.truncating = Some(keep.map_or(0, |id| id.index + 1));
+        inner.cuts += 1;
+    }
+
     /// Forgets all after `keep`, which is in the log (or nothing). To be called once that is durable.
     pub(crate) fn truncate_after(&self, keep: Option<LogId>) {
         let mut inner = self.lock();
+        inner.truncating = None;
         let from = keep.map_or(0, |id| id.index + 1);
         if inner.ends.last.is_none_or(|last| last.index < from) {
             return;
@@ -134,6 +162,7 @@ impl Tail {
         while inner.held.first_key_value().is_some_and(|(index, _)| *index <= upto.index) {
             inner.drop_first();
         }
+        inner.cuts += 1;
         inner.ends.purged = Some(upto);
         inner.first = upto.index + 1;
         if inner.ends.last.is_none_or(|last| last.index < upto.index) {
@@ -143,16 +172,18 @@ impl Tail {
     }
 
     /// The entries of the range that are held, and the part of the range before them that is on disk.
-    pub(crate) fn read(&self, range: Range<u64>) -> (Range<u64>, Vec<Entry>) {
+    pub(crate) fn read(&self, range: Range<u64>) -> Readable {
         let inner = self.lock();
+        let cuts = inner.cuts;
         let start = inner.first.max(range.start);
         let end = inner.ends.last.map_or(0, |last| last.index + 1).min(range.end);
+        let end = inner.truncating.map_or(end, |from| end.min(from));
         if start >= end {
-            return (0..0, Vec::new());
+            return Readable { on_disk: 0..0, held: Vec::new(), cuts };
         }
         let first_held = inner.held.first_key_value().map_or(end, |(index, _)| *index);
         let held = inner.held.range(start..end).map(|(_, entry)| entry.clone()).collect();
-        (start..first_held.clamp(start, end), held)
+        Readable { on_disk: start..first_held.clamp(start, end), held, cuts }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

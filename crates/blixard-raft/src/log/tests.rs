@@ -1,7 +1,7 @@
 //! The log store, by openraft's own suite and by what the suite does not ask.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -9,12 +9,15 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorage
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use super::engine::{EngineError, LogEngine, Slot, Write};
 use super::segments::BadSegments;
 use super::store::{FoundLog, LogOpenError, LogStore};
+use super::tail::Readable;
 use super::{FileDisk, Segments, WriterHandle};
 use crate::alive;
+use crate::LogDisk as _;
 use crate::checkpoint::CheckpointStore;
 use crate::files::RealFiles;
 use crate::machine::{DueCheckpoints, Machine};
@@ -113,7 +116,7 @@ async fn entries_that_no_longer_fit_in_memory_are_read_from_disk() {
     for entries in large.chunks(16) {
         log.blocking_append(entries.to_vec()).await.unwrap();
     }
-    let (on_disk, held) = log.tail().read(0..256);
+    let Readable { on_disk, held, .. } = log.tail().read(0..256);
     assert!(!on_disk.is_empty() && !held.is_empty(), "{on_disk:?}");
 
     let mut reader = log.get_log_reader().await;
@@ -302,4 +305,104 @@ async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
     }
 
     assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_follower_is_sent_nothing_rather_than_entries_that_begin_later_than_asked() {
+    let (mut log, writer) = open(&Disk::new()).unwrap();
+    log.blocking_append(commands(10)).await.unwrap();
+    log.purge(log_id(1, 4)).await.unwrap();
+
+    let mut reader = log.get_log_reader().await;
+
+    assert_eq!(reader.limited_get_log_entries(3, 8).await.unwrap(), []);
+    assert_eq!(reader.limited_get_log_entries(5, 8).await.unwrap(), commands(10)[5..8]);
+    drop(reader);
+    close(log, writer).await;
+}
+
+/// An engine that has truncated, and says so only when it is let go.
+#[derive(Debug)]
+struct Slow {
+    engine: Segments,
+    truncated: mpsc::Sender<()>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl LogEngine for Slow {
+    fn commit(&self, writes: &[Write]) -> Result<(), EngineError> {
+        self.engine.commit(writes)?;
+        if writes.iter().any(|write| matches!(write, Write::TruncateFrom(_))) {
+            self.truncated.send(()).unwrap();
+            self.go.lock().unwrap().recv().unwrap();
+        }
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, EngineError> {
+        self.engine.read(range, limit)
+    }
+
+    fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError> {
+        self.engine.note(slot)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_during_a_truncation_gives_what_is_left() {
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    log.blocking_append(commands(10)).await.unwrap();
+    close(log, writer).await;
+    let (truncated, is_truncated) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let slow = Slow { engine: segments(&disk).unwrap(), truncated, go: Mutex::new(go_on) };
+    let (mut log, writer) = open_as(1, slow, StopCause::default()).unwrap();
+    let mut reader = log.get_log_reader().await;
+
+    let truncation = tokio::spawn(async move {
+        log.truncate_after(Some(log_id(1, 6))).await.unwrap();
+        log
+    });
+    spawn_blocking(move || is_truncated.recv().unwrap()).await.unwrap();
+    let read = reader.try_get_log_entries(0..10).await;
+    go.send(()).unwrap();
+
+    assert_eq!(read.unwrap(), commands(10)[..7]);
+    let log = truncation.await.unwrap();
+    assert_eq!(reader.try_get_log_entries(0..10).await.unwrap(), commands(10)[..7]);
+    drop(reader);
+    close(log, writer).await;
+}
+
+#[tokio::test]
+async fn a_sector_that_a_log_has_lost_while_it_was_closed_is_noticed_or_harmless() {
+    const SECTOR: usize = 512;
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    log.save_vote(&Vote::new(7, 1)).await.unwrap();
+    let entries: Vec<Entry> = (0..5).map(|index| command(index, vec![7; 900])).collect();
+    for entry in &entries {
+        log.blocking_append([entry.clone()]).await.unwrap();
+    }
+    close(log, writer).await;
+    let mut refused = 0;
+
+    for offset in (0..disk.size()).step_by(SECTOR) {
+        let damaged = disk.after_a_crash(Keep::Nothing);
+        damaged.write(offset as u64, &[0; SECTOR]).unwrap();
+        damaged.sync().unwrap();
+        let Ok((mut log, writer)) = segments(&damaged).map(|engine| open_as(1, engine, StopCause::default()).unwrap())
+        else {
+            refused += 1;
+            continue;
+        };
+        let mut reader = log.get_log_reader().await;
+        assert_eq!(reader.read_vote().await.unwrap(), Some(Vote::new(7, 1)), "at {offset}");
+        assert_eq!(reader.try_get_log_entries(..).await.unwrap(), entries, "at {offset}");
+        drop(reader);
+        close(log, writer).await;
+    }
+
+    assert!(refused > 5, "{refused}");
 }

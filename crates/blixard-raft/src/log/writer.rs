@@ -12,7 +12,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::engine::{EngineError, LogEngine, Slot, Write};
+use super::engine::{self, EngineError, LogEngine, Slot, Write};
 use super::tail::Tail;
 use crate::offload::{Offload, Pace};
 use crate::record;
@@ -61,7 +61,7 @@ pub(crate) fn start(
     offload: &Offload,
 ) -> io::Result<(mpsc::Sender<Job>, WriterHandle)> {
     let (sender, jobs) = mpsc::channel(QUEUE_JOBS);
-    let writer = Writer { engine, tail, stop, pending: Vec::new(), last: 0, failed: false };
+    let writer = Writer { engine, tail, stop, pending: Vec::new(), last: 0, written: false, failed: false };
     let handle = match offload {
         Offload::Threads => {
             let thread = std::thread::Builder::new().name("blixard-log".to_owned());
@@ -84,6 +84,8 @@ struct Writer {
     pending: Vec<Write>,
     /// The last entry that is in it.
     last: u64,
+    /// Something was written since the log was opened.
+    written: bool,
     failed: bool,
 }
 
@@ -131,6 +133,18 @@ impl Writer {
         if !self.pending.is_empty() {
             self.commit();
         }
+        self.seal();
+    }
+
+    /// So that the last that was acknowledged is not the last that is in the log. Of a log that cannot take it
+    /// nothing is lost.
+    fn seal(&mut self) {
+        if self.written && !self.failed {
+            let sealed = catch_unwind(AssertUnwindSafe(|| engine::seal(self.engine.as_ref())));
+            if let Err(error) = sealed.unwrap_or(Err(EngineError::Panicked)) {
+                tracing::warn!(error = blixard_types::chain(&error), "the log is not sealed");
+            }
+        }
     }
 
     fn take(&mut self, job: Job, waiters: &mut Vec<Waiter>) {
@@ -164,6 +178,7 @@ impl Writer {
                 self.failed = true;
                 self.stop.fail(&error);
             }
+            self.written = true;
             self.tail.count_commit();
         }
         self.pending.clear();

@@ -103,3 +103,26 @@ fn a_count_that_is_claimed_reserves_no_memory() {
     bytes[count..].copy_from_slice(&u32::MAX.to_be_bytes());
     assert!(read_request::<AppendEntriesRequest<TypeConfig>>(2, bytes.into()).is_err());
 }
+
+#[test]
+fn entries_that_do_not_follow_what_is_said_to_be_before_them_are_refused() {
+    for (before, first) in [(Some(7), 9), (Some(7), 7), (None, 1), (Some(u64::MAX), 0), (Some(7), u64::MAX)] {
+        let mut entries = append().entries;
+        entries[0].log_id.index = first;
+        let message = AppendEntriesRequest {
+            prev_log_id: before.map(|index| log_id(2, index)),
+            entries,
+            ..append()
+        };
+        let bytes = request(ROUTE, &message).unwrap();
+        let refused = read_request::<AppendEntriesRequest<TypeConfig>>(2, bytes).unwrap_err();
+        let PeerRefusal::BadMessage { reason } = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("does not follow"), "{reason}");
+    }
+    // The last index there is has none after it.
+    let message = AppendEntriesRequest { prev_log_id: Some(log_id(2, u64::MAX - 1)), ..append() };
+    let mut entries = message.entries.clone();
+    entries[0].log_id.index = u64::MAX;
+    let bytes = request(ROUTE, &AppendEntriesRequest { entries, ..message }).unwrap();
+    assert!(read_request::<AppendEntriesRequest<TypeConfig>>(2, bytes).is_err());
+}

@@ -195,7 +195,7 @@ async fn propose_report(server: &Server, hello: &Hello, report: HostReport) -> R
     let proposer = server.proposer();
     let (node, daemon) = (hello.node, hello.daemon);
     let command = Command::Report { node, daemon, sequence, vm, epoch, report };
-    match proposer.propose(proposer.fresh_request(), command).await {
+    match proposer.propose_when_there_is_room(proposer.fresh_request(), command).await {
         Ok(_) => Ok(ReportAnswer { sequence, refusal: String::new() }),
         // What an invariant forbids stays forbidden: the host need not say it again.
         Err(ProposeFailure::Rejected(rejection)) => {

@@ -15,7 +15,7 @@ fn request(number: u64) -> RequestId {
 
 fn apply(log: &mut RequestLog, number: u64, term: u64, at: u64) {
     log.advance(term, UnixMillis(at));
-    if log.outcome(request(number)).is_none() && !log.is_full() {
+    if log.outcome(request(number)).is_none() && !log.is_full(Asker::Caller) {
         log.remember(request(number), Ok(Outcome::Unchanged));
     }
 }
@@ -37,12 +37,25 @@ fn many_calls_in_a_minute_push_none_out_and_are_refused_when_there_is_no_room() 
     for number in 0..=REQUESTS_MAX as u64 {
         apply(&mut log, number, 1, 1_000);
     }
-    assert!(log.is_full());
+    assert!(log.is_full(Asker::Caller));
     assert!(log.outcome(request(0)).is_some(), "the oldest is pushed out");
     assert!(log.outcome(request(REQUESTS_MAX as u64)).is_none());
     apply(&mut log, REQUESTS_MAX as u64, 1, 61_001);
     assert!(log.outcome(request(REQUESTS_MAX as u64)).is_some());
     assert_eq!(log.outcomes.len(), 1);
+}
+
+#[test]
+fn where_there_is_no_room_for_callers_there_is_some_for_the_cluster_but_not_without_end() {
+    let mut log = RequestLog::default();
+    for number in 0..REQUESTS_MAX as u64 {
+        apply(&mut log, number, 1, 1_000);
+    }
+    for number in 0..REQUESTS_RESERVED as u64 {
+        assert!(!log.is_full(Asker::Cluster));
+        log.remember(request(1 << 32 | number), Ok(Outcome::Unchanged));
+    }
+    assert!(log.is_full(Asker::Cluster));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The bytes of a segment: its header, which fills a sector, and its frames.
+//! The bytes of a segment: its header, which fills its first sector, its frames, and its header again, which
+//! fills its last.
 //!
 //! Owns the form on disk, and telling a frame that a crash has torn from one that was damaged. Integers are
 //! big endian; checks are the heads of SHA-256s over the segment's sequence number, the offset, and what is
@@ -11,6 +12,9 @@
 //! body:   put: 0, index (8), length (4), record │ truncate from: 1, index │ purge to: 2, index
 //!         │ note: 3, slot (1), length (4), record
 //! ```
+//!
+//! The second header is written after the first was synced, and before any frame: where there is only the second,
+//! the first was lost, and with it perhaps frames.
 //!
 //! A frame begins and ends at a multiple of 16. A sector is written whole or not at all, and what is not
 //! written yet is zeros: so a torn frame has a sector, or its part of one, that is zeros. One without such a
@@ -31,10 +35,11 @@ pub(super) const FIRST_FRAME: u64 = SECTOR as u64;
 
 const MAGIC: &[u8; 6] = b"blxlog";
 /// The version of every segment this program writes, and the only one it reads.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CHECK_BYTES: usize = 8;
 
-const ALIGNED: usize = 16;
+/// Frames begin at multiples of this.
+pub(super) const ALIGNED: usize = 16;
 const HEAD_BYTES: usize = 16;
 /// The last byte of a frame.
 const END: u8 = 0xa5;
@@ -257,7 +262,7 @@ pub(super) enum FoundFrame {
     Damaged,
 }
 
-/// Looks at an offset of a segment.
+/// Looks at an offset of a segment, without its last sector.
 pub(super) fn find_frame(segment: &[u8], sequence: u64, offset: usize) -> FoundFrame {
     let Some(rest) = segment.get(offset..).filter(|rest| !is_zeros(rest)) else { return FoundFrame::End };
     let Some(head) = rest.first_chunk::<HEAD_BYTES>() else { return FoundFrame::Damaged };
@@ -271,7 +276,9 @@ pub(super) fn find_frame(segment: &[u8], sequence: u64, offset: usize) -> FoundF
         }
     };
     if is_zeros(head) {
-        return torn_unless_followed();
+        // With its head goes all that is in the same sector.
+        let lacking = rest.get(..SECTOR - offset % SECTOR).unwrap_or(rest);
+        return if is_zeros(lacking) { torn_unless_followed() } else { FoundFrame::Damaged };
     }
     let Some(length) = frame_length(segment, sequence, offset) else { return FoundFrame::Damaged };
     let Some(frame) = rest.get(..frame_bytes(length)) else { return FoundFrame::Damaged };

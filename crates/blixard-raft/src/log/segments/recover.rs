@@ -73,7 +73,7 @@ pub(super) fn recover(disk: &dyn LogDisk, segment_bytes: u64) -> Result<Found, B
     let Headers { mut segments, mut free } = read_headers(disk, slots, segment_bytes)?;
     check_rest(disk, slots * segment_bytes..size)?;
     let newest = segments.last_key_value().map(|(sequence, _)| *sequence);
-    check_free(disk, segment_bytes, &free, newest.unwrap_or(0) + 1)?;
+    check_free(disk, segment_bytes, &free, newest.unwrap_or(0))?;
     let first = first_of_run(&segments);
     // What is before was freed; its slot would have been used next.
     let run = segments.split_off(&first);
@@ -138,22 +138,31 @@ fn check_rest(disk: &dyn LogDisk, rest: Range<u64>) -> Result<(), BadSegments> {
     if layout::is_zeros(&start) { Ok(()) } else { Err(BadSegments::Damaged { at: rest.start }) }
 }
 
-/// A slot without a header is free, unless it has a frame of the segment that would be the newest.
+/// A slot without a header is free, unless something in it was written after the segment that would be the newest.
 fn check_free(
     disk: &dyn LogDisk,
     segment_bytes: u64,
     free: &BTreeSet<u64>,
-    sequence: u64,
+    newest: u64,
 ) -> Result<(), BadSegments> {
     for slot in free {
         let at = slot * segment_bytes;
-        let mut start = [0; 2 * SECTOR];
-        disk.read(at, &mut start).map_err(BadSegments::Read)?;
-        if layout::frame_length(&start, sequence, SECTOR).is_some() {
+        let bytes = read_segment(disk, at, segment_bytes)?;
+        let (frames, again) = bytes.split_at_checked(bytes.len() - SECTOR).unwrap_or_default();
+        let newer =
+            matches!(Header::decode(again), FoundHeader::Whole(header) if header.sequence > newest);
+        let mut places = (SECTOR..frames.len()).step_by(layout::ALIGNED);
+        if newer || places.any(|place| layout::frame_length(frames, newest + 1, place).is_some()) {
             return Err(BadSegments::Damaged { at });
         }
     }
     Ok(())
+}
+
+fn read_segment(disk: &dyn LogDisk, at: u64, segment_bytes: u64) -> Result<Vec<u8>, BadSegments> {
+    let mut bytes = vec![0; usize::try_from(segment_bytes).unwrap_or(usize::MAX)];
+    disk.read(at, &mut bytes).map_err(BadSegments::Read)?;
+    Ok(bytes)
 }
 
 /// The first of those that end with the newest and have no holes.
@@ -177,8 +186,9 @@ impl Reading<'_> {
     /// False if it is damaged and there is one after it.
     fn segment(&mut self, slot: u64, header: &Header, end: Option<u64>) -> Result<bool, BadSegments> {
         let start = slot * self.segment_bytes;
-        let mut bytes = vec![0; usize::try_from(self.segment_bytes).unwrap_or(usize::MAX)];
-        self.disk.read(start, &mut bytes).map_err(BadSegments::Read)?;
+        let mut bytes = read_segment(self.disk, start, self.segment_bytes)?;
+        let first: Vec<u8> = bytes.iter().take(SECTOR).copied().collect();
+        bytes.truncate(bytes.len().saturating_sub(SECTOR));
         self.index.begin(Segment { sequence: header.sequence, slot, kept: 0 });
         let mut offset = SECTOR;
         loop {
@@ -202,6 +212,7 @@ impl Reading<'_> {
                 FoundFrame::Damaged => return Err(BadSegments::Damaged { at: start + offset as u64 }),
             }
         }
+        bytes.extend(first);
         self.keep(start, &bytes).map_err(BadSegments::Clean)?;
         self.head = Some(Newest { sequence: header.sequence, slot, end: offset as u64 });
         Ok(true)

@@ -284,6 +284,65 @@ fn a_sector_that_was_lost_in_the_midst_is_refused() {
 }
 
 #[test]
+fn a_segment_whose_first_4_kib_were_lost_is_not_taken_for_a_free_one() {
+    const BYTES: u64 = 16 * 1024;
+    for (earlier, last) in [(0, 1), (0, 30), (31, 1), (31, 2), (31, 20)] {
+        let disk = Disk::new();
+        let log = Segments::open(Box::new(disk.clone()), BYTES).unwrap();
+        // 31 fill a segment.
+        for index in 0..earlier + last {
+            log.commit(&[put(index, 450)]).unwrap();
+        }
+        let newest = disk.size() as u64 - BYTES;
+        assert_eq!(newest, if earlier > 0 { BYTES } else { 0 });
+        disk.write(newest, &[0; 4096]).unwrap();
+        disk.sync().unwrap();
+
+        let refused = Segments::open(Box::new(disk), BYTES).err();
+
+        let damaged = matches!(refused, Some(BadSegments::Damaged { at }) if at == newest);
+        assert!(damaged, "{earlier} entries, then {last}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_head_that_is_gone_where_the_rest_of_its_sector_is_not_was_damaged() {
+    let disk = Disk::new();
+    let log = open(&disk).unwrap();
+    log.commit(&[put(0, 20)]).unwrap();
+    log.commit(&[put(1, 300)]).unwrap();
+    // 16 of the head, 13 of the put, 20 of the record and one that ends it.
+    let second = SECTOR as u64 + 64;
+    disk.write(second, &[0; 16]).unwrap();
+    disk.sync().unwrap();
+
+    let refused = open(&disk).err();
+
+    assert!(matches!(refused, Some(BadSegments::Damaged { at }) if at == second), "{refused:?}");
+}
+
+#[test]
+fn the_last_frame_is_told_from_a_torn_one_once_the_log_is_sealed() {
+    let disk = Disk::new();
+    let log = open(&disk).unwrap();
+    log.commit(&[Write::Note { slot: Slot::Node, record: vec![1; 8] }]).unwrap();
+    log.commit(&[put(0, 1500)]).unwrap();
+    let lost = |disk: &Disk| {
+        let damaged = disk.after_a_crash(Keep::Nothing);
+        damaged.write(1024, &[0; SECTOR]).unwrap();
+        damaged.sync().unwrap();
+        open(&damaged).map(|log| indexes(&log))
+    };
+    // As if a crash had come in the midst: nobody can tell.
+    assert!(lost(&disk).unwrap().is_empty());
+
+    super::super::engine::seal(&log).unwrap();
+
+    let refused = lost(&disk);
+    assert!(matches!(refused, Err(BadSegments::Damaged { .. } | BadSegments::Missing { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_record_that_does_not_fit_into_a_segment_is_refused() {
     let log = open(&Disk::new()).unwrap();
     let refused = log.commit(&[put(0, 5000)]);
@@ -295,8 +354,8 @@ fn a_file_with_segments_of_another_size_or_version_is_refused() {
     let (disk, _) = long_log();
     let refused = Segments::open(Box::new(disk.clone()), 2 * SMALL).err();
     assert!(matches!(refused, Some(BadSegments::SegmentBytes { found: SMALL, .. })), "{refused:?}");
-    disk.write(6, &[0, 2]).unwrap();
-    assert!(matches!(open(&disk).err(), Some(BadSegments::Version { found: 2 })));
+    disk.write(6, &[0, 1]).unwrap();
+    assert!(matches!(open(&disk).err(), Some(BadSegments::Version { found: 1 })));
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Duties {
 async fn carry_out(proposer: &Proposer, duty: &FenceCommand) {
     let request = proposer.fresh_request();
     loop {
-        match proposer.propose(request, Command::Fence(duty.clone())).await {
+        match proposer.propose_when_there_is_room(request, Command::Fence(duty.clone())).await {
             Ok(_) => return tracing::info!(?duty, "done"),
             Err(ProposeFailure::Log(ProposeError::OutcomeUnknown | ProposeError::NoQuorum)) => {
                 tokio::time::sleep(ASK_AGAIN).await;

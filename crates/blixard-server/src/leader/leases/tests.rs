@@ -225,6 +225,18 @@ async fn an_unknown_outcome_is_asked_for_under_the_same_request_until_it_is_know
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_there_was_no_room_for_is_asked_again_until_there_is() {
+    let bench = Bench::leading().await;
+    bench.log.next_fate(Fate::NoRoom);
+    bench.log.next_fate(Fate::NoRoom);
+    bench.pass(W + 2 * TICK).await;
+    assert_eq!(withheld(bench.granted(HOST).await), Withheld::GivingUp { node: NodeId(HOST) });
+    bench.pass(1000).await;
+    let presence = bench.server.replica.read(|state| state.nodes[&NodeId(HOST)].presence);
+    assert_eq!(presence, Presence::Lost);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_leader_has_waited_for_is_proposed_to_its_own_log_and_to_no_other() {
     let bench = Bench::leading().await;
     bench.pass(W + 2 * TICK).await;

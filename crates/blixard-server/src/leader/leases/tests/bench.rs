@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use blixard_core::apply::Rejection;
 use blixard_core::command::{Command, Envelope};
 use blixard_core::ports::BoxStream;
 use blixard_core::ports::consensus::{Applied, Consensus, ProposeError, ReplicatedMachine, Standing};
@@ -11,7 +12,7 @@ use blixard_core::ports::members::{Membership, MembershipError, Progress, Storag
 use blixard_core::ports::{Clock, Entropy, RawMillis, UnixMillis};
 use blixard_core::state::{NodeFacts, Role, Terms};
 use blixard_pki::KeyFiles;
-use blixard_proto::{decode_envelope, encode_envelope};
+use blixard_proto::{decode_envelope, encode_envelope, encode_outcome};
 use blixard_types::{ClusterId, DaemonId, LogPosition, NodeId, RequestId};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
@@ -178,6 +179,8 @@ pub(super) enum Fate {
     Held(oneshot::Receiver<()>),
     /// It is not in the log, but nobody knows.
     Unknown,
+    /// It is in the log, where there is no room for another call.
+    NoRoom,
 }
 
 /// A log of one server. It leads term 1 until it is told otherwise.
@@ -273,6 +276,10 @@ impl Consensus for Log {
                 None => {}
                 Some(Fate::Held(until)) => until.await.unwrap(),
                 Some(Fate::Unknown) => return Err(ProposeError::OutcomeUnknown),
+                Some(Fate::NoRoom) => {
+                    let outcome = encode_outcome(&Err(Rejection::TooManyCalls)).unwrap();
+                    return Ok(Applied { outcome, position: LogPosition { term: 1, index: 1 } });
+                }
             }
             Ok(self.commit(&bytes))
         })
