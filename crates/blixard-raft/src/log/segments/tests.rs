@@ -286,10 +286,10 @@ fn a_sector_that_was_lost_in_the_midst_is_refused() {
 #[test]
 fn a_segment_whose_first_4_kib_were_lost_is_not_taken_for_a_free_one() {
     const BYTES: u64 = 16 * 1024;
-    for (earlier, last) in [(0, 1), (0, 30), (31, 1), (31, 2), (31, 20)] {
+    for (earlier, last) in [(0, 1), (0, 30), (32, 1), (32, 2), (32, 20)] {
         let disk = Disk::new();
         let log = Segments::open(Box::new(disk.clone()), BYTES).unwrap();
-        // 31 fill a segment.
+        // 32 fill a segment.
         for index in 0..earlier + last {
             log.commit(&[put(index, 450)]).unwrap();
         }
