@@ -16,8 +16,8 @@ use super::segments::BadSegments;
 use super::store::{FoundLog, LogOpenError, LogStore};
 use super::tail::Readable;
 use super::{FileDisk, Segments, WriterHandle};
-use crate::alive;
 use crate::LogDisk as _;
+use crate::alive;
 use crate::checkpoint::CheckpointStore;
 use crate::files::RealFiles;
 use crate::machine::{DueCheckpoints, Machine};
@@ -392,7 +392,8 @@ async fn a_sector_that_a_log_has_lost_while_it_was_closed_is_noticed_or_harmless
         let damaged = disk.after_a_crash(Keep::Nothing);
         damaged.write(offset as u64, &[0; SECTOR]).unwrap();
         damaged.sync().unwrap();
-        let Ok((mut log, writer)) = segments(&damaged).map(|engine| open_as(1, engine, StopCause::default()).unwrap())
+        let Ok((mut log, writer)) =
+            segments(&damaged).map(|engine| open_as(1, engine, StopCause::default()).unwrap())
         else {
             refused += 1;
             continue;

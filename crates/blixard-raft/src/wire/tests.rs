@@ -109,11 +109,8 @@ fn entries_that_do_not_follow_what_is_said_to_be_before_them_are_refused() {
     for (before, first) in [(Some(7), 9), (Some(7), 7), (None, 1), (Some(u64::MAX), 0), (Some(7), u64::MAX)] {
         let mut entries = append().entries;
         entries[0].log_id.index = first;
-        let message = AppendEntriesRequest {
-            prev_log_id: before.map(|index| log_id(2, index)),
-            entries,
-            ..append()
-        };
+        let message =
+            AppendEntriesRequest { prev_log_id: before.map(|index| log_id(2, index)), entries, ..append() };
         let bytes = request(ROUTE, &message).unwrap();
         let refused = read_request::<AppendEntriesRequest<TypeConfig>>(2, bytes).unwrap_err();
         let PeerRefusal::BadMessage { reason } = refused else { panic!("{refused:?}") };

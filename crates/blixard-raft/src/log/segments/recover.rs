@@ -149,8 +149,7 @@ fn check_free(
         let at = slot * segment_bytes;
         let bytes = read_segment(disk, at, segment_bytes)?;
         let (frames, again) = bytes.split_at_checked(bytes.len() - SECTOR).unwrap_or_default();
-        let newer =
-            matches!(Header::decode(again), FoundHeader::Whole(header) if header.sequence > newest);
+        let newer = matches!(Header::decode(again), FoundHeader::Whole(header) if header.sequence > newest);
         let mut places = (SECTOR..frames.len()).step_by(layout::ALIGNED);
         if newer || places.any(|place| layout::frame_length(frames, newest + 1, place).is_some()) {
             return Err(BadSegments::Damaged { at });
