@@ -9,7 +9,7 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorage
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::engine::{EngineError, LogEngine, Slot, Write};
 use super::segments::BadSegments;
@@ -360,7 +360,8 @@ async fn a_read_during_a_truncation_gives_what_is_left() {
     let (mut log, writer) = open_as(1, slow, StopCause::default()).unwrap();
     let mut reader = log.get_log_reader().await;
 
-    let truncation = tokio::spawn(async move {
+    let mut truncation = JoinSet::new();
+    truncation.spawn(async move {
         log.truncate_after(Some(log_id(1, 6))).await.unwrap();
         log
     });
@@ -369,7 +370,7 @@ async fn a_read_during_a_truncation_gives_what_is_left() {
     go.send(()).unwrap();
 
     assert_eq!(read.unwrap(), commands(10)[..7]);
-    let log = truncation.await.unwrap();
+    let log = truncation.join_next().await.unwrap().unwrap();
     assert_eq!(reader.try_get_log_entries(0..10).await.unwrap(), commands(10)[..7]);
     drop(reader);
     close(log, writer).await;
