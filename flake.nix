@@ -59,7 +59,7 @@
       # What `nix run .#deploy` deploys.
       microvms = self.lib.mkMicrovms { } { hello = self.vmProfiles.minimal; };
       apps = lib.recursiveUpdate (self.lib.deployApps self) (
-        forEach (pkgs: system: { demo = import ./nix/demo.nix { inherit pkgs self; }; })
+        forEach (pkgs: _: { demo = import ./nix/demo.nix { inherit pkgs self; }; })
       );
 
       templates = {

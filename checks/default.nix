@@ -48,17 +48,23 @@ let
       machines = lib.mapAttrsToList (
         _: machine: builtins.unsafeDiscardStringContext machine.config.system.build.toplevel.drvPath
       ) (outputs.nixosConfigurations or { });
-      vms = lib.mapAttrsToList (_: vm: builtins.unsafeDiscardStringContext vm.drvPath) (outputs.microvms or { });
+      vms = lib.mapAttrsToList (_: vm: builtins.unsafeDiscardStringContext vm.drvPath) (
+        outputs.microvms or { }
+      );
     in
     lib.nameValuePair "template-${name}" (
-      pkgs.writeText "blixard-template-${name}" (lib.concatLines (machines ++ vms ++ [ outputs.apps.${system}.deploy.type ]))
+      pkgs.writeText "blixard-template-${name}" (
+        lib.concatLines (machines ++ vms ++ [ outputs.apps.${system}.deploy.type ])
+      )
     );
 in
 {
   package = self.packages.${system}.blixard;
   options-documentation = self.packages.${system}.docs;
   nix-format = ofSource "nix-format" [ pkgs.nixfmt ] "nixfmt --check $(find . -name '*.nix')";
-  nix-dead-code = ofSource "nix-dead-code" [ pkgs.deadnix ] "deadnix --fail --no-lambda-pattern-names .";
+  nix-dead-code = ofSource "nix-dead-code" [
+    pkgs.deadnix
+  ] "deadnix --fail --no-lambda-pattern-names .";
 }
 // lib.mapAttrs' template self.templates
 // lib.genAttrs' folders (name: lib.nameValuePair "vm-${name}" (vmTest name))

@@ -1,5 +1,4 @@
-# A user's flake for the VM tests. They have no network, so its inputs are paths of the store; and no KVM within KVM that
-# one could count on, so its guests are emulated.
+# A user's flake for the VM tests. They have no network, so its inputs are paths of the store.
 {
   pkgs,
   self,
@@ -8,17 +7,8 @@
   microvm,
 }:
 let
-  emulated = ''
-    {
-      microvm = {
-        cpu = "max";
-        qemu.machine = "q35";
-        qemu.machineOpts = { accel = "tcg"; i8042 = "off"; };
-      };
-      blixard.vm.kvm = "unused";
-      blixard.vm.health.deadlineMs = 600000;
-    }
-  '';
+  # An emulated guest takes its time.
+  patient = "{ blixard.vm.kvm = \"unused\"; blixard.vm.health.deadlineMs = 600000; }";
 in
 {
   /**
@@ -42,7 +32,7 @@ in
           microvms = blixard.lib.mkMicrovms {
             inherit nixpkgs;
             system = "${system}";
-            modules = [ ${emulated} ];
+            modules = [ (blixard + "/checks/emulated.nix") ${patient} ];
           } ${microvms};
         };
       }
@@ -57,16 +47,8 @@ in
       self.lib.mkMicrovms {
         inherit system;
         modules = [
+          ./emulated.nix
           {
-            microvm = {
-              cpu = "max";
-              qemu.machine = "q35";
-              qemu.machineOpts = {
-                accel = "tcg";
-                # microvm.nix brings one; with two, what is asked of the guest reaches the other.
-                i8042 = "off";
-              };
-            };
             blixard.vm.kvm = "unused";
             blixard.vm.health.deadlineMs = 600000;
           }

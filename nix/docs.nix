@@ -31,6 +31,10 @@ runCommand "blixard-docs" { } ''
   mkdir -p $out/share/doc/blixard
   cp -r ${../docs}/. $out/share/doc/blixard
   chmod -R u+w $out/share/doc/blixard
-  cp ${page [ "services" "blixard" ] [ ../modules/blixard/options.nix ]} $out/share/doc/blixard/guide/options-host.md
-  cp ${page [ "blixard" "vm" ] [ ../modules/guest/options.nix ]} $out/share/doc/blixard/guide/options-guest.md
+  cp ${
+    page [ "services" "blixard" ] [ ../modules/blixard/options.nix ]
+  } $out/share/doc/blixard/guide/options-host.md
+  cp ${
+    page [ "blixard" "vm" ] [ ../modules/guest/options.nix ]
+  } $out/share/doc/blixard/guide/options-guest.md
 ''

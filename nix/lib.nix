@@ -47,9 +47,8 @@ in
   */
   deployApps =
     flake:
-    assert lib.assertMsg (
-      flake ? microvms || flake ? blixard.microvmNix
-    ) "deployApps: the flake has neither the output `microvms` nor `blixard.microvmNix`, so there is nothing to deploy";
+    assert lib.assertMsg (flake ? microvms || flake ? blixard.microvmNix)
+      "deployApps: the flake has neither the output `microvms` nor `blixard.microvmNix`, so there is nothing to deploy";
     lib.genAttrs systems (system: {
       deploy = {
         type = "app";

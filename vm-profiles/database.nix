@@ -1,5 +1,11 @@
 # PostgreSQL on a volume, which stays where it was made: the vm is placed on that host again, or waits for it.
-{ config, lib, ... }:
+# Who may log in from elsewhere is the user's to say, in `services.postgresql.authentication`.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   cfg = config.blixard.profiles.database;
 in
@@ -39,6 +45,9 @@ in
     };
     services.postgresql = {
       enable = true;
+      # What is on the volume belongs to one major version: another is taken on purpose, with `pg_upgrade`, not with
+      # the next nixpkgs.
+      package = lib.mkDefault pkgs.postgresql_17;
       enableTCPIP = lib.mkDefault (cfg.address != null);
     };
     networking.firewall.allowedTCPPorts = lib.mkIf (cfg.address != null) [ 5432 ];

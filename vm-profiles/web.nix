@@ -3,7 +3,12 @@
 #   imports = [ blixard.vmProfiles.web ];
 #   blixard.profiles.web.address = "10.0.0.2";
 #   blixard.vm.interfaces = [ { kind = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   cfg = config.blixard.profiles.web;
 in
@@ -19,7 +24,8 @@ in
     };
     root = lib.mkOption {
       type = lib.types.path;
-      default = "/var/www";
+      default = pkgs.writeTextDir "index.html" "<!DOCTYPE html><title>It works</title><p>A microVM of Blixard.</p>\n";
+      defaultText = lib.literalMD "a page that says that it works";
       description = "What is served.";
     };
   };

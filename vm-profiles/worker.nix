@@ -19,6 +19,8 @@ in
 
   config = {
     blixard.vm.task = true;
+    # microvm.nix waits for no network; here a script may need it.
+    systemd.network.wait-online.enable = lib.mkOverride 900 (config.blixard.vm.interfaces != [ ]);
     systemd.services.blixard-worker = {
       description = "What this guest is for";
       wantedBy = [ "multi-user.target" ];

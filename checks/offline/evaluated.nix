@@ -29,6 +29,12 @@ in
   templates = lib.mapAttrs (name: _: template name) blixard.templates;
   disabled =
     (lib.nixosSystem {
-      modules = [ blixard.nixosModules.blixard ];
+      modules = [
+        blixard.nixosModules.blixard
+        {
+          fileSystems."/" = { };
+          boot.loader.grub.enable = false;
+        }
+      ];
     }).config.system.build.toplevel.drvPath;
 }

@@ -15,8 +15,17 @@ in
     settings:
     system [
       blixard.nixosModules.blixard
-      { networking.hostName = "alpha"; }
-      { services.blixard = { enable = true; } // settings; }
+      {
+        networking.hostName = "alpha";
+        fileSystems."/" = { };
+        boot.loader.grub.enable = false;
+      }
+      {
+        services.blixard = {
+          enable = true;
+        }
+        // settings;
+      }
     ];
   guest =
     modules:

@@ -18,7 +18,16 @@ let
     inherit says;
   };
   ofNode = settings: of (node settings);
-  ofGuest = settings: of (guest [ { blixard.vm = { memory = 512; } // settings; } ]);
+  ofGuest =
+    settings:
+    of (guest [
+      {
+        blixard.vm = {
+          memory = 512;
+        }
+        // settings;
+      }
+    ]);
   tap = {
     kind = "tap";
     id = "vm-web";
@@ -34,7 +43,9 @@ in
   # A node.
   role = ofNode { roles = [ "cook" ]; } "services.blixard.roles";
   no-roles = ofNode { roles = [ ]; } "services.blixard.roles";
-  type-of-a-setting = ofNode { settings.builder.cores = "many"; } "services.blixard.settings.builder.cores";
+  type-of-a-setting = ofNode {
+    settings.builder.cores = "many";
+  } "services.blixard.settings.builder.cores";
   unknown-option = ofNode { sttings = { }; } "services.blixard.sttings";
   bridge-name = ofNode {
     bridge.enable = true;
@@ -47,18 +58,43 @@ in
     join.tokenFile = "${./refused.nix}";
     settings.cluster.listen = "[::]:7440";
   } "services.blixard.join.tokenFile: the file is in the store";
-  alone-and-no-server = ofNode { roles = [ "host" ]; } "services.blixard.roles: a machine that is no server";
+  alone-and-no-server = ofNode {
+    roles = [ "host" ];
+  } "services.blixard.roles: a machine that is no server";
   listens-anywhere = ofNode {
     settings.cluster.listen = "[::]:7440";
   } "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at [::]:7440";
-  profile-of-leases = ofNode { settings.fencing.profile = "quick"; } "services.blixard.settings.fencing.profile";
-  label-of-a-number = ofNode { settings.node.labels.zone = 1; } "services.blixard.settings.node.labels.zone";
+  profile-of-leases = ofNode {
+    settings.fencing.profile = "quick";
+  } "services.blixard.settings.fencing.profile";
+  label-of-a-number = ofNode {
+    settings.node.labels.zone = 1;
+  } "services.blixard.settings.node.labels.zone";
   shared-volume-anywhere = ofNode {
     settings.host.shared_volumes.media.path = "media.img";
   } "services.blixard.settings.host.shared_volumes.media.path";
   shared-volume-without-a-path = ofNode {
     settings.host.shared_volumes.media.fenced = true;
   } "services.blixard.settings.host.shared_volumes.media.path";
+  token-out-of-sight = ofNode {
+    join.tokenFile = "/root/token";
+    settings.cluster.listen = "10.0.0.1:7440";
+  } "services.blixard.join.tokenFile: the daemon's unit sees nothing below /home, /root and /tmp";
+  cache-without-a-key = ofNode {
+    caches = [ { url = "http://alpha:5000"; } ];
+  } "services.blixard.caches";
+  bridge-among-scripts = of (lib.nixosSystem {
+    modules = [
+      blixard.nixosModules.blixard
+      {
+        services.blixard.enable = true;
+        services.blixard.bridge.enable = true;
+        networking.useNetworkd = false;
+        fileSystems."/" = { };
+        boot.loader.grub.enable = false;
+      }
+    ];
+  }) "services.blixard.bridge.enable: the bridge is made by systemd-networkd";
   nothing-to-open = ofNode { openFirewall = true; } "services.blixard.openFirewall: nothing listens";
   bridge-without-host = ofNode {
     roles = [ "server" ];
@@ -70,6 +106,8 @@ in
       blixard.nixosModules.blixard
       {
         services.blixard.enable = true;
+        fileSystems."/" = { };
+        boot.loader.grub.enable = false;
         nix.enable = false;
       }
     ];
@@ -79,6 +117,8 @@ in
       blixard.nixosModules.blixard
       {
         services.blixard.enable = true;
+        fileSystems."/" = { };
+        boot.loader.grub.enable = false;
         nix.settings.allowed-users = [ "@wheel" ];
       }
     ];
@@ -102,7 +142,12 @@ in
       }
     ];
   } "blixard.vm.health.checks: a task ends";
-  macvtap = ofGuest { interfaces = [ (tap // { kind = "macvtap"; }) ]; } "blixard.vm.interfaces: macvtap is not there yet";
+  macvtap = ofGuest {
+    interfaces = [ (tap // { kind = "macvtap"; }) ];
+  } "blixard.vm.interfaces: macvtap is not there yet";
+  label-of-17-letters = ofGuest {
+    volumes = [ (volume // { label = "aaaaaaaaaaaaaaaaa"; }) ];
+  } "blixard.vm.volumes";
   interface-twice = ofGuest {
     interfaces = [
       tap
@@ -121,7 +166,9 @@ in
   } "blixard.vm.placement.onPartition: a vm that is kept running";
   two-gigabytes = ofGuest { memory = 2048; } "blixard.vm.memory: QEMU hangs";
   device-anywhere = ofGuest { devices = [ "0000:01:00.0" ]; } "blixard.vm.devices: only some hosts";
-  builder-without-keys = of (guest [ blixard.vmProfiles.builder ]) "blixard.profiles.builder.authorizedKeys";
+  builder-without-keys = of (guest [
+    blixard.vmProfiles.builder
+  ]) "blixard.profiles.builder.authorizedKeys";
   worker-without-work = of (guest [ blixard.vmProfiles.worker ]) "blixard.profiles.worker.script";
 
   # A flake.

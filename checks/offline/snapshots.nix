@@ -27,9 +27,7 @@ let
           "${name}=${lib.boolToString value}\n"
         else
           "${name}=${toString value}\n";
-      section =
-        title: settings:
-        "[${title}]\n" + lib.concatStrings (lib.mapAttrsToList lines settings);
+      section = title: settings: "[${title}]\n" + lib.concatStrings (lib.mapAttrsToList lines settings);
     in
     section "Unit" (
       lib.filterAttrs (_: value: value != [ ] && value != "") {
@@ -41,7 +39,9 @@ let
     )
     + "\n"
     + section "Service" service.serviceConfig
-    + lib.optionalString (service.wantedBy != [ ]) "\n[Install]\nWantedBy=${toString service.wantedBy}\n";
+    + lib.optionalString (
+      service.wantedBy != [ ]
+    ) "\n[Install]\nWantedBy=${toString service.wantedBy}\n";
 
   units = settings: (node settings).config.systemd.services;
   joined = {
@@ -94,7 +94,13 @@ lib.mapAttrs (_: plain) {
     settings.log.filter = "debug";
   };
   "blixardd-joined.toml" = toml joined;
-  "blixardd-server.toml" = toml (joined // { roles = [ "server" ]; settings.cluster.listen = "10.0.0.1:7440"; });
+  "blixardd-server.toml" = toml (
+    joined
+    // {
+      roles = [ "server" ];
+      settings.cluster.listen = "10.0.0.1:7440";
+    }
+  );
   "blixardd.service" = unit (units { }).blixardd;
   "blixard-lease.service" = unit (units joined).blixard-lease;
   "blixard-drain.service" = unit (units { }).blixard-drain;

@@ -25,17 +25,33 @@ in
       (check (is "server" || cfg.settings.cluster.listen != null)
         "services.blixard.roles: a machine that is no server belongs to a cluster; add \"server\", or set services.blixard.settings.cluster.listen."
       )
-      (check (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
+      (check
+        (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
         "services.blixard.openFirewall: nothing listens, so there is nothing to open; set services.blixard.settings.cluster.listen, or remove openFirewall."
       )
-      (check (config.nix.enable)
-        "services.blixard.enable: Blixard needs Nix on each node; set nix.enable."
-      )
-      (check (!(is "builder") || lib.elem "*" allowed || lib.elem (toString cfg.settings.evaluation.user) allowed)
+      (check (config.nix.enable) "services.blixard.enable: Blixard needs Nix on each node; set nix.enable.")
+      (check
+        (
+          !(is "builder") || lib.elem "*" allowed || lib.elem (toString cfg.settings.evaluation.user) allowed
+        )
         "services.blixard.settings.evaluation.user: nix.settings.allowed-users keeps out the user that evaluates; name one here that is in it, or allow \"*\"."
       )
       (check (!cfg.bridge.enable || is "host")
         "services.blixard.bridge.enable: the bridge is for microVMs, and this machine runs none; add \"host\" to services.blixard.roles, or remove the bridge."
+      )
+      (check (!cfg.bridge.enable || config.networking.useNetworkd)
+        "services.blixard.bridge.enable: the bridge is made by systemd-networkd, and here scripts and dhcpcd configure interfaces, its own among them; set networking.useNetworkd = true, or make a bridge yourself and name it in services.blixard.settings.host.bridge."
+      )
+      (check
+        (
+          !lib.any (hidden: lib.hasPrefix hidden (toString cfg.join.tokenFile)) [
+            "/home/"
+            "/root/"
+            "/tmp/"
+            "/var/tmp/"
+          ]
+        )
+        "services.blixard.join.tokenFile: the daemon's unit sees nothing below /home, /root and /tmp; put the file below /run or /var/lib, as in \"/run/secrets/…\"."
       )
       (check (!unspecified || cfg.settings.cluster.advertise != null)
         "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at ${toString cfg.settings.cluster.listen}; give a name or an address of it, as in \"${config.networking.hostName}.example.org:7440\"."

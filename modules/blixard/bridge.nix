@@ -6,6 +6,8 @@ let
 in
 {
   config = lib.mkIf (cfg.enable && bridge.enable) {
+    # Two that configure interfaces would take them from each other, and scripts know nothing of a bridge of networkd's.
+    networking.useNetworkd = lib.mkDefault true;
     services.blixard.settings.host.bridge = lib.mkDefault bridge.name;
 
     systemd.network = {

@@ -18,6 +18,17 @@ let
       value;
   configuration = (pkgs.formats.toml { }).generate "blixardd.toml" (written cfg.settings);
 
+  # What was put elsewhere, where the unit may not write by itself.
+  elsewhere = lib.filter (folder: folder != null) [
+    cfg.settings.storage.data_dir
+    cfg.settings.host.state_dir
+    cfg.settings.nix.gc_roots
+    (if cfg.settings.api.socket == null then null else dirOf cfg.settings.api.socket)
+  ];
+  directories = lib.unique (
+    lib.filter (folder: !lib.hasPrefix "/nix/" folder && !lib.hasPrefix "/run/blixard" folder) elsewhere
+  );
+
   portOf = address: lib.toInt (lib.last (lib.splitString ":" address));
   listening = lib.filter (address: address != null) [
     cfg.settings.cluster.listen
@@ -51,6 +62,14 @@ in
       "vhost_vsock"
     ];
 
+    systemd.tmpfiles.settings."10-blixard" = lib.genAttrs directories (_: {
+      d = {
+        mode = "0711";
+        user = "root";
+        group = "root";
+      };
+    });
+
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall (map portOf listening);
 
     systemd.services.blixardd = {
@@ -67,7 +86,8 @@ in
         "network.target"
         "network-online.target"
       ];
-      # Guests do not notice a restart.
+      # Guests do not notice a restart, but a host whose daemon is away for the whole of an activation is taken for lost.
+      stopIfChanged = false;
       restartTriggers = [ configuration ];
       path = [
         config.nix.package
@@ -83,11 +103,21 @@ in
       # It is never given up: what it lacks at boot, an address above all, comes when it comes.
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = import ./service.nix {
-        inherit lib;
         inherit (cfg) package;
-        credential = cfg.join.tokenFile;
+        inherit directories;
       };
     };
+
+    # Other nodes' binary caches, for whatever else asks Nix on this machine. Blixard itself needs neither: a
+    # closure is known by its contents.
+    nix.settings = {
+      extra-substituters = map (cache: cache.url) cfg.caches;
+      extra-trusted-public-keys = map (cache: cache.key) cfg.caches;
+    };
+    # A user for each derivation that may be built at once.
+    nix.nrBuildUsers = lib.mkIf (is "builder" && cfg.settings.builder.max_jobs != null) (
+      lib.mkOverride 900 (lib.max 32 cfg.settings.builder.max_jobs)
+    );
 
     # Who builds and evaluates goes last.
     systemd.slices.blixardbuild.sliceConfig = {

@@ -3,7 +3,8 @@
 let
   cfg = config.services.blixard;
   drain = "${cfg.package}/bin/blixardd drain";
-  directory = key: usual: if (cfg.settings.host.${key} or null) == null then usual else cfg.settings.host.${key};
+  directory =
+    key: usual: if (cfg.settings.host.${key} or null) == null then usual else cfg.settings.host.${key};
 in
 {
   config = lib.mkIf (cfg.enable && lib.elem "host" cfg.roles) {

@@ -108,11 +108,14 @@ in
             group = key types.str "The group whose members may use it, beside root.";
           };
           fencing = table {
-            profile = key (types.enum [
-              "fast"
-              "default"
-              "relaxed"
-            ]) "Times that go together: how long a host that is cut off may run its microVMs, and when they are started elsewhere.";
+            profile =
+              key
+                (types.enum [
+                  "fast"
+                  "default"
+                  "relaxed"
+                ])
+                "Times that go together: how long a host that is cut off may run its microVMs, and when they are started elsewhere.";
             heartbeat_ms = key types.ints.positive "The pause between two heartbeats of a host.";
             lease_ms = key types.ints.positive "How long a host may run its microVMs after its last heartbeat that was answered.";
             grace_ms = key types.ints.positive "How long the kernel may take to end everything then.";
@@ -124,8 +127,8 @@ in
             advertise = key types.str "What it tells them, if that is another address.";
             join_file = mkOption {
               type = types.nullOr types.str;
-              default = if cfg.join.tokenFile == null then null else "/run/credentials/blixardd.service/join";
-              defaultText = lib.literalMD "where systemd puts `services.blixard.join.tokenFile`";
+              default = cfg.join.tokenFile;
+              defaultText = lib.literalExpression "config.services.blixard.join.tokenFile";
               description = "The file that the token is read from.";
             };
           };
@@ -140,15 +143,17 @@ in
             cpu_overcommit = key types.ints.positive "Virtual processors of microVMs per processor, at most.";
             disk_mib = key types.ints.unsigned "The space for volumes; what the file system of `state_dir` has if null.";
             tenants = key (types.listOf types.str) "Whose microVMs it takes; everybody's if null or empty.";
-            hypervisors = key (types.listOf (types.enum [
-              "qemu"
-              "cloud-hypervisor"
-              "firecracker"
-              "crosvm"
-              "kvmtool"
-              "stratovirt"
-              "alioth"
-            ])) "The hypervisors that may run there; any if null or empty.";
+            hypervisors = key (types.listOf (
+              types.enum [
+                "qemu"
+                "cloud-hypervisor"
+                "firecracker"
+                "crosvm"
+                "kvmtool"
+                "stratovirt"
+                "alioth"
+              ]
+            )) "The hypervisors that may run there; any if null or empty.";
             shared_volumes = mkOption {
               default = { };
               example = {
@@ -177,7 +182,12 @@ in
                 }
               );
             };
-            lease_command = key types.str "The program `blixard-lease`, absolute; the one beside the daemon's own if null.";
+            lease_command = mkOption {
+              type = types.str;
+              # Units that run since before an upgrade start it again, when the old package may be collected.
+              default = "/run/current-system/sw/bin/blixard-lease";
+              description = "The program `blixard-lease`, absolute.";
+            };
             bridge = key types.str "The bridge that taps are put on whose interface names none.";
             ip_command = mkOption {
               type = types.str;
@@ -223,6 +233,34 @@ in
           };
         };
       };
+    };
+
+    caches = mkOption {
+      default = [ ];
+      example = [
+        {
+          url = "http://alpha.example.org:5000";
+          key = "alpha:1oPEpkhe6jGkqyk+cHAgUwKMiPxDzMVSGGmj2Mkq3HE=";
+        }
+      ];
+      description = ''
+        Binary caches of other nodes (`settings.cache.listen` there) that Nix on this machine may take paths from. Blixard itself does not
+        need them: it fetches from its nodes what it deploys, and knows it by its contents.
+      '';
+      type = types.listOf (
+        types.submodule {
+          options = {
+            url = mkOption {
+              type = types.str;
+              description = "Where the node's cache listens.";
+            };
+            key = mkOption {
+              type = types.strMatching "[^: ]+:[A-Za-z0-9+/]+=*";
+              description = "The public key that it signs under, as the file `cache-key.pub` in that node's data directory has it.";
+            };
+          };
+        }
+      );
     };
 
     openFirewall = mkOption {

@@ -1,8 +1,8 @@
 # The daemon's unit, and why each thing that `systemd-analyze security` would rather see closed is open.
 {
-  lib,
   package,
-  credential,
+  # Folders that the daemon was told to write to, besides its own.
+  directories,
 }:
 {
   Type = "notify";
@@ -42,7 +42,8 @@
   ReadWritePaths = [
     # roots, and closures from other nodes
     "/nix"
-  ];
+  ]
+  ++ directories;
   ProtectHome = true;
   PrivateTmp = true;
   ProtectClock = true;
@@ -63,8 +64,8 @@
   MemoryDenyWriteExecute = true;
   RestrictRealtime = true;
   RestrictSUIDSGID = true;
-  # For the import of a closure, as above.
-  RestrictNamespaces = "mnt";
+  # Whoever imports a closure mounts the store for itself alone, as above, and has no network.
+  RestrictNamespaces = "mnt net";
   RestrictAddressFamilies = [
     "AF_UNIX"
     # callers, peers, health checks
@@ -79,7 +80,4 @@
     "@mount"
   ];
   SystemCallErrorNumber = "EPERM";
-}
-// lib.optionalAttrs (credential != null) {
-  LoadCredential = "join:${credential}";
 }

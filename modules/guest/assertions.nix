@@ -16,10 +16,15 @@ in
     (check (count (map ({ id, ... }: id) cfg.interfaces))
       "blixard.vm.interfaces: two interfaces have the same `id`; it names the interface on the host, so each needs its own."
     )
-    (check (count (map ({ name, ... }: name) cfg.volumes))
-      "blixard.vm.volumes: two volumes have the same `name`; give each its own."
-    )
-    (check (cfg.volumes == [ ] || cfg.placement.onPartition == "stop" || lib.all ({ kind, ... }: kind != "shared") cfg.volumes)
+    (check (count (
+      map ({ name, ... }: name) cfg.volumes
+    )) "blixard.vm.volumes: two volumes have the same `name`; give each its own.")
+    (check
+      (
+        cfg.volumes == [ ]
+        || cfg.placement.onPartition == "stop"
+        || lib.all ({ kind, ... }: kind != "shared") cfg.volumes
+      )
       "blixard.vm.placement.onPartition: a vm that is kept running where nobody sees it must not write to a shared volume; use \"stop\"."
     )
     (check (cfg.hypervisor != "qemu" || cfg.resources.memoryMib != 2048)

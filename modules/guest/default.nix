@@ -110,7 +110,12 @@ in
       mem = cfg.resources.memoryMib;
       vsock.cid = cfg.vsockCid;
       interfaces = map (
-        { kind, id, mac, ... }:
+        {
+          kind,
+          id,
+          mac,
+          ...
+        }:
         {
           type = kind;
           inherit id mac;

@@ -8,7 +8,9 @@ let
   item =
     key: changed:
     mkOption {
-      type = types.listOf (types.submodule { options = removeAttrs (schema.itemOptions key // changed) [ "multiQueue" ]; });
+      type = types.listOf (
+        types.submodule { options = removeAttrs (schema.itemOptions key // changed) [ "multiQueue" ]; }
+      );
       default = [ ];
       inherit (schema.root.properties.${key}) description;
     };

@@ -7,7 +7,9 @@ let
   definition = ref: root."$defs".${lib.removePrefix "#/$defs/" ref};
 
   # What a reference leads to, with what is said beside it.
-  resolve = schema: if schema ? "$ref" then definition schema."$ref" // removeAttrs schema [ "$ref" ] else schema;
+  resolve =
+    schema:
+    if schema ? "$ref" then definition schema."$ref" // removeAttrs schema [ "$ref" ] else schema;
 
   isNull = schema: (schema.type or null) == "null";
   # Each of a choice of words is a constant; that of kinds of sets has a `kind`.
@@ -34,7 +36,8 @@ let
       plain.${schema.type} schema;
 
   # One of several sets, which its `kind` tells from the others.
-  tagged = schema: types.addCheck (typeOf schema) (set: (set.kind or null) == schema.properties.kind.const);
+  tagged =
+    schema: types.addCheck (typeOf schema) (set: (set.kind or null) == schema.properties.kind.const);
 
   plain = {
     boolean = _: types.bool;
@@ -48,12 +51,16 @@ let
         types.int;
     string =
       schema:
-      if schema ? const then
-        types.enum [ schema.const ]
-      else if schema ? pattern then
-        types.strMatching (lib.removePrefix "^" (lib.removeSuffix "$" schema.pattern))
+      let
+        fits =
+          text:
+          lib.stringLength text >= schema.minLength or 0
+          && (schema ? maxLength -> lib.stringLength text <= schema.maxLength);
+      in
+      if schema ? minLength || schema ? maxLength then
+        types.addCheck (letters schema) fits
       else
-        types.str;
+        letters schema;
     array = schema: types.listOf (typeOf schema.items);
     object =
       schema:
@@ -62,6 +69,16 @@ let
       else
         types.attrsOf (typeOf schema.additionalProperties);
   };
+
+  # Texts of the letters that the schema allows, however many.
+  letters =
+    schema:
+    if schema ? const then
+      types.enum [ schema.const ]
+    else if schema ? pattern then
+      types.strMatching (lib.removePrefix "^" (lib.removeSuffix "$" schema.pattern))
+    else
+      types.str;
 
   isSection = schema: (schema.type or null) == "object" && schema ? properties;
 

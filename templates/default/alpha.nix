@@ -1,5 +1,5 @@
-# Beside this: the disks of the machine, as `nixos-generate-config` writes them.
 {
+  imports = [ ./hardware-configuration.nix ];
   networking.hostName = "alpha";
   services.blixard = {
     enable = true;

@@ -1,6 +1,7 @@
-# What all three have. Beside this: the disks of each, as `nixos-generate-config` writes them.
+# What all three have.
 { config, lib, ... }:
 {
+  imports = [ ./hardware-configuration.nix ];
   services.blixard = {
     enable = true;
     openFirewall = true;

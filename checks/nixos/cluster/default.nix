@@ -7,7 +7,9 @@
 }:
 let
   node =
-    { founds ? false }:
+    {
+      founds ? false,
+    }:
     { config, ... }:
     {
       imports = [
@@ -32,7 +34,8 @@ in
   nodes = {
     alpha = {
       imports = [ (node { founds = true; }) ];
-      environment.etc."infra/flake.nix".source = "${infra.flake "{ hello = blixard.vmProfiles.minimal; }"}/flake.nix";
+      environment.etc."infra/flake.nix".source =
+        "${infra.flake "{ hello = blixard.vmProfiles.minimal; }"}/flake.nix";
     };
     beta = node { };
     gamma = node { };

@@ -11,9 +11,6 @@ let
     {
       networking.hostName = "web";
       microvm = {
-        cpu = "max";
-        qemu.machine = "q35";
-        qemu.machineOpts = { accel = "tcg"; i8042 = "off"; };
         mem = 768;
         interfaces = [ { type = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
         shares = [ { tag = "ro-store"; source = "/nix/store"; mountPoint = "/nix/.ro-store"; } ];
@@ -33,7 +30,7 @@ let
       outputs = { self, nixpkgs, microvm }: {
         nixosConfigurations.web = nixpkgs.lib.nixosSystem {
           system = "${pkgs.stdenv.hostPlatform.system}";
-          modules = [ microvm.nixosModules.microvm ${guest} ];
+          modules = [ microvm.nixosModules.microvm (${builtins.readFile ../../emulated.nix}) ${guest} ];
         };
         nixosConfigurations.broken = throw "a machine was evaluated that nobody asked for";
       };
@@ -44,7 +41,8 @@ let
     inherit (pkgs.stdenv.hostPlatform) system;
     modules = [
       microvm.nixosModules.microvm
-      (import (pkgs.lib.toFile or builtins.toFile "web.nix" guest))
+      ../../emulated.nix
+      (import (builtins.toFile "web.nix" guest))
     ];
   };
 in

@@ -26,7 +26,11 @@ let
       };
     };
   };
-  flake = infra.flake "{ ${builtins.concatStringsSep " " (builtins.attrValues (builtins.mapAttrs (name: code: "${name} = ${code};") settings))} }";
+  flake = infra.flake "{ ${
+    builtins.concatStringsSep " " (
+      builtins.attrValues (builtins.mapAttrs (name: code: "${name} = ${code};") settings)
+    )
+  } }";
 in
 {
   nodes.machine = {

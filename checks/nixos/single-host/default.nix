@@ -20,16 +20,14 @@ in
       blixard.nixosModules.blixard
     ];
     virtualisation.additionalPaths = infra.sources ++ infra.runners { inherit web; };
-    environment.etc."infra/flake.nix".source = "${
-      infra.flake ''
-        {
-          web = {
-            imports = [ blixard.vmProfiles.web ];
-            blixard.profiles.web.address = "10.77.0.2";
-            blixard.vm.interfaces = [ { kind = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
-          };
-        }
-      ''
-    }/flake.nix";
+    environment.etc."infra/flake.nix".source = "${infra.flake ''
+      {
+        web = {
+          imports = [ blixard.vmProfiles.web ];
+          blixard.profiles.web.address = "10.77.0.2";
+          blixard.vm.interfaces = [ { kind = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
+        };
+      }
+    ''}/flake.nix";
   };
 }

@@ -18,7 +18,7 @@ with subtest("a restart of the daemon does not touch the guest"):
     unit = "blixard-vm-default-web-run.service"
     before = machine.succeed(f"systemctl show --value --property=MainPID {unit}")
     machine.succeed("systemctl restart blixardd.service")
-    machine.succeed("blixard vm list | grep healthy")
+    machine.succeed("blixard vm list | grep -w healthy")
     assert machine.succeed(f"systemctl show --value --property=MainPID {unit}") == before
 
 with subtest("deleting it leaves no unit and no tap"):

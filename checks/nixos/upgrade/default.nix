@@ -1,4 +1,4 @@
-# A new generation of a guest, one that is not healthy and is taken back, and a new daemon under running guests.
+# A new generation of a guest, one that is not healthy and is taken back, and a daemon that is restarted under running guests.
 { blixard, infra, ... }:
 let
   version = text: health: ''
@@ -38,7 +38,8 @@ in
     environment.etc = {
       "one/flake.nix".source = "${flake "one" "{ }"}/flake.nix";
       "two/flake.nix".source = "${flake "two" "{ }"}/flake.nix";
-      "three/flake.nix".source = "${flake "three" "{ checks = [ { kind = \"tcp\"; address = \"10.77.0.99:80\"; } ]; }"}/flake.nix";
+      "three/flake.nix".source =
+        "${flake "three" "{ checks = [ { kind = \"tcp\"; address = \"10.77.0.99:80\"; } ]; }"}/flake.nix";
     };
   };
 }

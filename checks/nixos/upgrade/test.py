@@ -28,7 +28,7 @@ with subtest("one that is not healthy is told of, and the one before runs again"
     assert deploy("three") != 0
     machine.wait_until_succeeds("blixard vm show -o json app | grep -q '\"runningGeneration\": *2'", timeout=900)
 
-with subtest("a new daemon adopts what runs"):
+with subtest("a daemon that is restarted adopts what runs"):
     unit = "blixard-vm-default-app-run.service"
     before = machine.succeed(f"systemctl show --value --property=MainPID {unit}")
     machine.succeed("systemctl restart blixardd.service")

@@ -12,8 +12,12 @@ let
     let
       scalars = lib.filterAttrs (_: value: !isTable value) values;
       tables = lib.filterAttrs (_: isTable) values;
-      heading = lib.optionalString (path != [ ] && (scalars != { } || tables == { })) "[${lib.concatMapStringsSep "." key path}]\n";
-      lines = lib.concatStrings (lib.mapAttrsToList (name: value: "${key name} = ${scalar value}\n") scalars);
+      heading =
+        lib.optionalString (path != [ ] && (scalars != { } || tables == { }))
+          "[${lib.concatMapStringsSep "." key path}]\n";
+      lines = lib.concatStrings (
+        lib.mapAttrsToList (name: value: "${key name} = ${scalar value}\n") scalars
+      );
     in
     heading + lines + lib.concatStrings (lib.mapAttrsToList (name: table (path ++ [ name ])) tables);
 
@@ -45,6 +49,7 @@ in
   toml = _: {
     type = lib.types.attrsOf value;
     # The text too, because nothing is built while something is evaluated.
-    generate = name: settings: pkgs.writeText name (table [ ] settings) // { text = table [ ] settings; };
+    generate =
+      name: settings: pkgs.writeText name (table [ ] settings) // { text = table [ ] settings; };
   };
 }

@@ -37,7 +37,19 @@ let
     (cd root && find . | sort | cpio --quiet -o -H newc -R 0:0) | gzip -1n > $out/initrd
   '';
 
-  failed = map ({ message, ... }: message) (lib.filter ({ assertion, ... }: !assertion) config.assertions);
+  # What NixOS itself asks of a machine that is to boot from its own disks.
+  ofMachines = [
+    {
+      assertion = config.fileSystems ? "/";
+      message = "The fileSystems option does not specify your root file system.";
+    }
+    {
+      assertion = config.boot.loader.grub.enable -> config.boot.loader.grub.devices or [ ] != [ ];
+      message = "You must set the option boot.loader.grub.devices to make the system bootable.";
+    }
+  ];
+  asserted = config.assertions ++ lib.optionals (!(options ? microvm)) ofMachines;
+  failed = map ({ message, ... }: message) (lib.filter ({ assertion, ... }: !assertion) asserted);
 in
 {
   options.standin.init = lib.mkOption {

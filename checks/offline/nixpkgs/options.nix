@@ -1,19 +1,28 @@
 # Stands in for the options of NixOS: those that are set or read here, without what they do.
-{ lib, pkgs, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib) mkOption types;
-  any = default: mkOption {
-    type = types.anything;
-    inherit default;
-  };
-  # A set of anything, in which these options have types or defaults of their own.
-  bag = options: mkOption {
-    default = { };
-    type = types.submodule {
-      freeformType = types.lazyAttrsOf types.anything;
-      inherit options;
+  any =
+    default:
+    mkOption {
+      type = types.anything;
+      inherit default;
     };
-  };
+  # A set of anything, in which these options have types or defaults of their own.
+  bag =
+    options:
+    mkOption {
+      default = { };
+      type = types.submodule {
+        freeformType = types.lazyAttrsOf types.anything;
+        inherit options;
+      };
+    };
   strings = mkOption {
     type = types.listOf types.str;
     default = [ ];
@@ -55,7 +64,11 @@ in
       kernelModules = strings;
       kernelPackages = any { };
       kernelParams = strings;
-      loader = any { };
+      loader = bag {
+        # As there, on unless another is.
+        grub = bag { enable = any (!config.boot.loader.systemd-boot.enable or false); };
+        systemd-boot = bag { enable = any false; };
+      };
       postBootCommands = mkOption {
         type = types.lines;
         default = "";
@@ -87,10 +100,12 @@ in
         default = "nixos";
       };
       nat = any { };
+      useDHCP = any true;
       useNetworkd = any false;
     };
     nix = bag {
       enable = any true;
+      nrBuildUsers = any 32;
       optimise = bag { automatic = any false; };
       package = any pkgs.nix;
       settings = bag {
@@ -102,6 +117,7 @@ in
     security = bag { virtualisation = any { flushL1DataCache = null; }; };
     # Not one bag: who sets one of them asks for another.
     services = {
+      getty = any { };
       nginx = bag { virtualHosts = any { }; };
       openssh = bag { enable = any false; };
       postgresql = bag { };
@@ -138,6 +154,7 @@ in
     time = any { };
     users = bag {
       groups = any { };
+      motd = any null;
       users = any { };
     };
     virtualisation = any { };

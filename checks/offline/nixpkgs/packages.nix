@@ -52,14 +52,16 @@ let
       executable ? false,
       destination ? "",
     }:
-    shell name {
-      inherit text;
-      passAsFile = [ "text" ];
-    } ''
-      mkdir -p "$(dirname "$out${destination}")"
-      cp "$textPath" "$out${destination}"
-      ${lib.optionalString executable ''chmod +x "$out${destination}"''}
-    '';
+    shell name
+      {
+        inherit text;
+        passAsFile = [ "text" ];
+      }
+      ''
+        mkdir -p "$(dirname "$out${destination}")"
+        cp "$textPath" "$out${destination}"
+        ${lib.optionalString executable ''chmod +x "$out${destination}"''}
+      '';
 
   runCommand =
     name: environment: script:
@@ -105,211 +107,225 @@ in
 lib.fix (
   pkgs:
   {
-  _type = "pkgs";
-  inherit lib system runCommand qemu;
-  pkgs = pkgs;
-  path = "/nonexistent";
-  runCommandLocal = runCommand;
-  buildPackages = pkgs;
-  config = { };
-  callPackage =
-    function: arguments:
-    let
-      called = if builtins.isPath function then import function else function;
-    in
-    called (builtins.intersectAttrs (builtins.functionArgs called) pkgs // arguments);
-  formats = import ./formats.nix { inherit lib pkgs; };
+    _type = "pkgs";
+    inherit
+      lib
+      system
+      runCommand
+      qemu
+      ;
+    pkgs = pkgs;
+    path = "/nonexistent";
+    runCommandLocal = runCommand;
+    buildPackages = pkgs;
+    config = { };
+    callPackage =
+      function: arguments:
+      let
+        called = if builtins.isPath function then import function else function;
+      in
+      called (builtins.intersectAttrs (builtins.functionArgs called) pkgs // arguments);
+    formats = import ./formats.nix { inherit lib pkgs; };
 
-  stdenv = rec {
-    hostPlatform = {
-      inherit system;
-      isLinux = true;
-      isDarwin = false;
-      isx86_64 = true;
-      linux-kernel.target = "bzImage";
-    };
-    targetPlatform = hostPlatform;
-    buildPlatform = hostPlatform;
-  };
-
-  writeText = name: text: written { inherit name text; };
-  writeTextFile = written;
-  writeTextDir =
-    file: text:
-    written {
-      name = baseNameOf file;
-      inherit text;
-      destination = "/${file}";
-    };
-  writeShellScript =
-    name: text:
-    written {
-      inherit name;
-      text = "#!/bin/bash\n${text}\n";
-      executable = true;
-    };
-  writeShellScriptBin =
-    name: text:
-    written {
-      inherit name;
-      text = "#!/bin/bash\n${text}\n";
-      executable = true;
-      destination = "/bin/${name}";
-    }
-    // {
-      meta.mainProgram = name;
-    };
-  writeShellApplication =
-    {
-      name,
-      text,
-      runtimeInputs ? [ ],
-      ...
-    }:
-    pkgs.writeShellScriptBin name ''
-      set -o errexit -o nounset -o pipefail
-      export PATH="${lib.makeBinPath runtimeInputs}:$PATH"
-      ${text}
-    '';
-  writers.writePython3 =
-    name: _: text:
-    written {
-      inherit name;
-      text = "#!/usr/bin/python3\n${text}";
-      executable = true;
-    };
-  replaceVars = file: _: builtins.readFile file;
-  runtimeShell = "/bin/bash";
-  linkFarm =
-    name: entries:
-    runCommand name { } (
-      "mkdir -p $out\n" + lib.concatMapStrings ({ name, path }: "ln -s ${path} $out/${name}\n") entries
-    );
-
-  writeClosure = roots: graph "closure-paths" (builtins.head roots) "grep ^/nix/store/ graph | sort -u > $out";
-  closureInfo =
-    { rootPaths }:
-    graph "closure-info" (builtins.head rootPaths) ''
-      mkdir $out
-      cp graph $out/registration
-      grep ^/nix/store/ graph | sort -u > $out/store-paths
-    '';
-
-  mkShell = { packages }: runCommand "shell" { inherit packages; } "touch $out";
-  nixosOptionsDoc =
-    { options, ... }:
-    {
-      optionsCommonMark = pkgs.writeText "options.md" (
-        lib.concatMapStrings ({ name, ... }: "## ${name}\n") (lib.optionAttrSetToDocList options)
-      );
-    };
-  # What was built of the workspace before, and lies on this machine.
-  rustPlatform.buildRustPackage =
-    {
-      pname,
-      version,
-      src,
-      cargoLock,
-      meta,
-      ...
-    }:
-    linked pname [
-      "/usr/local/bin/blixard"
-      "/usr/local/bin/blixardd"
-    ]
-    // {
-      inherit version meta src;
-      lock = builtins.seq (builtins.fromTOML (builtins.readFile cargoLock.lockFile)) null;
-    };
-  # Machines are made and not run.
-  testers.runNixOSTest =
-    module:
-    let
-      evaluated = lib.evalModules {
-        modules = [
-          module
-          {
-            options = {
-              name = lib.mkOption { type = lib.types.str; };
-              nodes = lib.mkOption { type = lib.types.lazyAttrsOf lib.types.deferredModule; };
-              testScript = lib.mkOption { type = lib.types.lines; };
-            };
-            config._module.args = { inherit pkgs; };
-          }
-        ];
+    stdenv = rec {
+      hostPlatform = {
+        inherit system;
+        isLinux = true;
+        isDarwin = false;
+        isx86_64 = true;
+        linux-kernel.target = "bzImage";
       };
-      machine =
-        name: node:
-        (lib.nixosSystem {
-          modules = [
-            node
-            { networking.hostName = lib.mkDefault name; }
-          ];
-        }).config.system.build.toplevel;
-      driver = pkgs.writeShellScriptBin "nixos-test-driver" "exit 1";
-    in
-    runCommand "vm-test-run-${evaluated.config.name}" {
-      inherit (evaluated.config) testScript;
-      machines = lib.attrValues (lib.mapAttrs machine evaluated.config.nodes);
-      passthru.driverInteractive = driver;
-    } "touch $out";
+      targetPlatform = hostPlatform;
+      buildPlatform = hostPlatform;
+    };
 
-  qemu_kvm = qemu;
-  bash = linked "bash" [ "/bin/bash" ];
-  busybox = linked "busybox" [ "/bin/busybox" ];
-  coreutils = linked "coreutils" [
-    "/usr/bin/rm"
-    "/usr/bin/touch"
-    "/usr/bin/truncate"
-  ];
-  coreutils-full = pkgs.coreutils;
-  btrfs-progs = linked "btrfs-progs" [ "/usr/sbin/mkfs.btrfs" ];
-  dosfstools = linked "dosfstools" [ "/usr/sbin/mkfs.vfat" ];
-  e2fsprogs = linked "e2fsprogs" [ "/usr/sbin/mkfs.ext4" ];
-  gawk = linked "gawk" [ "/usr/bin/awk" ];
-  gnused = linked "gnused" [ "/usr/bin/sed" ];
-  iproute2 = linked "iproute2" [ "/usr/sbin/ip" ];
-  kmod = linked "kmod" [ "/usr/sbin/modprobe" ];
-  nix = linked "nix" [
-    "/usr/bin/nix"
-    "/usr/bin/nix-store"
-  ];
-  socat = linked "socat" [ "/usr/bin/socat" ];
-  xfsprogs = linked "xfsprogs" [ "/usr/sbin/mkfs.xfs" ];
-  systemd = linked "systemd" [ "/usr/bin/busctl" ];
-  util-linux = linked "util-linux" [ "/usr/bin/flock" ];
-  inherit linked;
-  python3Packages.supervisor = nothing "supervisor";
-}
-// lib.genAttrs [
-  "bubblewrap"
-  "cargo"
-  "cargo-nextest"
-  "clippy"
-  "cloud-hypervisor"
-  "crosvm"
-  "curl"
-  "deadnix"
-  "erofs-utils"
-  "firecracker"
-  "gitMinimal"
-  "installShellFiles"
-  "jq"
-  "kvmtool"
-  "libguestfs"
-  "libguestfs-appliance"
-  "libusb1"
-  "netcat"
-  "nixfmt"
-  "nixfmt-tree"
-  "parted"
-  "python3"
-  "rustc"
-  "rustfmt"
-  "squashfs-tools-ng"
-  "statix"
-  "stratovirt"
-  "time"
-  "virtiofsd"
-] nothing
+    writeText = name: text: written { inherit name text; };
+    writeTextFile = written;
+    writeTextDir =
+      file: text:
+      written {
+        name = baseNameOf file;
+        inherit text;
+        destination = "/${file}";
+      };
+    writeShellScript =
+      name: text:
+      written {
+        inherit name;
+        text = "#!/bin/bash\n${text}\n";
+        executable = true;
+      };
+    writeShellScriptBin =
+      name: text:
+      written {
+        inherit name;
+        text = "#!/bin/bash\n${text}\n";
+        executable = true;
+        destination = "/bin/${name}";
+      }
+      // {
+        meta.mainProgram = name;
+      };
+    writeShellApplication =
+      {
+        name,
+        text,
+        runtimeInputs ? [ ],
+        ...
+      }:
+      pkgs.writeShellScriptBin name ''
+        set -o errexit -o nounset -o pipefail
+        export PATH="${lib.makeBinPath runtimeInputs}:$PATH"
+        ${text}
+      '';
+    writers.writePython3 =
+      name: _: text:
+      written {
+        inherit name;
+        text = "#!/usr/bin/python3\n${text}";
+        executable = true;
+      };
+    replaceVars = file: _: builtins.readFile file;
+    runtimeShell = "/bin/bash";
+    linkFarm =
+      name: entries:
+      runCommand name { } (
+        "mkdir -p $out\n" + lib.concatMapStrings ({ name, path }: "ln -s ${path} $out/${name}\n") entries
+      );
+
+    writeClosure =
+      roots: graph "closure-paths" (builtins.head roots) "grep ^/nix/store/ graph | sort -u > $out";
+    closureInfo =
+      { rootPaths }:
+      graph "closure-info" (builtins.head rootPaths) ''
+        mkdir $out
+        cp graph $out/registration
+        grep ^/nix/store/ graph | sort -u > $out/store-paths
+      '';
+
+    mkShell = { packages }: runCommand "shell" { inherit packages; } "touch $out";
+    nixosOptionsDoc =
+      { options, ... }:
+      {
+        optionsCommonMark = pkgs.writeText "options.md" (
+          lib.concatMapStrings ({ name, ... }: "## ${name}\n") (lib.optionAttrSetToDocList options)
+        );
+      };
+    # What was built of the workspace before, and lies on this machine.
+    rustPlatform.buildRustPackage =
+      {
+        pname,
+        version,
+        src,
+        cargoLock,
+        meta,
+        ...
+      }:
+      linked pname [
+        "/usr/local/bin/blixard"
+        "/usr/local/bin/blixardd"
+      ]
+      // {
+        inherit version meta src;
+        lock = builtins.seq (builtins.fromTOML (builtins.readFile cargoLock.lockFile)) null;
+      };
+    # Machines are made and not run.
+    testers.runNixOSTest =
+      module:
+      let
+        evaluated = lib.evalModules {
+          modules = [
+            module
+            {
+              options = {
+                name = lib.mkOption { type = lib.types.str; };
+                nodes = lib.mkOption { type = lib.types.lazyAttrsOf lib.types.deferredModule; };
+                testScript = lib.mkOption { type = lib.types.lines; };
+              };
+              config._module.args = { inherit pkgs; };
+            }
+          ];
+        };
+        machine =
+          name: node:
+          (lib.nixosSystem {
+            modules = [
+              node
+              {
+                networking.hostName = lib.mkDefault name;
+                # A machine of a test boots as the driver wants it.
+                fileSystems."/" = { };
+                boot.loader.grub.enable = false;
+              }
+            ];
+          }).config.system.build.toplevel;
+        machines = lib.attrValues (lib.mapAttrs machine evaluated.config.nodes);
+        driver = pkgs.writeShellScriptBin "nixos-test-driver" "exit 1 # ${toString machines}";
+      in
+      runCommand "vm-test-run-${evaluated.config.name}" {
+        inherit (evaluated.config) testScript;
+        inherit machines;
+        passthru.driverInteractive = driver;
+      } "touch $out";
+
+    qemu_kvm = qemu;
+    qemu_test = qemu;
+    bash = linked "bash" [ "/bin/bash" ];
+    busybox = linked "busybox" [ "/bin/busybox" ];
+    coreutils = linked "coreutils" [
+      "/usr/bin/rm"
+      "/usr/bin/touch"
+      "/usr/bin/truncate"
+    ];
+    coreutils-full = pkgs.coreutils;
+    btrfs-progs = linked "btrfs-progs" [ "/usr/sbin/mkfs.btrfs" ];
+    dosfstools = linked "dosfstools" [ "/usr/sbin/mkfs.vfat" ];
+    e2fsprogs = linked "e2fsprogs" [ "/usr/sbin/mkfs.ext4" ];
+    gawk = linked "gawk" [ "/usr/bin/awk" ];
+    gnused = linked "gnused" [ "/usr/bin/sed" ];
+    iproute2 = linked "iproute2" [ "/usr/sbin/ip" ];
+    kmod = linked "kmod" [ "/usr/sbin/modprobe" ];
+    nix = linked "nix" [
+      "/usr/bin/nix"
+      "/usr/bin/nix-store"
+    ];
+    socat = linked "socat" [ "/usr/bin/socat" ];
+    xfsprogs = linked "xfsprogs" [ "/usr/sbin/mkfs.xfs" ];
+    systemd = linked "systemd" [ "/usr/bin/busctl" ];
+    util-linux = linked "util-linux" [ "/usr/bin/flock" ];
+    inherit linked;
+    python3Packages.supervisor = nothing "supervisor";
+  }
+  // lib.genAttrs [
+    "bubblewrap"
+    "cargo"
+    "cargo-nextest"
+    "clippy"
+    "cloud-hypervisor"
+    "crosvm"
+    "curl"
+    "deadnix"
+    "erofs-utils"
+    "firecracker"
+    "gitMinimal"
+    "installShellFiles"
+    "jq"
+    "kvmtool"
+    "libguestfs"
+    "libguestfs-appliance"
+    "libusb1"
+    "netcat"
+    "nixfmt"
+    "nixfmt-tree"
+    "parted"
+    "postgresql_17"
+    "python3"
+    "rustc"
+    "rustfmt"
+    "squashfs-tools-ng"
+    "statix"
+    "stratovirt"
+    "time"
+    "virtiofsd"
+  ] nothing
 )

@@ -19,6 +19,9 @@ pub(crate) use lines::{Line, LineSplitter};
 /// The most that is read from a process's standard output. A closure of 100,000 paths takes 30 MB.
 pub(crate) const STDOUT_MAX: usize = 64 * 1024 * 1024;
 
+/// Where Nix's daemon listens, unless Nix was built for another state directory.
+const DAEMON_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
+
 /// Bytes asked of a pipe at once: what a pipe holds by default.
 const CHUNK: usize = 64 * 1024;
 
@@ -29,6 +32,7 @@ pub(crate) struct NixCommand {
     arguments: Vec<String>,
     label: String,
     stdout_max: usize,
+    by_daemon: bool,
 }
 
 /// How a process ended, and what it printed on standard output.
@@ -44,11 +48,24 @@ impl NixCommand {
         let name =
             program.file_name().map_or_else(|| program.to_string_lossy(), |name| name.to_string_lossy());
         let label = format!("{name} {verb}");
-        Self { program: program.to_owned(), arguments: Vec::new(), label, stdout_max: STDOUT_MAX }
+        Self {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            label,
+            stdout_max: STDOUT_MAX,
+            by_daemon: false,
+        }
     }
 
     pub(crate) fn args<T: AsRef<str>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
         self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Has Nix's own daemon do it, if there is one. Who collects sees the roots that lie in this process's view of the
+    /// file system, and removes as stale those that lead out of it; a confined service sees nobody's home.
+    pub(crate) fn by_daemon(mut self) -> Self {
+        self.by_daemon = Path::new(DAEMON_SOCKET).exists();
         self
     }
 
@@ -80,7 +97,11 @@ impl NixCommand {
 
     #[allow(clippy::disallowed_methods, reason = "this is the adapter's one wrapper around processes")]
     fn start(&self) -> Result<Child, NixCommandError> {
-        tokio::process::Command::new(&self.program)
+        let mut command = tokio::process::Command::new(&self.program);
+        if self.by_daemon {
+            command.env("NIX_REMOTE", "daemon");
+        }
+        command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -80,9 +80,9 @@ let
           letters = text: builtins.genList (at: builtins.substring at 1 text) (builtins.stringLength text);
         in
         path:
-        builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ_. ") (letters "abcdefghijklmnopqrstuvwxyz---") (
-          baseNameOf (builtins.unsafeDiscardStringContext (toString path))
-        );
+        builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ_. ")
+          (letters "abcdefghijklmnopqrstuvwxyz---")
+          (baseNameOf (builtins.unsafeDiscardStringContext (toString path)));
       volume =
         {
           image,
@@ -135,7 +135,9 @@ let
         kvm =
           if microvm.hypervisor != "qemu" || (microvm.cpu or null) == null then
             "required"
-          else if ((microvm.qemu.machineOpts or null) != null && (microvm.qemu.machineOpts.accel or "") == "tcg") then
+          else if
+            ((microvm.qemu.machineOpts or null) != null && (microvm.qemu.machineOpts.accel or "") == "tcg")
+          then
             "unused"
           else
             "preferred";

@@ -81,13 +81,13 @@ impl<'a> StoreQueries<'a> {
 
     /// What nothing needs; also what is only in the way, and no path.
     pub(crate) async fn dead(self) -> Result<Vec<StorePath>, NixCommandError> {
-        let command = self.command("--gc --print-dead").args(["--gc", "--print-dead"]);
+        let command = self.command("--gc --print-dead").by_daemon().args(["--gc", "--print-dead"]);
         Ok(succeed(&command).await?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// All roots that the collector sees, with what they lead to.
     pub(crate) async fn all_roots(self) -> Result<Vec<(String, StorePath)>, NixCommandError> {
-        let command = self.command("--gc --print-roots").args(["--gc", "--print-roots"]);
+        let command = self.command("--gc --print-roots").by_daemon().args(["--gc", "--print-roots"]);
         let root = |line: &str| {
             let (link, path) = line.rsplit_once(" -> ")?;
             Some((link.to_owned(), path.parse().ok()?))
@@ -97,7 +97,7 @@ impl<'a> StoreQueries<'a> {
 
     /// Collects.
     pub(crate) async fn collect(self) -> Result<(), NixCommandError> {
-        succeed(&self.command("--gc").args(["--gc"])).await.map(drop)
+        succeed(&self.command("--gc").by_daemon().args(["--gc"])).await.map(drop)
     }
 
     fn command(self, verb: &str) -> NixCommand {

@@ -7,7 +7,7 @@
 //! down ──boot──▶ booting ──▶ up ──kill (a crash) or shutdown──▶ down
 //! ```
 
-mod install;
+pub(crate) mod install;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;

@@ -61,7 +61,9 @@ pub(crate) fn listen(path: &Path, group: &str) -> Result<(UnixListener, Admissio
     if gid.is_none() {
         tracing::warn!(group, "there is no such group: only root may use the socket");
     }
-    std::os::unix::fs::chown(path, Some(0), gid.or(Some(0))).map_err(step("give away"))?;
+    if gid.is_some() {
+        std::os::unix::fs::chown(path, None, gid).map_err(step("give away"))?;
+    }
     let mode = if gid.is_some() { 0o660 } else { 0o600 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(step("set the mode of"))?;
     Ok((listener, Admission { group: gid }))

@@ -1,6 +1,6 @@
 //! Installing Blixard on a host: the three programs, a configuration, their units.
 //!
-//! Does by hand what `modules/` does on NixOS, and no more than a user on Debian would.
+//! Does by hand what `modules/` does on NixOS.
 
 use std::path::PathBuf;
 
@@ -62,25 +62,18 @@ impl Binaries {
     }
 }
 
-const UNIT: &str = "\
-[Unit]
-Description=Blixard
-After=dbus.socket nix-daemon.socket network.target
-Wants=nix-daemon.socket
-StartLimitIntervalSec=0
+/// The daemon's unit as the NixOS module makes it, with all that it closes: what a scenario needs of the machine, it
+/// needs there, too.
+const UNIT: &str = include_str!("../../../../checks/offline/snapshots/blixardd.service");
 
-[Service]
-Type=notify
-ExecStart=/usr/local/bin/blixardd --config /etc/blixard/blixardd.toml
-Restart=on-failure
-RestartSec=1s
-RestartPreventExitStatus=78
-StateDirectory=blixard
-RuntimeDirectory=blixard
-
-[Install]
-WantedBy=multi-user.target
-";
+/// Text of the module with the programs where this host has them.
+pub(crate) fn with_programs_of_debian(text: &str) -> String {
+    let mut here = text.replace("/run/current-system/sw/", "/usr/local/");
+    for (package, folder) in [("blixard", "/usr/local"), ("iproute2", "/usr"), ("nix", "/usr")] {
+        here = here.replace(&format!("/nix/store/…-{package}/"), &format!("{folder}/"));
+    }
+    here
+}
 
 /// What fences the host, and what shuts guests down with it, as they are shipped.
 const UNITS: [(&str, &str); 3] = [
@@ -110,7 +103,7 @@ impl Host {
             self.write(&format!("/etc/systemd/system/{name}"), unit, 0o644)?;
         }
         self.write("/etc/blixard/blixardd.toml", config, 0o644)?;
-        self.write("/etc/systemd/system/blixardd.service", UNIT, 0o644)?;
+        self.write("/etc/systemd/system/blixardd.service", with_programs_of_debian(UNIT), 0o644)?;
         self.run_ok(&["systemctl", "daemon-reload"])?;
         self.run_ok(&["systemctl", "enable", "--now", "blixardd.service", "blixard-drain.service"])
             .map(drop)

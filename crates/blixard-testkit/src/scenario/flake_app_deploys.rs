@@ -6,6 +6,7 @@ use super::guest::Guest;
 use super::{Context, Needs, Scenario};
 use crate::Workspace;
 use crate::beside::{self, FOLDER};
+use crate::host::install::with_programs_of_debian;
 use crate::host::{Binaries, Host};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -15,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const SNAPSHOTS: &str = "checks/offline/snapshots";
+const CONFIGURATION: &str = "checks/offline/snapshots/blixardd.toml";
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
     let lib = context.beside("BLIXARD_NIXPKGS_LIB", "nix-community/nixpkgs.lib")?;
@@ -41,24 +42,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
 
 /// The unit and the configuration of the module, with the programs of this host.
 fn start_as_the_module_does(host: &Host, binaries: &Binaries) -> anyhow::Result<()> {
-    let snapshot = |name: &str| {
-        let file = Workspace::here()?.root().join(SNAPSHOTS).join(name);
-        anyhow::Ok(here(&std::fs::read_to_string(file)?))
-    };
-    host.copy_in(&binaries.blixardd, "/usr/local/bin/blixardd", 0o755)?;
-    host.copy_in(&binaries.blixard, "/usr/local/bin/blixard", 0o755)?;
-    host.write("/etc/blixard/blixardd.toml", snapshot("blixardd.toml")?, 0o644)?;
-    host.write("/etc/systemd/system/blixardd.service", snapshot("blixardd.service")?, 0o644)?;
-    host.run_ok(&["systemctl", "daemon-reload"])?;
-    host.run_ok(&["systemd-analyze", "verify", "blixardd.service"])?;
-    host.run_ok(&["systemctl", "enable", "--now", "blixardd.service"]).map(drop)
-}
-
-/// Programs of the store as this host has them.
-fn here(text: &str) -> String {
-    let mut here = text.to_owned();
-    for (package, folder) in [("blixard", "/usr/local"), ("iproute2", "/usr"), ("nix", "/usr")] {
-        here = here.replace(&format!("/nix/store/…-{package}/"), &format!("{folder}/"));
-    }
-    here
+    let file = Workspace::here()?.root().join(CONFIGURATION);
+    host.install_blixard_with(binaries, &with_programs_of_debian(&std::fs::read_to_string(file)?))?;
+    host.run_ok(&["systemd-analyze", "verify", "blixardd.service"]).map(drop)
 }

@@ -8,7 +8,7 @@ use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "gc",
-    shows: "gc removes what no generation needs, forgets old ones when asked, and says so before with sizes",
+    shows: "gc removes what no generation needs, forgets old ones when asked, says so before with sizes, and leaves roots of users",
     needs: Needs::Blixard,
     run,
 };
@@ -28,6 +28,8 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     ensure!(runners.len() == GENERATIONS, "{} runners are rooted: {runners:?}", runners.len());
     let garbage = host.shell("date +%s%N > /tmp/garbage; nix-store --add /tmp/garbage")?.trim().to_owned();
 
+    let theirs = root_of_a_user(host)?;
+
     let foreseen = collect(host, &["--dry-run", "--keep", "2"])?;
     ensure!(count(&foreseen, "forgotten")? == GENERATIONS - 2, "{foreseen}");
     ensure!(
@@ -40,7 +42,10 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     ensure!(!is_valid(host, &garbage), "garbage is still there");
     ensure!(runners.iter().all(|path| is_valid(host, path)), "a kept generation was collected");
 
+    ensure!(is_valid(host, &theirs), "what a user's `result` keeps was collected");
+
     collect(host, &["--keep", "2"])?;
+    ensure!(is_valid(host, &theirs), "the user's root went with the first collection");
     let kept = self::runners(host)?;
     ensure!(kept.len() == 2, "{} runners are rooted: {kept:?}", kept.len());
     let gone = runners.iter().filter(|path| !is_valid(host, path)).count();
@@ -48,6 +53,13 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let list = host.run_ok(&["blixard", "vm", "list"])?;
     ensure!(list.contains("healthy"), "the vm does not run any more: {list}");
     Ok(())
+}
+
+/// A `result` as `nix build` leaves one, in a folder that the daemon's unit does not see.
+fn root_of_a_user(host: &Host) -> anyhow::Result<String> {
+    let root = "echo kept > /tmp/kept; path=$(nix-store --add /tmp/kept); \
+        nix-store --realise \"$path\" --add-root /root/result >/dev/null; echo \"$path\"";
+    Ok(host.shell(root)?.trim().to_owned())
 }
 
 fn collect(host: &Host, options: &[&str]) -> anyhow::Result<serde_json::Value> {

@@ -27,7 +27,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     expected.node.name = Some("alpha".parse().unwrap());
     expected.cluster.listen = Some("0.0.0.0:7440".parse().unwrap());
     expected.cluster.advertise = Some("alpha.example.org:7440".parse().unwrap());
-    expected.cluster.join_file = Some("/run/credentials/blixardd.service/join".into());
+    expected.cluster.join_file = Some("/run/secrets/token".into());
     expected.evaluation.user = Some("blixard-evaluation".to_owned());
     expected.host.bridge = Some("br0".to_owned());
     expected.node.labels = [("zone".to_owned(), "a".to_owned())].into();
