@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use blixard_core::ports::confined::LimitReached;
 use blixard_core::ports::nix::{EvaluateError, LockedSource, NixCommandError, NixProgress, ProgressSink};
 use blixard_types::{STORE_DIR, Sha256Hash, StorePath};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::Value;
 
 use crate::command::{Cell, NixCommand};
@@ -68,14 +68,28 @@ fn read_lock(source: &LockedSource) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Opens one name after another, because `openat2`, which could do it at once, is refused to a service with
+/// `RestrictSUIDSGID=`.
 fn read_below(folder: &Path, file: &Path) -> io::Result<Vec<u8>> {
     let reached = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = openat(CWD, folder, reached, Mode::empty())?;
-    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(&folder, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), within)?;
-    let mut bytes = Vec::new();
-    File::from(file).take(LOCK_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut folder = openat(CWD, folder, reached, Mode::empty())?;
+    let mut names = file.components().peekable();
+    while let Some(name) = names.next() {
+        let name = match name {
+            Component::Normal(name) => name,
+            Component::CurDir => continue,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        if names.peek().is_some() {
+            folder = openat(&folder, name, reached, Mode::empty())?;
+            continue;
+        }
+        let file = openat(&folder, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = Vec::new();
+        File::from(file).take(LOCK_MAX).read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    Err(io::ErrorKind::InvalidInput.into())
 }
 
 async fn fetch(
