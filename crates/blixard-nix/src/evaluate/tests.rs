@@ -103,6 +103,7 @@ fn the_command_is_pure_and_takes_nothing_from_the_flake() {
         ],
         label: "nix eval",
         stdout_max: 67108864,
+        by_daemon: false,
     }
     "#);
 }
