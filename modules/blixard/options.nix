@@ -132,6 +132,14 @@ in
               description = "The file that the token is read from.";
             };
           };
+          transfer = table {
+            fetch_bytes_per_s = key types.ints.positive "Bytes a second that are fetched from all nodes together; as fast as it goes if null.";
+            send_bytes_per_s = key types.ints.positive "Bytes a second that are sent to all nodes together; as fast as it goes if null.";
+            peers_max = key (types.ints.between 1 16) "Nodes that one closure is fetched from at once.";
+            memory_max_mib = key (types.ints.between 2 4096) "The memory for what is on its way from all of them: at least 2 for each.";
+            uploads_max = key (types.ints.between 1 256) "Streams that other nodes are sent at once; more wait.";
+            uploads_per_node_max = key (types.ints.between 1 256) "Of them, streams to one node.";
+          };
           cache = table {
             listen = key types.str "Where stock Nix finds this node's binary cache, `[::]:5000`.";
             key_name = key types.str "The name that its signatures are under.";

@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Print what happens, as it happens, until interrupted.
     #[command(after_help = "Example:\n  blixard watch --since 120")]
     Watch(WatchArgs),
-    /// Remove from this node's store what no kept generation needs.
+    /// Remove from the nodes' stores what no kept generation needs.
     Gc(GcArgs),
     /// Show how the cluster is.
     #[command(after_help = "Example:\n  blixard status -o json")]
@@ -105,7 +105,8 @@ pub(crate) enum Command {
 const GC_HELP: &str = "\
 Examples:
   blixard gc --dry-run   what would go, and how much room that would make
-  blixard gc --keep 3    forget all but the newest three generations of each vm, then collect";
+  blixard gc --keep 3    forget all but the newest three generations of each vm, then collect
+  blixard gc --node n2   collect the store of one node";
 
 #[derive(Debug, Args)]
 #[command(after_help = GC_HELP)]
@@ -117,6 +118,9 @@ pub(crate) struct GcArgs {
     /// run. Without this no generation is forgotten.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keep: Option<u64>,
+    /// The node whose store is collected; all nodes without it. `--keep` forgets for the whole cluster.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
 }
 
 /// A shell that completes command lines.

@@ -26,6 +26,9 @@ pub(crate) struct FetchArguments {
     /// Bytes a second.
     #[arg(long)]
     rate: Option<u64>,
+    /// Memory for what is on its way.
+    #[arg(long)]
+    memory_mib: Option<u64>,
     /// The root to make once it is there.
     #[arg(long)]
     root: Option<PathBuf>,
@@ -40,8 +43,12 @@ pub(crate) async fn run(arguments: FetchArguments) -> anyhow::Result<ExitCode> {
     let peers: BTreeMap<NodeId, SocketAddr> = (1..).map(NodeId).zip(arguments.peers).collect();
     let nodes = peers.keys().copied().collect();
     let importer = ImporterCommand(vec![std::env::current_exe()?.into(), "import".into()]);
-    let limits = FetchLimits { bytes_per_s: arguments.rate };
-    let fetcher = Fetcher::new(Arc::new(Peers(peers)), importer, Arc::new(MachineClock), limits);
+    let mut limits = FetchLimits { bytes_per_s: arguments.rate, ..FetchLimits::default() };
+    if let Some(memory_mib) = arguments.memory_mib {
+        limits.memory = memory_mib << 20;
+    }
+    let peers = Peers { addresses: peers, window: limits.window() };
+    let fetcher = Fetcher::new(Arc::new(peers), importer, Arc::new(MachineClock), limits);
     let told = arguments.progress;
     let progress: FetchProgress = Arc::new(move |progress| {
         if told {
@@ -68,16 +75,19 @@ pub(crate) async fn run(arguments: FetchArguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-struct Peers(BTreeMap<NodeId, SocketAddr>);
+struct Peers {
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    window: u32,
+}
 
 impl PeerAccess for Peers {
     fn channel(&self, node: NodeId) -> BoxFuture<'_, Result<Channel, String>> {
         Box::pin(async move {
-            let address = self.0.get(&node).ok_or("no such node")?;
+            let address = self.addresses.get(&node).ok_or("no such node")?;
             let endpoint =
                 Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
             let endpoint =
-                endpoint.initial_stream_window_size(4 << 20).initial_connection_window_size(8 << 20);
+                endpoint.initial_stream_window_size(self.window).initial_connection_window_size(self.window);
             endpoint.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))
         })
     }

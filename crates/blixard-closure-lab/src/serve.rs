@@ -28,7 +28,7 @@ pub(crate) struct ServeArguments {
 /// Until SIGTERM; then it prints its peak of memory.
 pub(crate) async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let limits = ServeLimits { bytes_per_s: arguments.rate, ..ServeLimits::default() };
-    let honest = ClosureServer::new(store(), Arc::new(MachineClock), limits);
+    let honest = ClosureServer::new(store(), Arc::new(MachineClock), limits, |_| None);
     let mut terminate = signal(SignalKind::terminate())?;
     let end = async move {
         terminate.recv().await;

@@ -23,11 +23,10 @@ use blixard_types::{ClosureRef, NodeId};
 use tonic::transport::Channel;
 
 use crate::import::client::ImporterCommand;
+use crate::limits::FetchLimits;
 
-/// Peers that are asked at once: with what each may have on the way, 32 MiB.
-const PEERS_MAX: usize = 3;
-
-/// The way to the other nodes. A channel's stream window should be at most 4 MiB, its connection's 8 MiB.
+/// The way to the other nodes. The window of a channel's streams, and of its connection, is to be
+/// [`FetchLimits::window`]: that is what a peer can make this node hold.
 pub trait PeerAccess: Send + Sync + 'static {
     /// A channel to a node's closure service.
     fn channel(&self, node: NodeId) -> BoxFuture<'_, Result<Channel, String>>;
@@ -42,19 +41,13 @@ async fn connect(access: &dyn PeerAccess, node: NodeId) -> Result<Channel, PeerF
     connected.map_err(PeerFault::Broken)
 }
 
-/// What fetching may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FetchLimits {
-    /// Bytes a second; as fast as it goes if absent.
-    pub bytes_per_s: Option<u64>,
-}
-
 /// Fetches closures, one after another.
 #[derive(Clone)]
 pub struct Fetcher {
     peers: Arc<dyn PeerAccess>,
     importer: ImporterCommand,
     clock: Arc<dyn Clock>,
+    limits: FetchLimits,
     pace: Option<Arc<Mutex<Pace>>>,
     /// Two imports at once would both make the paths they share.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -70,7 +63,7 @@ impl Fetcher {
         limits: FetchLimits,
     ) -> Self {
         let pace = limits.bytes_per_s.map(|rate| Arc::new(Mutex::new(Pace::new(rate))));
-        Self { peers, importer, clock, pace, turn: Arc::default() }
+        Self { peers, importer, clock, limits, pace, turn: Arc::default() }
     }
 }
 
@@ -87,8 +80,11 @@ impl ClosureFetcher for Fetcher {
             }
             let _turn = self.turn.lock().await;
             let (manifest, honest) = manifest::fetch(self.peers.as_ref(), &closure, &peers).await?;
-            let peers = honest.into_iter().take(PEERS_MAX).collect();
+            let peers = honest.into_iter().take(self.limits.peers).collect();
             session::run(self, closure, manifest, peers, &progress).await
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,14 @@ mod fetch;
 pub mod fuzzing;
 mod import;
 mod key;
+mod limits;
 mod nar;
 mod serve;
 
 pub use cache::{Cache, CacheOptions};
-pub use fetch::{FetchLimits, Fetcher, PeerAccess};
+pub use fetch::{Fetcher, PeerAccess};
 pub use import::client::ImporterCommand;
 pub use import::root::{ImporterError, ImporterOptions, isolate, run as run_importer};
 pub use key::{FileSigner, SignerError};
-pub use serve::{ClosureServer, Parts, ServeLimits};
+pub use limits::{FetchLimits, ServeLimits};
+pub use serve::{Caller, ClosureServer, Parts};

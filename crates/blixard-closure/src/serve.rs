@@ -5,7 +5,7 @@
 
 mod packer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -16,13 +16,14 @@ use blixard_core::transfer::{Pace, may_serve};
 use blixard_proto::v1::closure_service_server::{ClosureService, ClosureServiceServer};
 use blixard_proto::v1::{FetchRequest, ManifestPart, ManifestRequest, NarPart, fetch_request};
 use blixard_proto::{closure_from, manifest_parts};
-use blixard_types::{ClosureRef, Manifest, Sha256Hash};
+use blixard_types::{ClosureRef, Manifest, NodeId, Sha256Hash};
 use futures_util::Stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use crate::limits::ServeLimits;
 use packer::{Packer, Work};
 
 /// Manifests kept: a host asks for one and then for its paths.
@@ -30,20 +31,8 @@ const MANIFESTS_KEPT: usize = 16;
 /// Messages that may wait for the network: with their chunks, 1 MiB for each caller.
 const PARTS_QUEUED: usize = 4;
 
-/// What serving may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServeLimits {
-    /// Callers that are sent NARs at once; others wait.
-    pub uploads: usize,
-    /// Bytes a second, for all of them together; as fast as it goes if absent.
-    pub bytes_per_s: Option<u64>,
-}
-
-impl Default for ServeLimits {
-    fn default() -> Self {
-        Self { uploads: 16, bytes_per_s: None }
-    }
-}
+/// Says which node a request is from, by what whoever let it in has put beside it.
+pub type Caller = fn(&Extensions) -> Option<NodeId>;
 
 /// Manifests by their digests, the newest first.
 type Manifests = VecDeque<(Sha256Hash, Arc<Manifest>)>;
@@ -54,18 +43,25 @@ pub struct ClosureServer {
     store: Arc<dyn NixStore>,
     clock: Arc<dyn Clock>,
     manifests: Arc<Mutex<Manifests>>,
+    caller: Caller,
+    limits: ServeLimits,
     uploads: Arc<Semaphore>,
+    /// Those to each node; as many as the cluster has.
+    of_nodes: Arc<Mutex<BTreeMap<NodeId, Arc<Semaphore>>>>,
     pace: Option<Arc<Mutex<Pace>>>,
 }
 
 impl ClosureServer {
     /// A server of this store.
     #[must_use]
-    pub fn new(store: Arc<dyn NixStore>, clock: Arc<dyn Clock>, limits: ServeLimits) -> Self {
+    pub fn new(store: Arc<dyn NixStore>, clock: Arc<dyn Clock>, limits: ServeLimits, caller: Caller) -> Self {
         Self {
             store,
             clock,
             manifests: Arc::default(),
+            caller,
+            limits,
+            of_nodes: Arc::default(),
             uploads: Arc::new(Semaphore::new(limits.uploads.max(1))),
             pace: limits.bytes_per_s.map(|rate| Arc::new(Mutex::new(Pace::new(rate)))),
         }
@@ -103,6 +99,21 @@ impl ClosureServer {
         kept.iter().find(|(of, _)| *of == digest).map(|(_, manifest)| Arc::clone(manifest))
     }
 
+    /// Waits until this caller may be served; nobody takes the turns of others by calling often.
+    async fn turn(&self, caller: Option<NodeId>) -> Result<Turn, Status> {
+        let over = |_| Status::unavailable("this node serves no longer");
+        let own = caller.map(|node| {
+            let mut nodes = self.of_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = || Arc::new(Semaphore::new(self.limits.uploads_per_node.max(1)));
+            Arc::clone(nodes.entry(node).or_insert_with(room))
+        });
+        let own = match own {
+            Some(own) => Some(own.acquire_owned().await.map_err(over)?),
+            None => None,
+        };
+        Ok(Turn { _own: own, _all: Arc::clone(&self.uploads).acquire_owned().await.map_err(over)? })
+    }
+
     async fn opened(&self, requests: &mut Streaming<FetchRequest>) -> Result<Arc<Manifest>, Status> {
         let first =
             requests.next().await.ok_or_else(|| Status::invalid_argument("nothing is asked for"))??;
@@ -113,6 +124,12 @@ impl ClosureServer {
             _ => Err(Status::invalid_argument("the first message must say which closure")),
         }
     }
+}
+
+/// The right to be sent NARs now.
+struct Turn {
+    _own: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
 }
 
 /// NARs on their way to a caller; what makes them ends when this is dropped.
@@ -148,16 +165,16 @@ impl ClosureService for ClosureServer {
         &self,
         request: Request<Streaming<FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
+        let caller = (self.caller)(request.extensions());
         let mut requests = request.into_inner();
         let manifest = self.opened(&mut requests).await?;
-        let permit = Arc::clone(&self.uploads).acquire_owned().await;
-        let permit = permit.map_err(|_| Status::unavailable("this node serves no longer"))?;
+        let turn = self.turn(caller).await?;
         let (sender, parts) = mpsc::channel(PARTS_QUEUED);
         let (wants, wanted) = mpsc::channel(blixard_core::transfer::WINDOW_PATHS);
         let packer = Packer { manifest, pace: self.pace.clone(), clock: Arc::clone(&self.clock), sender };
         let mut work = JoinSet::new();
         work.spawn_blocking(move || {
-            let _serving = permit;
+            let _serving = turn;
             packer.run(wanted);
         });
         work.spawn(pass_on(requests, wants));
@@ -178,3 +195,6 @@ async fn pass_on(mut requests: Streaming<FetchRequest>, wants: mpsc::Sender<Work
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod failover;
 mod flake_app_deploys;
 mod garbage;
 mod gc;
+mod gc_all_nodes;
 mod guest;
 mod hostile_evaluation;
 mod local_flake_upload;
@@ -80,6 +81,7 @@ pub const ALL: &[Scenario] = &[
     local_flake_upload::SCENARIO,
     services_gone::SCENARIO,
     gc::SCENARIO,
+    gc_all_nodes::SCENARIO,
     stock_nix_client::SCENARIO,
     systemd_adapter::SCENARIO,
     closures::remote_host_fetches::SCENARIO,
@@ -88,6 +90,7 @@ pub const ALL: &[Scenario] = &[
     closures::gc_during_fetch::SCENARIO,
     closures::peer_dies_mid_transfer::SCENARIO,
     closures::store_full::SCENARIO,
+    closures::transfer_limits::SCENARIO,
     cluster::SCENARIOS[0],
     cluster::SCENARIOS[1],
     cluster::SCENARIOS[2],

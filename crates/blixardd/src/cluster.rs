@@ -16,9 +16,9 @@ use blixard_types::NodeAddress;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub(crate) use access::ClusterAccess;
+pub(crate) use access::{ClosureAccess, ClusterAccess};
 pub(crate) use gate::{StateGate, servers_only};
-pub(crate) use listener::{Incoming, calling_node, incoming};
+pub(crate) use listener::{Incoming, caller, calling_node, incoming};
 pub(crate) use mesh::{Addresses, Mesh};
 
 /// TLS of this node; absent before it has a certificate.

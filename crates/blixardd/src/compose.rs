@@ -8,9 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blixard_closure::{
-    ClosureServer, FetchLimits, Fetcher, FileSigner, ImporterCommand, ServeLimits, SignerError,
-};
+use blixard_closure::{ClosureServer, Fetcher, FileSigner, ImporterCommand, SignerError};
 use blixard_core::ports::confined::Confinement;
 use blixard_core::ports::units::UnitError;
 use blixard_core::state::Role;
@@ -32,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cluster::{ClusterAccess, ClusterError, Mesh};
+use crate::cluster::{self, ClosureAccess, ClusterAccess, ClusterError, Mesh};
 use crate::config::Config;
 use crate::disk::DataDisk;
 use crate::identity::{FIRST_NODE, IdentityError, NodeFile, node_name, prepare_data_dir};
@@ -182,10 +180,11 @@ async fn serve(
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
     let (listener, admission) = listen(&config.api.socket, &config.api.group)?;
     let stores = store_service(&server, nix.clone());
-    parts.spawn(api::local(made.clone(), stores, listener, admission));
-    let closures = ClosureServer::new(nix.clone(), Arc::clone(&server.clock), ServeLimits::default());
+    parts.spawn(api::local(made.clone(), stores.clone(), listener, admission));
+    let serve = config.transfer.serve();
+    let closures = ClosureServer::new(nix.clone(), Arc::clone(&server.clock), serve, cluster::caller);
     let listen_on = config.cluster.listen.clone();
-    parts.spawn(api::cluster(server.clone(), made, closures, raft.clone(), listen_on, tls));
+    parts.spawn(api::cluster(server.clone(), (made, stores), closures, raft.clone(), listen_on, tls));
     if let Some(cache) = binary_cache::cache(config, &name.to_string(), nix.clone(), signer)? {
         parts.spawn(async { cache.serve().await.map_err(RunError::Cache) });
     }
@@ -291,8 +290,9 @@ fn fetcher(config: &Config, server: &Server, access: &ClusterAccess) -> Result<A
     let own: OsString = std::env::current_exe()?.into();
     let store: OsString = config.nix.store_command.clone().into();
     let importer = ImporterCommand(vec![own, "import".into(), "--nix-store".into(), store]);
-    let limits = FetchLimits::default();
-    Ok(Arc::new(Fetcher::new(Arc::new(access.clone()), importer, Arc::clone(&server.clock), limits)))
+    let limits = config.transfer.fetch();
+    let peers = Arc::new(ClosureAccess::new(access, limits));
+    Ok(Arc::new(Fetcher::new(peers, importer, Arc::clone(&server.clock), limits)))
 }
 
 fn nix_options(config: &Config) -> NixCliOptions {

@@ -4,6 +4,7 @@ mod cache;
 mod cluster;
 mod fencing;
 mod limits;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) use cache::Cache;
 pub(crate) use cluster::Cluster;
 pub(crate) use fencing::Fencing;
 pub(crate) use limits::{Builder, Evaluation, Sources};
+pub(crate) use transfer::Transfer;
 
 /// The configuration. A key that is not here is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -32,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) sources: Sources,
     pub(crate) evaluation: Evaluation,
     pub(crate) builder: Builder,
+    pub(crate) transfer: Transfer,
     pub(crate) cache: Cache,
     pub(crate) log: Log,
 }
@@ -268,7 +271,8 @@ impl Config {
             return Some(("host.runtime_dir", reason.to_owned()));
         }
         let limits = self.sources.problem().or_else(|| self.evaluation.problem());
-        if let Some(problem) = limits.or_else(|| self.builder.problem()).or_else(|| self.cache.problem()) {
+        let limits = limits.or_else(|| self.builder.problem()).or_else(|| self.transfer.problem());
+        if let Some(problem) = limits.or_else(|| self.cache.problem()) {
             return Some(problem);
         }
         if let Some(problem) = self.cluster.problem().or_else(|| self.fencing.problem()) {

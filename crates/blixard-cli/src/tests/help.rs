@@ -22,7 +22,7 @@ async fn help_lists_commands_and_exit_codes() {
       cluster      Make this machine a cluster that others can join, and look at its servers
       events       Print what has happened, the oldest first
       watch        Print what happens, as it happens, until interrupted
-      gc           Remove from this node's store what no kept generation needs
+      gc           Remove from the nodes' stores what no kept generation needs
       status       Show how the cluster is
       completions  Print the script that completes command lines of `blixard` in a shell
       help         Print this message or the help of the given subcommand(s)

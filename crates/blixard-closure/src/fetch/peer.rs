@@ -15,12 +15,8 @@ use tonic::{Status, Streaming};
 
 use super::lane::{self, LaneEnd};
 use super::session::Session;
+use crate::limits::SILENCE;
 use crate::nar::pieces::Chunk;
-
-/// Chunks on their way from the network to the importer, 2 MiB.
-const CHUNKS_QUEUED: usize = 8;
-/// A peer that was asked and sends nothing for so long is as good as gone.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Asks this peer until all is there or it is dropped.
 pub(super) async fn run(session: Arc<Session>, index: PeerIndex, node: NodeId) {
@@ -70,7 +66,7 @@ async fn stream(session: &Arc<Session>, index: PeerIndex, node: NodeId) -> Resul
     let parts = client.fetch(ReceiverStream::new(requests)).await;
     let parts = parts.map_err(|status| broken(&status))?.into_inner();
 
-    let (chunks, lane) = mpsc::channel(CHUNKS_QUEUED);
+    let (chunks, lane) = mpsc::channel(session.limits.chunks());
     let number = u8::try_from(index.0).unwrap_or(u8::MAX);
     let pipe = session.pipe.clone();
     let worker = tokio::task::spawn_blocking(move || lane::run(pipe, number, lane));
@@ -136,6 +132,10 @@ impl Expected {
         match self.paths.front() {
             Some(&next) if next == path => {}
             _ => return Err(PeerFault::Lied(format!("a part of path {path}, which was not to come next"))),
+        }
+        if data.is_empty() && !last {
+            // Parts without bytes could go on for ever.
+            return Err(lied(session, path, "a part of it is empty"));
         }
         self.received += data.len() as u64;
         let size = session.record(path).map(|record| record.nar_size).unwrap_or_default();

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::{Fetcher, PeerAccess, peer};
 use crate::import::client::{Import, LaneWriter, Pipe};
 use crate::import::{Answer, Order};
+use crate::limits::FetchLimits;
 
 /// What the tasks of a fetch share.
 pub(super) struct Session {
@@ -20,6 +21,7 @@ pub(super) struct Session {
     pub(super) manifest: Arc<Manifest>,
     pub(super) access: Arc<dyn PeerAccess>,
     pub(super) pipe: Pipe,
+    pub(super) limits: FetchLimits,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pace: Option<Arc<Mutex<Pace>>>,
     transfer: Mutex<Transfer>,
@@ -74,6 +76,7 @@ pub(super) async fn run(
         manifest,
         access: Arc::clone(&fetcher.peers),
         pipe: import.pipe.clone(),
+        limits: fetcher.limits,
         clock: Arc::clone(&fetcher.clock),
         pace: fetcher.pace.clone(),
         transfer: Mutex::new(transfer),

@@ -1,4 +1,10 @@
-//! `StoreService`: the store of this node.
+//! `StoreService`: the stores of the nodes.
+//!
+//! ```text
+//! caller ─▶ any server: forgets generations, in the log ─▶ each node: its roots go, then its garbage
+//! ```
+
+mod nodes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,13 +14,15 @@ use blixard_core::command::Command;
 use blixard_core::garbage::forgettable;
 use blixard_core::ports::nix::{GarbageCollector, NixStore, RootName};
 use blixard_core::roots::{build_root, generation_root};
-use blixard_core::state::ClusterState;
+use blixard_core::state::{ClusterState, Role};
 use blixard_proto::random_id;
 use blixard_proto::v1::store_service_server::StoreService;
 use blixard_proto::v1::{CollectGarbageRequest, CollectGarbageResponse, ForgottenGeneration};
+use blixard_proto::v1::{CollectStoreRequest, CollectStoreResponse};
 use blixard_types::{GenerationNumber, RequestId, VmId};
 use tonic::{Request, Response, Status};
 
+use super::peer::CallingNode;
 use crate::{Server, status};
 
 /// How long the agent and the builder of this node may take to drop the roots of what was forgotten.
@@ -34,12 +42,16 @@ impl StoreService for StoreApi {
         &self,
         request: Request<CollectGarbageRequest>,
     ) -> Result<Response<CollectGarbageResponse>, Status> {
-        let CollectGarbageRequest { request_id, dry_run, keep } = request.into_inner();
+        if request.extensions().get::<CallingNode>().is_some() {
+            return Err(Status::permission_denied("nodes forget nothing"));
+        }
+        let CollectGarbageRequest { request_id, dry_run, keep, node } = request.into_inner();
         let request = RequestId(random_id("request_id", &request_id)?);
         if keep == Some(0) {
             return Err(Status::invalid_argument("keep: at least 1, the generation that should run"));
         }
         self.server.linearize().await?;
+        let nodes = self.chosen(&node)?;
         let count = keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX));
         let (old, forgotten, roots) = self.server.replica.read(|state| {
             let old = count.map(|keep| forgettable(state, keep)).unwrap_or_default();
@@ -48,45 +60,72 @@ impl StoreService for StoreApi {
         if let Some(keep) = keep.filter(|_| !dry_run && !old.is_empty()) {
             let proposed = self.server.proposer().propose(request, Command::ForgetGenerations { keep }).await;
             proposed.map_err(|failure| status::propose(&failure))?;
-            self.wait_for_roots(&roots).await?;
         }
-        let without = if dry_run { self.present(&roots).await? } else { Vec::new() };
-        let garbage = self.collector.dead(without).await.map_err(|error| status::nix_command(&error))?;
-        if !dry_run {
-            self.collector.collect().await.map_err(|error| status::nix_command(&error))?;
-        }
-        let node = self.server.node;
-        let node = self.server.replica.read(|state| state.nodes.get(&node).map(|node| node.name.to_string()));
+        let roots = roots.into_iter().map(|RootName(name)| name).collect();
+        let stores = self.collect_on(nodes, &CollectStoreRequest { dry_run, roots }).await;
+        let own = self.server.node;
+        let node = self.server.replica.read(|state| state.nodes.get(&own).map(|node| node.name.to_string()));
         Ok(Response::new(CollectGarbageResponse {
             node: node.unwrap_or_default(),
             forgotten,
-            paths: garbage.paths,
-            bytes: garbage.bytes,
+            paths: stores.iter().map(|store| store.paths).sum(),
+            bytes: stores.iter().map(|store| store.bytes).sum(),
+            stores,
         }))
+    }
+
+    async fn collect_store(
+        &self,
+        request: Request<CollectStoreRequest>,
+    ) -> Result<Response<CollectStoreResponse>, Status> {
+        if let Some(&CallingNode(caller)) = request.extensions().get::<CallingNode>() {
+            let of = |state: &ClusterState| Some(state.nodes.get(&caller)?.roles.contains(&Role::Server));
+            if self.server.replica.read(of) != Some(true) {
+                return Err(Status::permission_denied("a store is collected for servers"));
+            }
+        }
+        self.collect_here(request.into_inner()).await.map(Response::new)
     }
 }
 
 impl StoreApi {
+    /// Collects this node's store, or says what would go.
+    async fn collect_here(&self, request: CollectStoreRequest) -> Result<CollectStoreResponse, Status> {
+        let roots: BTreeSet<RootName> = request.roots.into_iter().map(RootName).collect();
+        let mut left = self.present(&roots).await?;
+        let without = if request.dry_run {
+            std::mem::take(&mut left)
+        } else {
+            left = self.wait_for_roots(&roots).await?;
+            Vec::new()
+        };
+        let garbage = self.collector.dead(without).await.map_err(|error| status::nix_command(&error))?;
+        if !request.dry_run {
+            self.collector.collect().await.map_err(|error| status::nix_command(&error))?;
+        }
+        let (paths, bytes) = (garbage.paths, garbage.bytes);
+        Ok(CollectStoreResponse { paths, bytes, roots_left: left.len() as u64 })
+    }
+
     /// Those of the roots that are here.
     async fn present(&self, roots: &BTreeSet<RootName>) -> Result<Vec<RootName>, Status> {
         let here = self.store.roots().await.map_err(|error| status::root(&error))?;
         Ok(here.into_iter().map(|(name, _)| name).filter(|name| roots.contains(name)).collect())
     }
 
-    /// Whoever has made a root drops it, once the state does not need it any more.
-    async fn wait_for_roots(&self, roots: &BTreeSet<RootName>) -> Result<(), Status> {
+    /// Whoever has made a root drops it, once the state does not need it any more. What is still there
+    /// after a while.
+    async fn wait_for_roots(&self, roots: &BTreeSet<RootName>) -> Result<Vec<RootName>, Status> {
         let gone = async {
             while !self.present(roots).await?.is_empty() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            Ok(())
+            Ok(Vec::new())
         };
-        tokio::time::timeout(ROOTS_LIMIT, gone).await.unwrap_or_else(|_| {
-            tracing::warn!(
-                "roots of forgotten generations are still there; what they keep is not collected yet"
-            );
-            Ok(())
-        })
+        match tokio::time::timeout(ROOTS_LIMIT, gone).await {
+            Ok(gone) => gone,
+            Err(_) => self.present(roots).await,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub(super) mod gc_during_fetch;
 pub(super) mod peer_dies_mid_transfer;
 pub(super) mod remote_host_fetches;
 pub(super) mod store_full;
+pub(super) mod transfer_limits;
 
 use std::time::Duration;
 

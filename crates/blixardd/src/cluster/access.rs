@@ -1,6 +1,9 @@
 //! The way of this node's own host agent to the leader and to closures, and of the API to consoles on any node.
 
-use blixard_closure::PeerAccess;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use blixard_closure::{FetchLimits, PeerAccess};
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_host::{AccessError, ServerAccess};
@@ -9,7 +12,7 @@ use blixard_proto::v1::host_service_client::HostServiceClient;
 use blixard_server::ConsoleAccess;
 use blixard_types::NodeId;
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::Mesh;
 use crate::local::LocalNode;
@@ -49,12 +52,38 @@ impl ConsoleAccess for ClusterAccess {
     }
 }
 
-impl PeerAccess for ClusterAccess {
+/// The way to the closures of other nodes: connections of their own, so that bulk holds up nothing else,
+/// least of all a heartbeat, and as wide as the memory for them allows.
+pub(crate) struct ClosureAccess {
+    node: NodeId,
+    mesh: Mesh,
+    window: u32,
+    channels: Mutex<BTreeMap<NodeId, Channel>>,
+}
+
+impl ClosureAccess {
+    pub(crate) fn new(access: &ClusterAccess, limits: FetchLimits) -> Self {
+        let (node, mesh) = (access.local.node, access.mesh.clone());
+        Self { node, mesh, window: limits.window(), channels: Mutex::default() }
+    }
+
+    fn channel_to(&self, node: NodeId) -> Channel {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let dial = || self.mesh.dial_with(node, None, |endpoint| windowed(endpoint, self.window));
+        channels.entry(node).or_insert_with(dial).clone()
+    }
+}
+
+fn windowed(endpoint: Endpoint, window: u32) -> Endpoint {
+    endpoint.initial_stream_window_size(window).initial_connection_window_size(window)
+}
+
+impl PeerAccess for ClosureAccess {
     fn channel(&self, node: NodeId) -> BoxFuture<'_, Result<Channel, String>> {
-        let reached = if node == self.local.node {
+        let reached = if node == self.node {
             Err("this node has no more than its store".to_owned())
         } else {
-            Ok(self.mesh.channel_to(node))
+            Ok(self.channel_to(node))
         };
         Box::pin(std::future::ready(reached))
     }

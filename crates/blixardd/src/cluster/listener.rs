@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use blixard_pki::{MutualTls, PeerGate, PeerIdentity};
 use blixard_server::CallingNode;
+use blixard_types::NodeId;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
 
 /// Connections of members at once: a few for each of some hundred nodes.
 const MEMBERS_MAX: usize = 2048;
@@ -148,6 +149,11 @@ pub(crate) fn calling_node(mut request: Request<()>) -> Result<Request<()>, Stat
     let peer = info.ok_or_else(|| Status::unauthenticated("who calls is not known"))?;
     request.extensions_mut().insert(CallingNode(peer.node));
     Ok(request)
+}
+
+/// Who has called, for those who know nothing of this server.
+pub(crate) fn caller(extensions: &Extensions) -> Option<NodeId> {
+    extensions.get::<CallingNode>().map(|CallingNode(node)| *node)
 }
 
 impl AsyncRead for PeerConnection {

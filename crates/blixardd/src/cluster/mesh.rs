@@ -43,13 +43,23 @@ impl Mesh {
 
     /// A new channel, on a connection of its own, to a node that was last known to be at this address.
     pub(crate) fn dial(&self, node: NodeId, hint: Option<NodeAddress>) -> Channel {
+        self.dial_with(node, hint, |endpoint| endpoint)
+    }
+
+    /// The same, on a connection that differs in something.
+    pub(crate) fn dial_with(
+        &self,
+        node: NodeId,
+        hint: Option<NodeAddress>,
+        change: impl FnOnce(Endpoint) -> Endpoint,
+    ) -> Channel {
         let inner = Arc::clone(&self.0);
         let connect = tower::service_fn(move |_: Uri| {
             let (inner, hint) = (Arc::clone(&inner), hint.clone());
             async move { inner.connect(node, hint).await.map(TokioIo::new) }
         });
         // The address is not used: the connector knows where to go, and TLS whom to expect.
-        blixard_peer::configure(Endpoint::from_static("http://node.blixard"))
+        change(blixard_peer::configure(Endpoint::from_static("http://node.blixard")))
             .connect_with_connector_lazy(connect)
     }
 

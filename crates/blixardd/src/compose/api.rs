@@ -43,7 +43,7 @@ pub(super) async fn local(
 /// Serves other nodes, from the moment that this one has a certificate.
 pub(super) async fn cluster(
     server: Server,
-    services: Services,
+    (services, stores): (Services, StoreService),
     closures: ClosureServer,
     raft: RaftNode,
     listen: Option<NodeAddress>,
@@ -72,6 +72,7 @@ pub(super) async fn cluster(
         .add_service(services.host)
         .add_service(services.peer)
         .add_service(closures.service())
+        .add_service(stores)
         .add_service(consensus)
         .add_service(console::service(Arc::new(Journalctl::new("journalctl"))))
         .serve_with_incoming(members);

@@ -47,6 +47,8 @@ fn the_documented_file_shows_every_key_with_its_default() {
         tick_ms: Some(times.tick_ms),
     };
     (expected.builder.max_jobs, expected.builder.cores) = (Some(4), Some(2));
+    expected.transfer.fetch_bytes_per_s = Some(50_000_000);
+    expected.transfer.send_bytes_per_s = Some(50_000_000);
     expected.cache.listen = Some("0.0.0.0:5000".parse().unwrap());
     expected.cache.key_name = Some("cache.example.org-1".to_owned());
     expected.cache.token_file = Some("/etc/blixard/cache-token".into());
@@ -54,7 +56,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 43);
+    assert_eq!(keys, 49);
 }
 
 #[test]
@@ -92,6 +94,15 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[evaluation]\nuser = \"root\"",
         "[builder]\nlog_max_mib = 0",
         "[builder]\nmax_jobs = 0",
+        "[transfer]\npeers_max = 0",
+        "[transfer]\npeers_max = 17",
+        "[transfer]\nmemory_max_mib = 5",
+        "[transfer]\nmemory_max_mib = 4097",
+        "[transfer]\nuploads_max = 0",
+        "[transfer]\nuploads_max = 257",
+        "[transfer]\nuploads_per_node_max = 17",
+        "[transfer]\nfetch_bytes_per_s = 1000",
+        "[transfer]\nsend_bytes_per_s = 500000",
         "[cache]\nlisten = \"5000\"",
         "[cache]\nkey_name = \"a:b\"",
         "[cache]\ntoken_file = \"token\"",
@@ -106,7 +117,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: node.naem: unknown field `naem`, expected one of `name`, `roles`, `labels`
     [nodes]
     name = "a"
-        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `fencing`, `host`, `nix`, `sources`, `evaluation`, `builder`, `cache`, `log`
+        => blixardd.toml: nodes: unknown field `nodes`, expected one of `node`, `storage`, `api`, `cluster`, `fencing`, `host`, `nix`, `sources`, `evaluation`, `builder`, `transfer`, `cache`, `log`
     [node]
     name = "A/b"
         => blixardd.toml: node.name: the node name "A/b" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
@@ -193,6 +204,33 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [builder]
     max_jobs = 0
         => blixardd.toml: builder.max_jobs: with no job nothing is built; leave it out for what nix-daemon is configured to
+    [transfer]
+    peers_max = 0
+        => blixardd.toml: transfer.peers_max: must be at least 1 and at most 16, and is 0
+    [transfer]
+    peers_max = 17
+        => blixardd.toml: transfer.peers_max: must be at least 1 and at most 16, and is 17
+    [transfer]
+    memory_max_mib = 5
+        => blixardd.toml: transfer.memory_max_mib: 5 MiB are not enough: each of the 3 nodes that are asked at once takes 2 MiB, so it must be at least 6
+    [transfer]
+    memory_max_mib = 4097
+        => blixardd.toml: transfer.memory_max_mib: must be at most 4096
+    [transfer]
+    uploads_max = 0
+        => blixardd.toml: transfer.uploads_max: must be at least 1 and at most 256, and is 0
+    [transfer]
+    uploads_max = 257
+        => blixardd.toml: transfer.uploads_max: must be at least 1 and at most 256, and is 257
+    [transfer]
+    uploads_per_node_max = 17
+        => blixardd.toml: transfer.uploads_per_node_max: must be at least 1 and at most 16, and is 17
+    [transfer]
+    fetch_bytes_per_s = 1000
+        => blixardd.toml: transfer.fetch_bytes_per_s: 1000 bytes a second are too few: it must be at least 26215
+    [transfer]
+    send_bytes_per_s = 500000
+        => blixardd.toml: transfer.send_bytes_per_s: 500000 bytes a second, shared by 16 uploads, let each look dead to who fetches: it must be at least 838861, or transfer.uploads_max smaller
     [cache]
     listen = "5000"
         => blixardd.toml: cache.listen: "5000" is no address with a port, as 0.0.0.0:5000 is

@@ -6,6 +6,8 @@
 //! `/nix` of its own, because removing a large store makes the next run slow; what was cached of the
 //! binary cache is wiped; everything to be read is read before, and disks are synced.
 
+mod far;
+
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use blixard_testkit::Workspace;
 use blixard_testkit::host::Host;
 use blixard_testkit::image::Image;
 use blixard_testkit::world::{Lifetime, World};
+
+use far::Far;
 
 use super::outcome::{Better, Limit, Rounds};
 use super::{Bench, Outcome};
@@ -78,12 +82,14 @@ const SMALL_CASE: Case = Case {
     goal: 0.2,
 };
 const RTT_CASE: Case =
-    Case { name: "closure-rtt", rounds: 3, round_trip_ms: 20, must: 0.1, goal: 0.06, ..SMALL_CASE };
+    Case { name: "closure-rtt", rounds: 2, round_trip_ms: 20, must: 0.1, goal: 0.06, ..SMALL_CASE };
 
 /// The hosts and what they know of each other.
 struct Bed<'a> {
     source: &'a Host,
     target: &'a Host,
+    /// Where the source is reached.
+    address: &'a str,
     root: String,
     reference: String,
 }
@@ -111,13 +117,18 @@ fn measure(workspace: &Workspace, world: &World, case: &Case) -> anyhow::Result<
     let cache = format!("nix copy --to 'file:///scratch/cache?compression=none' {root}");
     step::step("making the binary cache", || source.shell(&cache))?;
     let reference = source.run_ok(&[LAB, "reference", &root])?.trim().to_owned();
-    let serve = format!("{LAB} serve --listen {}:{OURS}", source.address());
+    let far = match case.round_trip_ms {
+        0 => None,
+        round_trip_ms => Some(Far::between(source, target, round_trip_ms)?),
+    };
+    let address = if far.is_some() { far::ADDRESS } else { source.address() };
+    let serve = format!("{LAB} serve --listen {address}:{OURS}");
     source.shell(&format!("systemd-run --quiet --unit=ours -p LimitNOFILE=65536 {serve}"))?;
-    let _web = WebServer::start(source)?;
-    if case.round_trip_ms > 0 {
-        delay(source, target, case.round_trip_ms)?;
+    let _web = WebServer::start(source, address)?;
+    if let Some(far) = &far {
+        far.check(target, THEIRS)?;
     }
-    let bed = Bed { source, target, root, reference };
+    let bed = Bed { source, target, address, root, reference };
     compare(&bed, case)
 }
 
@@ -158,7 +169,7 @@ echo $(( ${EPOCHREALTIME/./} - ${begun/./} )); cat /tmp/timed.log >&2"#;
 impl Bed<'_> {
     fn ours(&self, round: u32) -> anyhow::Result<Ours> {
         self.empty_store(&format!("ours-{round}"))?;
-        let address = format!("{}:{OURS}", self.source.address());
+        let address = format!("{}:{OURS}", self.address);
         let command = format!("{LAB} fetch --closure '{}' --peer {address}", self.reference);
         let (seconds, said) = self.timed(&command)?;
         let peak = said.lines().find_map(|line| line.strip_prefix("fetched; peak ")?.strip_suffix(" KiB"));
@@ -168,7 +179,7 @@ impl Bed<'_> {
 
     fn peer(&self, round: u32, case: &Case) -> anyhow::Result<f64> {
         self.empty_store(&format!("peer-{round}"))?;
-        let address = format!("{}:{THEIRS}", self.source.address());
+        let address = format!("{}:{THEIRS}", self.address);
         let command = format!("{} {}", case.peer.replace("PEER", &address), self.root);
         Ok(self.timed(&command)?.0)
     }
@@ -202,22 +213,13 @@ impl Bed<'_> {
     }
 }
 
-/// Half of the round trip on each of the two hosts.
-fn delay(source: &Host, target: &Host, round_trip_ms: u32) -> anyhow::Result<()> {
-    for host in [source, target] {
-        host.shell(&format!("tc qdisc add dev host0 root netem delay {}ms limit 100000", round_trip_ms / 2))?;
-    }
-    Ok(())
-}
-
 /// Serves the binary cache's files over HTTP, as a host's process, by this machine's Python.
 struct WebServer(Child);
 
 impl WebServer {
-    fn start(source: &Host) -> anyhow::Result<Self> {
+    fn start(source: &Host, address: &str) -> anyhow::Result<Self> {
         let folder = source.see("/scratch/cache")?;
-        let leader = folder.components().nth(2).context("no process")?.as_os_str().to_owned();
-        let address = source.address();
+        let leader = far::leader(source)?;
         // Keeps connections open, and serves many at once, as nginx would.
         let program = "import sys, functools as f, http.server as h\n\
             class K(h.SimpleHTTPRequestHandler):\n protocol_version = 'HTTP/1.1'\n log_message = lambda *a: None\n\
