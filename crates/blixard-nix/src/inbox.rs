@@ -162,3 +162,6 @@ fn describe(folder: &Path, source: &ContentSource, nar_size: u64) -> io::Result<
     fs::write(folder.join("nix-cache-info"), format!("StoreDir: {}\n", blixard_types::STORE_DIR))?;
     fs::write(folder.join(format!("{digest}.narinfo")), narinfo)
 }
+
+#[cfg(test)]
+mod tests;
