@@ -63,7 +63,7 @@ async fn fetch(fetcher: &Fetcher, manifest: &Manifest, nodes: u64) -> Result<Hel
 async fn until(what: &str, mut there: impl FnMut() -> bool) {
     let wait = async {
         while !there() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("not {what}"));
@@ -90,14 +90,8 @@ async fn what_peers_have_sent_and_nobody_takes_fits_into_the_memory() {
     let watch = async {
         let held = 2 * u64::from(limits.window());
         until("full", || peers.sent() >= held).await;
-        let (mut last, mut same) = (0, 0);
-        until("at rest", || {
-            same = if peers.sent() == last { same + 1 } else { 0 };
-            last = peers.sent();
-            same == 30
-        })
-        .await;
-        last
+        peers.at_rest().await;
+        peers.sent()
     };
     let sent = tokio::select! {
         ended = &mut fetching => panic!("{ended:?}"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use blixard_core::ports::BoxFuture;
 use blixard_proto::manifest_parts;
@@ -12,6 +13,7 @@ use blixard_proto::v1::{FetchRequest, ManifestPart, ManifestRequest, NarPart, fe
 use blixard_types::{Manifest, NodeId};
 use futures_util::{Stream, StreamExt as _, stream};
 use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
@@ -21,6 +23,9 @@ use crate::nar::CHUNK;
 
 /// What a connection in memory holds.
 const CONNECTION: usize = 64 << 10;
+
+/// Peers from which nothing was taken for so long are held up.
+const REST: Duration = Duration::from_millis(300);
 
 /// A NAR's beginning and end around one file of so many bytes.
 fn around(bytes: u64) -> (Vec<u8>, Vec<u8>) {
@@ -58,11 +63,14 @@ struct Peer {
     manifest: Arc<Manifest>,
     counts: Arc<Counts>,
     empty: bool,
+    changes: watch::Sender<()>,
 }
 
 pub(super) struct Peers {
     by_node: BTreeMap<NodeId, Peer>,
     window: u32,
+    /// Changes with every part that is taken from a peer.
+    changes: watch::Sender<()>,
     serving: Mutex<JoinSet<Result<(), tonic::transport::Error>>>,
 }
 
@@ -77,9 +85,13 @@ impl Peers {
 
     fn new(manifest: &Manifest, count: u64, window: u32, empty: bool) -> Arc<Self> {
         let manifest = Arc::new(manifest.clone());
-        let peer = |_| Peer { manifest: Arc::clone(&manifest), counts: Arc::default(), empty };
+        let changes = watch::Sender::default();
+        let peer = |_| {
+            let (manifest, changes) = (Arc::clone(&manifest), changes.clone());
+            Peer { manifest, counts: Arc::default(), empty, changes }
+        };
         let by_node = (1..=count).map(|node| (NodeId(node), peer(node))).collect();
-        Arc::new(Self { by_node, window, serving: Mutex::default() })
+        Arc::new(Self { by_node, window, changes, serving: Mutex::default() })
     }
 
     fn count(&self, of: impl Fn(&Counts) -> &AtomicU64) -> u64 {
@@ -88,6 +100,12 @@ impl Peers {
 
     pub(super) fn sent(&self) -> u64 {
         self.count(|counts| &counts.sent)
+    }
+
+    /// Nothing more is taken from any peer.
+    pub(super) async fn at_rest(&self) {
+        let mut changes = self.changes.subscribe();
+        while tokio::time::timeout(REST, changes.changed()).await.is_ok() {}
     }
 
     pub(super) fn streams(&self, node: NodeId) -> u64 {
@@ -139,8 +157,9 @@ impl ClosureService for Peer {
     ) -> Result<Response<Self::FetchStream>, Status> {
         self.counts.streams.fetch_add(1, Ordering::SeqCst);
         let (manifest, counts, empty) = (Arc::clone(&self.manifest), Arc::clone(&self.counts), self.empty);
+        let changes = self.changes.clone();
         let parts = request.into_inner().flat_map(move |request| {
-            let counts = Arc::clone(&counts);
+            let (counts, changes) = (Arc::clone(&counts), changes.clone());
             let wanted = match request.map(|request| request.request) {
                 Ok(Some(fetch_request::Request::Want(path))) => Some(path),
                 _ => None,
@@ -152,6 +171,7 @@ impl ClosureService for Peer {
             let parts = wanted.map_or_else(|| stream::empty().boxed(), of);
             parts.map(move |part: NarPart| {
                 counts.sent.fetch_add(part.data.len() as u64, Ordering::SeqCst);
+                changes.send_replace(());
                 Ok(part)
             })
         });
