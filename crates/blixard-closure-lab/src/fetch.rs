@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use blixard_closure::{FetchLimits, Fetcher, ImporterCommand, PeerAccess};
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::closure::{ClosureFetcher as _, FetchProgress};
+use blixard_core::ports::nix::{NixStore as _, RootName};
 use blixard_types::{ClosureRef, NodeId};
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::store::{MachineClock, peak_memory_kib};
+use crate::store::{MachineClock, peak_memory_kib, store};
+
+/// Where the daemon has its roots.
+const ROOTS: &str = "/nix/var/nix/gcroots/blixard";
 
 #[derive(Debug, Args)]
 pub(crate) struct FetchArguments {
@@ -29,7 +34,7 @@ pub(crate) struct FetchArguments {
     /// Memory for what is on its way.
     #[arg(long)]
     memory_mib: Option<u64>,
-    /// The root to make once it is there.
+    /// The root to make once it is there, below gcroots/blixard.
     #[arg(long)]
     root: Option<PathBuf>,
     /// Say each step of the progress.
@@ -59,10 +64,9 @@ pub(crate) async fn run(arguments: FetchArguments) -> anyhow::Result<ExitCode> {
     match fetcher.fetch(closure, nodes, progress).await {
         Ok(held) => {
             if let Some(root) = arguments.root {
-                if let Some(folder) = root.parent() {
-                    std::fs::create_dir_all(folder)?;
-                }
-                std::os::unix::fs::symlink(path.as_path(), root)?;
+                // As the daemon does it: a link alone does not keep a path from a collection that runs already.
+                let name = root.strip_prefix(ROOTS).context("a root of Blixard's")?;
+                store().add_root(RootName(name.display().to_string()), path).await?;
             }
             drop(held);
             println!("fetched; peak {} KiB", peak_memory_kib()?);
