@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use blixard_closure::{FetchLimits, Fetcher, ImporterCommand, PeerAccess};
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::closure::{ClosureFetcher as _, FetchProgress};
-use blixard_core::ports::nix::{NixStore as _, RootName};
+use blixard_core::ports::nix::RootName;
 use blixard_types::{ClosureRef, NodeId};
 use clap::Args;
 use tonic::transport::{Channel, Endpoint};
