@@ -22,8 +22,12 @@ impl ClusterState {
             FenceCommand::DeclareLost { node } => self.declare_lost(node, moment),
             FenceCommand::FenceArmed { node, daemon, held } => self.fence_armed(node, daemon, held, moment),
             FenceCommand::SetLeaseTimes { times } => self.set_lease_times(times, moment),
-            FenceCommand::SettleLeases { authority } => {
+            FenceCommand::SettleLeases { authority, since } => {
                 self.check_authority(authority, moment)?;
+                // Who has waited for one change has not waited for the next.
+                if since != self.fencing.settling_since {
+                    return Ok(Outcome::Unchanged);
+                }
                 let settled = self.fencing.settling.take();
                 Ok(settled.map_or(Outcome::Unchanged, |_| moment.changed()))
             }
@@ -150,7 +154,9 @@ impl ClusterState {
             return Err(Rejection::StillSettling);
         }
         // What nobody can hold needs no waiting for: a young cluster gets the times of its configuration.
+        self.fencing.settling_since = moment.revision;
         self.fencing.settling = self.fencing.may_be_held().then_some(self.fencing.times);
+        self.fencing.longest_silence_ms = self.fencing.longest_silence_ms.max(self.fencing.silence_ms());
         self.fencing.times = times;
         self.note(moment, EventKind::LeaseTimesSet { times });
         Ok(moment.changed())

@@ -45,6 +45,8 @@ pub enum FenceCommand {
     SettleLeases {
         /// Whose decision it is.
         authority: Authority,
+        /// The revision of that change: another one may have followed.
+        since: Revision,
     },
     /// The cluster was recovered or restored: what was placed is to be placed anew, once it has ended.
     BeginIncarnation {

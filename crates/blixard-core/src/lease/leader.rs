@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::{DaemonId, NodeId};
+use blixard_types::{DaemonId, NodeId, Revision};
 
 use super::clock::Trust;
 use crate::command::FenceCommand;
@@ -35,8 +35,10 @@ pub struct LeaderLeases {
     watched: BTreeMap<NodeId, BootMillis>,
     /// The hosts that are being given up; some of it may be in the log although no outcome was heard.
     giving_up: BTreeSet<NodeId>,
-    /// Since when this leadership has seen what it settles.
-    settling: Option<BootMillis>,
+    /// The change of times that this leadership settles, and since when it has seen it.
+    settling: Option<(Revision, BootMillis)>,
+    /// Since when it has seen a quarantine.
+    quarantined: Option<BootMillis>,
     trust: Trust,
 }
 
@@ -96,6 +98,7 @@ impl LeaderLeases {
             watched: BTreeMap::new(),
             giving_up: BTreeSet::new(),
             settling: None,
+            quarantined: None,
             trust: Trust::Steady,
         }
     }
@@ -197,18 +200,18 @@ impl LeaderLeases {
     /// What only the passing of time under one leadership settles: leases of other times, or of an earlier
     /// incarnation.
     fn settle(&mut self, state: &ClusterState, now: BootMillis) -> Vec<Duty> {
-        let waiting = state.fencing.quarantine == Quarantine::Waiting;
-        if !waiting && state.fencing.settling.is_none() {
-            self.settling = None;
-            return Vec::new();
-        }
-        let since = *self.settling.get_or_insert(now);
-        if now.since(since.max(self.from)) <= state.fencing.silence_ms() {
-            return Vec::new();
-        }
-        let authority = self.authority;
-        let settle = state.fencing.settling.map(|_| FenceCommand::SettleLeases { authority });
-        let end = waiting.then_some(FenceCommand::EndQuarantine { authority });
+        let (fencing, from, authority) = (&state.fencing, self.from, self.authority);
+        let waited = |since: BootMillis| now.since(since.max(from));
+        // One change may follow another between two ticks: each is waited for on its own.
+        let seen = self.settling.filter(|(of, _)| *of == fencing.settling_since);
+        self.settling = fencing.settling.map(|_| seen.unwrap_or((fencing.settling_since, now)));
+        let settled = self.settling.filter(|(_, since)| waited(*since) > fencing.silence_ms());
+        let settle = settled.map(|(since, _)| FenceCommand::SettleLeases { authority, since });
+
+        let waiting = fencing.quarantine == Quarantine::Waiting;
+        self.quarantined = waiting.then(|| self.quarantined.unwrap_or(now));
+        let over = self.quarantined.is_some_and(|since| waited(since) > fencing.quarantine_ms());
+        let end = over.then_some(FenceCommand::EndQuarantine { authority });
         settle.into_iter().chain(end).collect()
     }
 }

@@ -26,6 +26,12 @@ pub struct Fencing {
     pub times: LeaseTimes,
     /// How long they lasted before the last change, until none of those can be left.
     pub settling: Option<LeaseTimes>,
+    /// The revision of that change.
+    #[serde(default)]
+    pub settling_since: Revision,
+    /// The longest that a host was ever waited for, in milliseconds; 0 while that never changed.
+    #[serde(default)]
+    pub longest_silence_ms: u64,
     /// Whether a new incarnation waits for what the one before has granted to end.
     pub quarantine: Quarantine,
 }
@@ -124,6 +130,13 @@ impl Fencing {
     pub fn silence_ms(&self) -> u64 {
         let before = self.settling.map_or(0, |times| times.silence_ms);
         self.times.silence_ms.max(before)
+    }
+
+    /// How long a new incarnation waits for what the one before has granted (rule R10): as long as any times that the
+    /// state knows of would have it. It knows nothing of times that were set after the backup that it comes from.
+    #[must_use]
+    pub fn quarantine_ms(&self) -> u64 {
+        self.silence_ms().max(self.longest_silence_ms)
     }
 }
 

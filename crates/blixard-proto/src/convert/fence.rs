@@ -24,8 +24,9 @@ pub(crate) fn fence_to(command: &FenceCommand) -> v1::FenceCommand {
             To::FenceArmed(message::FenceArmed { node: node.0, daemon_id, held: held.0 })
         }
         FenceCommand::SetLeaseTimes { times } => To::SetLeaseTimes(times_to(times)),
-        FenceCommand::SettleLeases { authority } => {
-            To::SettleLeases(message::SettleLeases { authority: Some(authority_to(authority)) })
+        FenceCommand::SettleLeases { authority, since } => {
+            let authority = Some(authority_to(authority));
+            To::SettleLeases(message::SettleLeases { authority, since: since.0 })
         }
         FenceCommand::BeginIncarnation { incarnation } => {
             To::BeginIncarnation(message::BeginIncarnation { incarnation: incarnation.0 })
@@ -65,9 +66,10 @@ pub(crate) fn fence_from(command: v1::FenceCommand) -> Result<FenceCommand, Conv
             held: Revision(armed.held),
         },
         From::SetLeaseTimes(times) => FenceCommand::SetLeaseTimes { times: times_from(&times) },
-        From::SettleLeases(settle) => {
-            FenceCommand::SettleLeases { authority: authority_from(settle.authority.as_ref())? }
-        }
+        From::SettleLeases(settle) => FenceCommand::SettleLeases {
+            authority: authority_from(settle.authority.as_ref())?,
+            since: Revision(settle.since),
+        },
         From::BeginIncarnation(begin) => {
             FenceCommand::BeginIncarnation { incarnation: Incarnation(begin.incarnation) }
         }
@@ -147,7 +149,7 @@ mod tests {
             FenceCommand::DeclareLost { node },
             FenceCommand::FenceArmed { node, daemon: DaemonId([9; 16]), held: Revision(40) },
             FenceCommand::SetLeaseTimes { times },
-            FenceCommand::SettleLeases { authority },
+            FenceCommand::SettleLeases { authority, since: Revision(7) },
             FenceCommand::BeginIncarnation { incarnation: Incarnation(2) },
             FenceCommand::EndQuarantine { authority },
         ];

@@ -215,7 +215,8 @@ fn the_longest_lease_counts_until_none_of_it_can_be_left() {
     let mut leases = LeaderLeases::begin(authority(1), BootMillis(0));
     assert_eq!(tick_until(&mut leases, &cluster, 0, W), [], "as long as it was before");
     let duties = leases.tick(&cluster.state, BootMillis(W + 250));
-    let settle = FenceCommand::SettleLeases { authority: authority(1) };
+    let since = cluster.state.fencing.settling_since;
+    let settle = FenceCommand::SettleLeases { authority: authority(1), since };
     assert_eq!(duties, [settle.clone(), lost(1), lost(2)]);
     cluster.ok(fence(settle));
     assert_eq!(cluster.state.fencing.silence_ms(), 2800);
@@ -224,6 +225,23 @@ fn the_longest_lease_counts_until_none_of_it_can_be_left() {
         cluster.apply(fence(FenceCommand::SetLeaseTimes { times: unsafe_times })),
         Err(Rejection::LeaseTimes { .. })
     ));
+}
+
+#[test]
+fn a_change_of_times_right_after_another_is_waited_for_anew() {
+    let mut cluster = two_hosts();
+    let set = |times| fence(FenceCommand::SetLeaseTimes { times });
+    cluster.ok(set(crate::lease::Profile::Fast.times()));
+    let mut leases = LeaderLeases::begin(authority(1), BootMillis(0));
+    assert_eq!(tick_until(&mut leases, &cluster, 0, W), []);
+    let since = cluster.state.fencing.settling_since;
+    let settle = fence(FenceCommand::SettleLeases { authority: authority(1), since });
+    cluster.ok(settle.clone());
+    // No tick comes in between, and what was decided about the one before comes late.
+    cluster.ok(set(LeaseTimes::default()));
+    assert_eq!(tick_until(&mut leases, &cluster, W, W), [], "nothing has settled yet");
+    assert_eq!(cluster.apply(settle), Ok(crate::command::Outcome::Unchanged));
+    assert!(cluster.state.fencing.settling.is_some());
 }
 
 #[test]
@@ -258,6 +276,19 @@ fn a_restored_cluster_waits_for_leases_that_its_backup_knows_nothing_of() {
     cluster.ok(fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(2) }));
     cluster.ok(fence(FenceCommand::SetLeaseTimes { times: crate::lease::Profile::Fast.times() }));
     assert_eq!(cluster.state.fencing.silence_ms(), W);
+}
+
+#[test]
+fn a_quarantine_is_as_long_as_the_longest_times_that_there_ever_were() {
+    let mut cluster = two_hosts();
+    let long = crate::lease::LeaseTimes { silence_ms: 90_000, ..crate::lease::LeaseTimes::default() };
+    for times in [long, crate::lease::Profile::Fast.times()] {
+        cluster.ok(fence(FenceCommand::SetLeaseTimes { times }));
+        let since = cluster.state.fencing.settling_since;
+        cluster.ok(fence(FenceCommand::SettleLeases { authority: authority(1), since }));
+    }
+    assert_eq!(cluster.state.fencing.silence_ms(), 2800);
+    assert_eq!(cluster.state.fencing.quarantine_ms(), 90_000);
 }
 
 #[test]
