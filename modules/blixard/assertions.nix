@@ -22,8 +22,8 @@ in
       (check (cfg.join.tokenFile == null || !lib.hasPrefix builtins.storeDir cfg.join.tokenFile)
         "services.blixard.join.tokenFile: the file is in the store, where everybody can read it; give the path as text, \"/run/secrets/…\"."
       )
-      (check (is "server" || cfg.settings.cluster.listen != null)
-        "services.blixard.roles: a machine that is no server belongs to a cluster; add \"server\", or set services.blixard.settings.cluster.listen."
+      (check (is "server")
+        "services.blixard.roles: a machine that is no server is not possible yet, and its daemon would refuse to start; add \"server\"."
       )
       (check
         (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
