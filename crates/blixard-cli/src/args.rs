@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use blixard_types::{TenantName, VmId};
 use clap::{Args, Parser, Subcommand};
 
-use self::cluster::{ClusterCommand, DrainArgs, EventsArgs, LostArgs, NodeArg, RemoveArgs, WatchArgs};
+use self::cluster::WatchArgs;
+use self::cluster::{ClusterCommand, DrainArgs, EventsArgs, LostArgs, NodeArg, RebalanceArgs, RemoveArgs};
 use self::volume::VolumeCommand;
 use crate::flake::FlakeReference;
 use crate::output::Format;
@@ -75,6 +76,12 @@ pub(crate) enum Command {
     /// Make this machine a cluster that others can join, and look at its servers.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Move microVMs to where they are better placed now, as few as will do.
+    ///
+    /// Those whose host is not what they require any more, those that affinities want elsewhere, and those on hosts
+    /// that are fuller than others. Each is stopped in good order; the next one follows when it is healthy again.
+    #[command(after_help = "Example:\n  blixard rebalance --dry-run")]
+    Rebalance(RebalanceArgs),
     /// Print what has happened, the oldest first.
     #[command(after_help = "Example:\n  blixard events --since 120 -o json")]
     Events(EventsArgs),

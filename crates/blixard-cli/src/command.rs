@@ -11,6 +11,7 @@ mod logs;
 mod node;
 mod notes;
 mod packaging;
+mod placement;
 mod status;
 mod vm;
 mod volume;
@@ -89,6 +90,8 @@ pub(crate) async fn run(cli: Cli, world: &mut World<'_>) -> Result<(), Failure> 
             cluster::create_token(&mut session, ttl, &roles).await
         }
         Command::Cluster(ClusterCommand::Status { digest }) => cluster::status(&mut session, digest).await,
+        Command::Cluster(ClusterCommand::Preemption { to }) => placement::preempt(&mut session, to).await,
+        Command::Rebalance(args) => placement::rebalance(&mut session, &args).await,
         Command::Events(args) => events::known(&mut session, args.since).await,
         Command::Watch(args) => events::watch(&mut session, args.since).await,
         Command::Gc(args) => gc::run(&mut session, &args).await,

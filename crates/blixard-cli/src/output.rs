@@ -8,6 +8,7 @@ pub(crate) mod explain;
 mod facts;
 pub(crate) mod json;
 pub(crate) mod node;
+pub(crate) mod placement;
 pub(crate) mod table;
 pub(crate) mod text;
 mod time;

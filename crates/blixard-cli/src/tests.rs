@@ -11,6 +11,7 @@ mod logs;
 pub(crate) mod nix;
 mod node;
 mod packaging;
+mod placement;
 mod upload;
 mod vm;
 mod volume;

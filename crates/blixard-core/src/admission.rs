@@ -175,7 +175,6 @@ fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
         (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),
         (!spec.credentials.is_empty(), "credentials", "credentials"),
-        (spec.placement.preempts, "placement.preempts", "vms that make others give way"),
     ];
     asked
         .into_iter()

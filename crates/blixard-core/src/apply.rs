@@ -12,6 +12,7 @@ mod garbage;
 mod lifecycle;
 mod membership;
 mod node;
+mod placement;
 mod rejection;
 mod volume;
 
@@ -78,6 +79,7 @@ impl ClusterState {
             Command::ForgetGenerations { keep } => Ok(self.forget_generations(*keep, moment)),
             Command::RememberEvaluation(remember) => Ok(self.remember_evaluation(remember, moment)),
             Command::Volume(command) => self.change_volume(command, moment),
+            Command::Placement(command) => self.change_placement(command, moment),
             Command::Fence(command) => self.fence(command, moment),
             Command::Membership(command) => self.change_membership(command, moment),
             // What it says is compared by whoever holds the state; the state itself is not changed.

@@ -5,6 +5,7 @@
 
 mod fence;
 mod membership;
+mod placement;
 mod volume;
 
 use blixard_types::{
@@ -19,6 +20,7 @@ use crate::ports::UnixMillis;
 use crate::signature::{BuilderSignature, NodeKey};
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
+pub use placement::PlacementCommand;
 pub use volume::VolumeCommand;
 
 /// Most bytes of an encoded command; a larger one is refused before it reaches the log.
@@ -131,6 +133,8 @@ pub enum Command {
     RememberEvaluation(RememberEvaluation),
     /// Removes a volume, or gives it up.
     Volume(VolumeCommand),
+    /// Changes where vms are that run already.
+    Placement(PlacementCommand),
     /// Changes what is known of hosts and their leases.
     Fence(FenceCommand),
     /// Changes who belongs to the cluster.
@@ -174,6 +178,7 @@ impl Command {
             | Self::ForgetGenerations { .. }
             | Self::RememberEvaluation(_)
             | Self::Volume(_)
+            | Self::Placement(_)
             | Self::Membership(_) => Asker::Caller,
         }
     }

@@ -22,6 +22,7 @@ pub mod lease;
 pub mod membership;
 pub mod ports;
 pub mod preview;
+pub mod rebalance;
 pub mod reconcile;
 pub mod rollout;
 pub mod roots;

@@ -20,6 +20,8 @@ use blixard_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::rebalance::Rebalancing;
+
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
 pub use event::{Compacted, EVENTS_KEPT, Event, EventKind, EventLog};
@@ -61,6 +63,12 @@ pub struct ClusterState {
     /// What holds of leases.
     #[serde(default)]
     pub fencing: Fencing,
+    /// The rebalancing that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalancing: Option<Rebalancing>,
+    /// Whether vms make room for others of higher priority.
+    #[serde(default, skip_serializing_if = "Preemption::is_off")]
+    pub preemption: Preemption,
     /// The specs that generations and evaluations refer to, by content.
     pub specs: BTreeMap<Sha256Hash, Spec>,
     /// What the newest evaluations gave.
@@ -83,6 +91,24 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// How often it was recovered or restored, from 1.
     pub incarnation: Incarnation,
+}
+
+/// Whether vms make room for others of higher priority that find none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preemption {
+    /// They do not: who runs, runs.
+    #[default]
+    Off,
+    /// They do, for a vm whose spec says `placement.preempts`.
+    On,
+}
+
+impl Preemption {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// What placed vms take of a host.

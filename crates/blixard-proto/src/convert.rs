@@ -10,6 +10,7 @@ pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod outcome;
+pub(crate) mod placement;
 pub(crate) mod vm;
 pub(crate) mod volume;
 

@@ -34,6 +34,7 @@ pub use convert::host::{decode_grant, decode_heartbeat, decode_host_report, enco
 pub use convert::host::{decode_hello, encode_hello, encode_host_report};
 pub use convert::membership::roles_to;
 pub use convert::outcome::{OutcomeError, decode_outcome, encode_outcome};
+pub use convert::placement::{preemption, rebalance_view};
 pub use convert::vm::{desired, explanation_view, vm_view};
 pub use convert::volume::volume_view;
 pub use convert::{node_address, node_name, random_id, roles_from as roles, vm_id, volume_id};

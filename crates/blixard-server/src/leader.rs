@@ -11,10 +11,12 @@ pub mod members;
 
 use std::time::Duration;
 
-use blixard_core::command::Command;
-use blixard_core::drain;
+use blixard_core::command::{Command, PlacementCommand};
 use blixard_core::ports::UnixMillis;
+use blixard_core::rebalance::Next;
 use blixard_core::schedule::Planner;
+use blixard_core::schedule::preempt::{self, Eviction};
+use blixard_core::{drain, rebalance};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 
@@ -64,6 +66,8 @@ async fn place(server: &Server, planner: &mut Planner) -> Option<Duration> {
     });
     join_all(proposals).await;
     let drained = drain(server).await;
+    rebalance(server).await;
+    preempt(server).await;
     let again_at = plan.again_at.into_iter().chain(drained).min();
     // One more millisecond, so that the planner then sees the instant as past.
     again_at.map(|at| Duration::from_millis(at.since(now) + 1))
@@ -82,4 +86,38 @@ async fn drain(server: &Server) -> Option<UnixMillis> {
         }
     }
     plan.again_at
+}
+
+/// Proposes the next moves of a rebalancing, or its end.
+async fn rebalance(server: &Server) {
+    match server.replica.read(rebalance::next) {
+        Next::Wait => {}
+        Next::Moves(moves) => {
+            for (vm, epoch) in moves {
+                let command = Command::MoveVm { vm: vm.clone(), epoch };
+                propose(server, command, &format!("{vm} leaves its host for the sake of balance")).await;
+            }
+        }
+        Next::End => {
+            let command = Command::Placement(PlacementCommand::EndRebalance);
+            propose(server, command, "the rebalancing is over").await;
+        }
+    }
+}
+
+/// Proposes which vms make room for others, where the cluster lets them.
+async fn preempt(server: &Server) {
+    let now = server.clock.wall();
+    for Eviction { vm, epoch, by, .. } in server.replica.read(|state| preempt::plan(state, now)) {
+        let command = PlacementCommand::Preempt { vm: vm.clone(), epoch, by: by.clone() };
+        propose(server, Command::Placement(command), &format!("{vm} makes room for {by}")).await;
+    }
+}
+
+async fn propose(server: &Server, command: Command, what: &str) {
+    let proposer = server.proposer();
+    match proposer.propose(proposer.fresh_request(), command).await {
+        Ok(_) => tracing::info!("{what}"),
+        Err(failure) => tracing::info!(%failure, "not done: {what}"),
+    }
 }

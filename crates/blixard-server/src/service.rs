@@ -6,6 +6,7 @@ mod deploy;
 mod host;
 mod join;
 mod peer;
+mod placement;
 mod store;
 mod vm;
 mod volume;
@@ -21,6 +22,7 @@ use blixard_proto::v1::deploy_service_server::DeployServiceServer;
 use blixard_proto::v1::host_service_server::HostServiceServer;
 use blixard_proto::v1::join_service_server::JoinServiceServer;
 use blixard_proto::v1::peer_service_server::PeerServiceServer;
+use blixard_proto::v1::placement_service_server::PlacementServiceServer;
 use blixard_proto::v1::store_service_server::StoreServiceServer;
 use blixard_proto::v1::vm_service_server::VmServiceServer;
 use blixard_proto::v1::volume_service_server::VolumeServiceServer;
@@ -53,6 +55,8 @@ pub struct Services {
     pub join: JoinServiceServer<join::JoinApi>,
     /// Other nodes.
     pub peer: PeerServiceServer<peer::PeerApi>,
+    /// Where vms are that run already.
+    pub placement: PlacementServiceServer<placement::PlacementApi>,
     /// Vms.
     pub vm: VmServiceServer<vm::VmApi>,
     /// Volumes.
@@ -79,6 +83,7 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
         host: HostServiceServer::new(host::HostApi { server: server.clone() }),
         join: JoinServiceServer::new(join::JoinApi { server: server.clone() }),
         peer: PeerServiceServer::new(peer::PeerApi { server: server.clone() }),
+        placement: PlacementServiceServer::new(placement::PlacementApi { server: server.clone() }),
         volume: VolumeServiceServer::new(volume::VolumeApi { server: server.clone() }),
         vm: VmServiceServer::new(vm::VmApi { server, consoles }),
     }

@@ -43,6 +43,10 @@ pub(crate) fn rejection(rejection: &Rejection) -> Status {
         | Rejection::StillPlaced { .. }
         | Rejection::NotWanted { .. }
         | Rejection::NotPlaced { .. }
+        | Rejection::NotLeaving { .. }
+        | Rejection::NoPreemption
+        | Rejection::NoHigherPriority { .. }
+        | Rejection::TooManyMoves { .. }
         | Rejection::NotAHost { .. }
         | Rejection::Unfit { .. }
         | Rejection::OtherLeadership { .. }

@@ -109,6 +109,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[8],
     failover::SCENARIOS[9],
     failover::SCENARIOS[10],
+    failover::SCENARIOS[11],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -15,6 +15,16 @@ pub(crate) enum ClusterCommand {
     /// Make the tokens with which machines join.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Whether microVMs are stopped for others of higher priority that find no host.
+    ///
+    /// Off unless somebody turns it on. Then a microVM whose spec says `placement.preempts` has those of lower
+    /// priority stopped that are in its way; they run elsewhere, or wait for room.
+    #[command(after_help = "Example:\n  blixard cluster preemption on")]
+    Preemption {
+        /// What holds from now on.
+        #[arg(value_enum, value_name = "on|off")]
+        to: Switch,
+    },
     /// Show every server: who leads, who votes, how far each is, what it keeps on its disk.
     #[command(after_help = "Example:\n  blixard cluster status -o json")]
     Status {
@@ -39,6 +49,13 @@ pub(crate) enum TokenCommand {
         #[arg(long = "role", value_name = "ROLE", value_enum)]
         roles: Vec<RoleArg>,
     },
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 /// A role.
@@ -91,6 +108,22 @@ pub(crate) struct LostArgs {
     /// Also if it answers, so that its microVMs are killed, or if no other machine takes them.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RebalanceArgs {
+    /// Only say what would move, and why.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How many may be on their way at a time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel: u32,
+    /// Only order it; do not wait until all are healthy where they go.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// End the one that is under way instead; what is on its way goes on.
+    #[arg(long, conflicts_with_all = ["dry_run", "max_parallel", "no_wait"])]
+    pub(crate) stop: bool,
 }
 
 #[derive(Debug, Args)]

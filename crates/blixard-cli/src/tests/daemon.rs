@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use blixard_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use blixard_proto::v1::deploy_service_server::{DeployService, DeployServiceServer};
+use blixard_proto::v1::placement_service_server::{PlacementService, PlacementServiceServer};
 use blixard_proto::v1::vm_service_server::{VmService, VmServiceServer};
 use blixard_proto::v1::volume_service_server::{VolumeService, VolumeServiceServer};
 use blixard_proto::v1::{
@@ -20,6 +21,7 @@ use blixard_proto::v1::{
     DeleteVolumeRequest, DeleteVolumeResponse, ForgetVolumesRequest, ForgetVolumesResponse,
 };
 use blixard_proto::v1::{ForgottenVolume, ListVolumesRequest, ListVolumesResponse, Volume};
+use blixard_proto::v1::{RebalanceRequest, RebalanceResponse, SetPreemptionRequest, SetPreemptionResponse};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -44,6 +46,7 @@ pub(super) struct Script {
     pub(super) status: StatusResponse,
     pub(super) removed: RemoveNodeResponse,
     pub(super) admitted: SetAdmissionResponse,
+    pub(super) rebalanced: RebalanceResponse,
     pub(super) explained: ExplainVmResponse,
     pub(super) watched: Vec<WatchResponse>,
     pub(super) events: Vec<Result<DeployEvent, Status>>,
@@ -72,6 +75,7 @@ impl Daemon {
         let router = tonic::transport::Server::builder()
             .add_service(VmServiceServer::new(services.clone()))
             .add_service(VolumeServiceServer::new(services.clone()))
+            .add_service(PlacementServiceServer::new(services.clone()))
             .add_service(ClusterServiceServer::new(services.clone()))
             .add_service(DeployServiceServer::new(services));
         let mut server = JoinSet::new();
@@ -277,6 +281,28 @@ impl ClusterService for Services {
         let request = request.into_inner();
         self.note(format!("watch after {:?} known only {}", request.after_revision, request.known_only));
         Ok(Response::new(stream::iter(self.script.watched.clone()).map(Ok).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl PlacementService for Services {
+    async fn rebalance(
+        &self,
+        request: Request<RebalanceRequest>,
+    ) -> Result<Response<RebalanceResponse>, Status> {
+        let RebalanceRequest { request_id, dry_run, max_parallel, wait_ms, stop } = request.into_inner();
+        let how = format!("{max_parallel} at a time, wait {wait_ms} ms, id of {} bytes", request_id.len());
+        self.note(format!("rebalance dry {dry_run} stop {stop}, {how}"));
+        Ok(Response::new(self.script.rebalanced.clone()))
+    }
+
+    async fn set_preemption(
+        &self,
+        request: Request<SetPreemptionRequest>,
+    ) -> Result<Response<SetPreemptionResponse>, Status> {
+        let on = request.into_inner().on;
+        self.note(format!("preemption {on}"));
+        Ok(Response::new(SetPreemptionResponse { on, revision: 42 }))
     }
 }
 

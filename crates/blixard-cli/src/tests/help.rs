@@ -20,6 +20,7 @@ async fn help_lists_commands_and_exit_codes() {
       volume       Look at the disks that hosts keep for microVMs; delete them, or give them up
       node         Look at the machines of the cluster
       cluster      Make this machine a cluster that others can join, and look at its servers
+      rebalance    Move microVMs to where they are better placed now, as few as will do
       events       Print what has happened, the oldest first
       watch        Print what happens, as it happens, until interrupted
       gc           Remove from the nodes' stores what no kept generation needs

@@ -134,7 +134,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         share("/srv", "9p"),
         json!({ "devices": ["0000:01:00.0"] }),
         json!({ "credentials": { "key": "/etc/key" } }),
-        json!({ "placement": { "preempts": true } }),
     ]
     .iter()
     .map(|keys| refused("web", keys))
@@ -146,7 +145,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.devices: host devices are not supported by this version
     microvms.web: blixard.credentials: credentials are not supported by this version
-    microvms.web: blixard.placement.preempts: vms that make others give way are not supported by this version
     ");
     let near = json!({ "placement": { "affinity": { "app": "db" }, "antiAffinity": { "app": "web" } } });
     let packed = json!({ "placement": { "strategy": "binpack", "priority": 2 } });

@@ -213,5 +213,6 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         heard: 0,
         in_partition: InPartition::default(),
         failures: 0,
+        preempted_by: None,
     }
 }

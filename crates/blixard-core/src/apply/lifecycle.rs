@@ -7,8 +7,8 @@ use super::fence::in_partition;
 use super::{MembershipRejection, Moment, Rejection, Speaker};
 use crate::command::Outcome;
 use crate::state::{
-    ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Restart, Role, Run, Unplaced,
-    Vm,
+    Admission, ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Restart, Role,
+    Run, Unplaced, Vm,
 };
 use crate::state::{Files, VmReport, cut_reason};
 
@@ -46,6 +46,7 @@ impl ClusterState {
         vm.last_host = Some(node);
         // Where it is placed it has not left.
         vm.moves_from = vm.moves_from.filter(|&from| from != node);
+        vm.preempted_by = None;
         vm.heard = 0;
         self.promise_volumes(id, node, epoch);
         self.note(moment, EventKind::Placed { vm: id.clone(), node, epoch });
@@ -234,8 +235,11 @@ impl ClusterState {
     }
 
     /// A move is a restart that is remembered until the vm is healthy on another host. What was decided for a
-    /// placement is not done to the one after it.
+    /// placement is not done to the one after it, and what was decided for a drain not once that has ended.
     pub(super) fn move_vm(&mut self, id: &VmId, epoch: Epoch, moment: Moment) -> Result<Outcome, Rejection> {
+        let balanced = self.is_rebalanced(id, epoch);
+        let drained = self.vms.get(id).and_then(|vm| self.nodes.get(&vm.run.host()?));
+        let drained = drained.is_some_and(|host| matches!(host.admission, Admission::Draining { .. }));
         let vm = self.known_vm(id)?;
         let Run::Placed { node, epoch: at, .. } = vm.run else {
             return Err(Rejection::NotPlaced { vm: id.clone() });
@@ -249,7 +253,11 @@ impl ClusterState {
         if vm.restart == Restart::Requested && vm.moves_from == Some(node) {
             return Ok(Outcome::Unchanged);
         }
+        if !drained && !balanced {
+            return Err(Rejection::NotLeaving { vm: id.clone(), node });
+        }
         (vm.restart, vm.moves_from) = (Restart::Requested, Some(node));
+        self.is_moved(id);
         self.note(moment, EventKind::MoveRequested { vm: id.clone(), node });
         Ok(moment.changed())
     }

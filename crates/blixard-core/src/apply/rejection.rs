@@ -47,6 +47,18 @@ pub enum Rejection {
     /// A restart of a vm that is stopped.
     #[error("vm {vm} is stopped, so there is nothing to restart")]
     IsStopped { vm: VmId },
+    /// More moves than a command has room for.
+    #[error("{moves} moves are more than one rebalancing makes")]
+    TooManyMoves { moves: usize },
+    /// A move that nobody wants any more.
+    #[error("vm {vm} does not have to leave node {node}: that is not drained, nor is the vm rebalanced")]
+    NotLeaving { vm: VmId, node: NodeId },
+    /// The cluster does not preempt.
+    #[error("vms do not make room for others in this cluster")]
+    NoPreemption,
+    /// Nobody gives way to an equal.
+    #[error("vm {vm} does not make room for {by}, which has no higher priority or does not ask for it")]
+    NoHigherPriority { vm: VmId, by: VmId },
     /// A move of a vm that is on no host.
     #[error("vm {vm} is on no host")]
     NotPlaced { vm: VmId },

@@ -5,6 +5,7 @@
 //! test `a_planner_that_follows_plans_like_one_made_anew` holds it to that.
 
 mod orders;
+mod trial;
 mod view;
 
 use std::cmp::Reverse;
@@ -22,7 +23,7 @@ use super::shape::{Requirement, Shape};
 use super::volumes::{Tie, name};
 use super::{PlacementDecision, SchedulePlan, backoff, score};
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, Node, Usage, Vm};
+use crate::state::{ClusterState, Node, Preemption, Usage, Vm};
 use orders::Orders;
 
 /// Plans placements, and remembers what it has read of the state.
@@ -117,7 +118,13 @@ impl Planner {
     }
 
     /// The best host that will do, and what new volumes will take of it.
-    fn choose(&mut self, state: &ClusterState, gate: Gate, id: &VmId, vm: &Vm) -> Option<(NodeId, Usage)> {
+    pub(super) fn choose(
+        &mut self,
+        state: &ClusterState,
+        gate: Gate,
+        id: &VmId,
+        vm: &Vm,
+    ) -> Option<(NodeId, Usage)> {
         let shape = Arc::clone(&self.vms.get(id)?.shape);
         let tie = Tie::of(state, id, vm);
         if let Some(pin) = &tie.pin {
@@ -159,7 +166,7 @@ impl Planner {
     }
 
     /// Takes a vm off its host.
-    fn leave(&mut self, id: &VmId) {
+    pub(super) fn leave(&mut self, id: &VmId) {
         let Some(known) = self.vms.get_mut(id) else { return };
         let Some(node) = known.host.take() else { return };
         let shape = Arc::clone(&known.shape);
@@ -171,7 +178,7 @@ impl Planner {
     }
 
     /// Puts a vm on a host, as far as this planner is concerned.
-    fn take(&mut self, id: &VmId, node: NodeId, new: Usage) {
+    pub(super) fn take(&mut self, id: &VmId, node: NodeId, new: Usage) {
         let (Some(known), Some(host)) = (self.vms.get_mut(id), self.hosts.get_mut(&node)) else { return };
         known.host = Some(node);
         host.used = host.used.and(known.shape.takes);
@@ -186,6 +193,23 @@ impl Planner {
 
     /// Hosts and why they will not do, as many as are shown.
     pub(crate) fn refusals(&self, state: &ClusterState, id: &VmId) -> Option<WaitingOn> {
+        let refused = self.host_refusals(state, id)?;
+        let by = state.vms.get(id)?.preempted_by.clone();
+        Some(match by {
+            Some(by) => WaitingOn::Preempted { by, then: Box::new(refused) },
+            None => refused,
+        })
+    }
+
+    fn host_refusals(&self, state: &ClusterState, id: &VmId) -> Option<WaitingOn> {
+        if state.preemption == Preemption::On {
+            let makes_room =
+                |(_, vm): &(&VmId, &Vm)| vm.run.host().is_some() && vm.preempted_by.as_ref() == Some(id);
+            let vms: Vec<VmId> = state.vms.iter().filter(makes_room).map(|(vm, _)| vm.clone()).collect();
+            if !vms.is_empty() {
+                return Some(WaitingOn::Room { vms });
+            }
+        }
         let (gate, shape) = (Gate::of(state), &self.vms.get(id)?.shape);
         let tie = Tie::of(state, id, state.vms.get(id)?);
         if let Some(pin) = &tie.pin {

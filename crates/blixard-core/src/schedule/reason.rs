@@ -33,6 +33,20 @@ pub enum WaitingOn {
         /// Why it will not do now.
         reason: RefusalReason,
     },
+    /// Others are stopped for it.
+    #[error("{} for it, {} a lower priority", makes_room(.vms), if .vms.len() == 1 { "which has" } else { "which have" })]
+    Room {
+        /// Those that are stopped.
+        vms: Vec<VmId>,
+    },
+    /// It was stopped for another.
+    #[error("it has made room for {by}, which has a higher priority; {then}")]
+    Preempted {
+        /// The other.
+        by: VmId,
+        /// What it waits for now.
+        then: Box<WaitingOn>,
+    },
     /// It failed not long ago.
     #[error("failed {failures} times, tried again later")]
     Backoff {
@@ -147,6 +161,22 @@ pub enum RefusalReason {
         /// The volume.
         volume: VolumeName,
     },
+}
+
+impl WaitingOn {
+    /// Whether no host will do for it, while it could be placed on one otherwise.
+    pub(crate) fn is_for_a_host(&self) -> bool {
+        match self {
+            Self::Host { .. } | Self::Volume { .. } => true,
+            Self::Preempted { then, .. } => then.is_for_a_host(),
+            Self::Room { .. } | Self::Backoff { .. } | Self::Operator { .. } => false,
+        }
+    }
+}
+
+fn makes_room(vms: &[VmId]) -> String {
+    let names: Vec<String> = vms.iter().map(ToString::to_string).collect();
+    format!("{} {} room", names.join(", "), if vms.len() == 1 { "makes" } else { "make" })
 }
 
 fn count(volumes: &[VolumeName]) -> String {

@@ -17,6 +17,8 @@ const ANTI_AFFINITY: i32 = -10;
 const STAYS: i32 = 5;
 /// For the host that it failed on: another may do better.
 const FAILED_HERE: i32 = -50;
+/// For the host that it was told to leave: another was found before.
+const LEAVES: i32 = -50;
 
 /// Why a host is better or worse for a vm than others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +61,7 @@ pub(super) fn points(company: &Company, shape: &Shape, vm: &Vm) -> BTreeMap<Node
 /// The points for what a vm's last run says of the host it was on; none for any other host.
 fn history(vm: &Vm) -> Option<(NodeId, i32)> {
     let points = match &vm.run {
+        _ if vm.moves_from.is_some() && vm.moves_from == vm.last_host => LEAVES,
         Run::Unplaced { why: Unplaced::Failed { generation, .. } } if *generation == vm.target => FAILED_HERE,
         // What was lost once is no reason to come back.
         Run::Unplaced { why: Unplaced::Lost { .. } } => 0,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use blixard_types::{Epoch, GenerationNumber, Incarnation, NodeId, NodeName, Revision, VmId, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, Desired, Phase, Roles};
+use super::{Admission, Desired, Phase, Preemption, Roles};
 use crate::lease::LeaseTimes;
 use crate::ports::UnixMillis;
 
@@ -69,6 +69,14 @@ pub enum EventKind {
     AdmissionSet { node: NodeId, admission: Admission },
     /// Leases last for another time.
     LeaseTimesSet { times: LeaseTimes },
+    /// Vms are moved to where they are better placed.
+    RebalanceBegun { moves: u64 },
+    /// No more are.
+    RebalanceEnded,
+    /// Whether vms make room for others has changed.
+    PreemptionSet { preemption: Preemption },
+    /// A vm is stopped for another one to have its room.
+    Preempted { vm: VmId, by: VmId },
     /// The cluster was recovered or restored.
     IncarnationBegun { incarnation: Incarnation },
     /// A vm is to go.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use blixard_types::{
-    ClosureRef, DeploymentId, Epoch, GenerationNumber, NodeId, Sha256Hash, StorePath, VolumeName,
+    ClosureRef, DeploymentId, Epoch, GenerationNumber, NodeId, Sha256Hash, StorePath, VmId, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,9 @@ pub struct Vm {
     pub in_partition: InPartition,
     /// Epochs in a row in which the target generation failed without having been healthy.
     pub failures: u32,
+    /// The vm for which it was stopped, until it is placed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted_by: Option<VmId>,
 }
 
 impl Vm {

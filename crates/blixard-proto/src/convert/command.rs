@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::fence::{fence_from, fence_to};
 use super::membership::{membership_from, membership_to};
+use super::placement::{placement_from, placement_to};
 use super::vm::{desired, desired_to};
 use super::volume::{volume_from, volume_to};
 use super::{
@@ -105,6 +106,7 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         }
         Command::RememberEvaluation(remember) => To::RememberEvaluation(remember_to(remember)),
         Command::Volume(command) => To::Volume(volume_to(command)),
+        Command::Placement(command) => To::Placement(placement_to(command)),
         Command::Fence(command) => To::Fence(fence_to(command)),
         Command::Membership(command) => To::Membership(membership_to(command)),
         Command::Audit { revision, digest } => {
@@ -157,6 +159,7 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         From::ForgetGenerations(forget) => Command::ForgetGenerations { keep: forget.keep },
         From::RememberEvaluation(remember) => Command::RememberEvaluation(remember_from(remember)?),
         From::Volume(command) => Command::Volume(volume_from(command)?),
+        From::Placement(command) => Command::Placement(placement_from(command)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
         From::Membership(change) => Command::Membership(membership_from(change)?),
         From::Audit(audit) => {

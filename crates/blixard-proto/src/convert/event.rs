@@ -66,6 +66,16 @@ pub fn event_view(event: &Event) -> v1::Event {
         EventKind::LeaseTimesSet { times } => {
             v1::Event { detail: format!("{} ms", times.lease_ms), ..of("lease-times-set") }
         }
+        EventKind::RebalanceBegun { moves } => {
+            v1::Event { detail: format!("{moves} moves"), ..of("rebalance-begun") }
+        }
+        EventKind::RebalanceEnded => of("rebalance-ended"),
+        EventKind::PreemptionSet { preemption } => {
+            v1::Event { detail: format!("{preemption:?}").to_lowercase(), ..of("preemption-set") }
+        }
+        EventKind::Preempted { vm: id, by } => {
+            v1::Event { detail: format!("for {by}"), ..vm("preempted", id) }
+        }
         EventKind::IncarnationBegun { incarnation } => {
             v1::Event { detail: incarnation.to_string(), ..of("incarnation-begun") }
         }

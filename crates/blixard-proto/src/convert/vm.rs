@@ -129,7 +129,11 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     }
     let wanted = vm.desired == Desired::Running;
     match &vm.run {
-        Run::Placed { .. } if !vm.wanted_there() => (VmStatus::Stopping, nothing),
+        Run::Placed { .. } if !vm.wanted_there() => {
+            let by = vm.preempted_by.as_ref();
+            let why = by.map(|by| format!("it makes room for {by}, which has a higher priority"));
+            (VmStatus::Stopping, why.unwrap_or_default())
+        }
         Run::Placed { phase: Phase::Fetching { generation }, .. } => {
             (VmStatus::Fetching, vm.generations.get(generation).map(closure_size).unwrap_or_default())
         }

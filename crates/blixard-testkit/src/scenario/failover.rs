@@ -14,6 +14,7 @@ mod host_partitioned;
 mod host_reboot;
 mod host_shutdown;
 mod leader_and_host_die_together;
+mod rebalance;
 mod story;
 mod volume_sticks;
 mod watch;
@@ -29,7 +30,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 11] = [
+pub(super) const SCENARIOS: [Scenario; 12] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -41,6 +42,7 @@ pub(super) const SCENARIOS: [Scenario; 11] = [
     host_shutdown::SCENARIO,
     volume_sticks::SCENARIO,
     crash_loop::SCENARIO,
+    rebalance::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

@@ -207,6 +207,7 @@ impl Witness {
             | Command::RememberEvaluation(_)
             | Command::Fence(_)
             | Command::Volume(_)
+            | Command::Placement(_)
             | Command::Audit { .. }
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }

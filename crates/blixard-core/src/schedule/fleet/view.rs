@@ -33,6 +33,7 @@ fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::DesiredSet { vm, .. }
         | EventKind::RestartRequested { vm }
         | EventKind::MoveRequested { vm, .. }
+        | EventKind::Preempted { vm, .. }
         | EventKind::Placed { vm, .. }
         | EventKind::PhaseReached { vm, .. }
         | EventKind::Stopped { vm, .. }
@@ -44,7 +45,11 @@ fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::VolumeDeleted { vm, .. }
         | EventKind::VolumeForgotten { vm, .. } => Subject::Vm(vm),
         EventKind::IncarnationBegun { .. } => Subject::Everything,
-        EventKind::TokenCreated { .. } | EventKind::LeaseTimesSet { .. } => Subject::Nothing,
+        EventKind::TokenCreated { .. }
+        | EventKind::LeaseTimesSet { .. }
+        | EventKind::RebalanceBegun { .. }
+        | EventKind::RebalanceEnded
+        | EventKind::PreemptionSet { .. } => Subject::Nothing,
     }
 }
 

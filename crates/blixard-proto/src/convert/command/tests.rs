@@ -1,7 +1,8 @@
 //! Every command there and back; what is no command is refused and never a panic.
 
-use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand, VolumeCommand};
-use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Role, SharedStorage, Terms, VmReport};
+use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand, PlacementCommand, VolumeCommand};
+use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Preemption, Role, SharedStorage};
+use blixard_core::state::{Terms, VmReport};
 use blixard_types::spec::{Check, Hypervisor, OnPartition};
 use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
 
@@ -169,6 +170,18 @@ fn commands() -> Vec<Command> {
     let volume = |volume| Command::Volume(VolumeCommand::Forget { vm: vm.clone(), volume });
     all.extend([volume(None), volume(Some("data".parse().unwrap()))]);
     all.push(Command::Volume(VolumeCommand::Delete { volume: "shop/db:data".parse().unwrap() }));
+    let moves = vec![(vm.clone(), Epoch(3)), ("b".parse().unwrap(), Epoch(9))];
+    all.extend(
+        [
+            PlacementCommand::Rebalance { moves, max_parallel: 2 },
+            PlacementCommand::Rebalance { moves: vec![], max_parallel: 0 },
+            PlacementCommand::EndRebalance,
+            PlacementCommand::SetPreemption { preemption: Preemption::On },
+            PlacementCommand::SetPreemption { preemption: Preemption::Off },
+            PlacementCommand::Preempt { vm: vm.clone(), epoch: Epoch(4), by: "b".parse().unwrap() },
+        ]
+        .map(Command::Placement),
+    );
     all.extend(membership());
     all
 }
@@ -195,6 +208,7 @@ fn kind(command: &Command) -> usize {
         Command::Fence(_) => 18,
         Command::MoveVm { .. } => 19,
         Command::Volume(_) => 240,
+        Command::Placement(_) => 260,
         Command::Audit { .. } => 10,
         Command::Membership(command) => match command {
             MembershipCommand::AdoptAuthority { .. } => 11,
@@ -212,7 +226,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 23);
+    assert_eq!(kinds.len(), 24);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();
