@@ -25,6 +25,8 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     builder.run_ok(&["blixard", "cluster", "init"])?;
     join(&host, &binaries, &builder, Kind::Runs)?;
     let before = host.shell(DERIVATIONS)?;
+    // As on NixOS; who imports has a view of its own.
+    host.shell("mount --bind /nix/store /nix/store; mount -o remount,bind,ro /nix/store")?;
 
     let flake = fixture::prepare(&builder, Fixture::Guests)?;
     builder.run_ok(&["blixard", "deploy", &flake])?;
@@ -34,6 +36,12 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         ensure!(shown.contains(&format!("\"{}\"", host.name())), "{vm} runs elsewhere: {shown}");
     }
     has_fetched(&host)?;
+    let written = host.run(&["touch", "/nix/store/written"])?;
+    ensure!(
+        !written.status.success(),
+        "the store is writable for everybody: {}",
+        written.unexpected("was written")
+    );
     let after = host.shell(DERIVATIONS)?;
     ensure!(after == before, "derivations have come to the host: {before} before, {after} after");
     ensure!(evaluations(&host)? == "0", "the host has evaluated");
