@@ -71,6 +71,34 @@ pub enum Violation {
         /// What it said.
         reason: String,
     },
+    /// One write was applied twice.
+    Twice {
+        /// In whose state.
+        node: NodeId,
+        /// What was written.
+        value: u64,
+    },
+    /// A watcher was not told what happened.
+    NotTold {
+        /// Who.
+        watcher: NodeId,
+        /// When it happened.
+        revision: u64,
+    },
+    /// A watcher was told something that it had been told, or something older.
+    ToldAgain {
+        /// Who.
+        watcher: NodeId,
+        /// Of when.
+        revision: u64,
+    },
+    /// A watcher was told something that has not happened.
+    ToldOtherwise {
+        /// Who.
+        watcher: NodeId,
+        /// Up to when.
+        revision: u64,
+    },
     /// All was healed, and yet nothing can be written or the nodes do not agree.
     Stuck {
         /// What was waited for.
@@ -109,6 +137,16 @@ impl fmt::Display for Violation {
             ),
             Self::Stopped { node, reason } => {
                 write!(out, "node {node} stopped though its disk is well: {reason}")
+            }
+            Self::Twice { node, value } => write!(out, "value {value} was written twice, says node {node}"),
+            Self::NotTold { watcher, revision } => {
+                write!(out, "watcher {watcher} was not told of revision {revision}")
+            }
+            Self::ToldAgain { watcher, revision } => {
+                write!(out, "watcher {watcher} was told of revision {revision} again")
+            }
+            Self::ToldOtherwise { watcher, revision } => {
+                write!(out, "watcher {watcher} was told what did not happen, up to revision {revision}")
             }
             Self::Stuck { waiting_for } => {
                 write!(out, "all is healed, and still: {waiting_for}")

@@ -13,6 +13,7 @@
 //! | [`net`] | the network |
 //! | [`disk`] | the disk of a node, and what a crash leaves of it |
 //! | [`audit`] | the promises, looked at all the time |
+//! | `server` | the code of a server on a node, its clients, and watchers |
 //! | [`history`], [`linear`] | what clients saw, and whether it is linearizable |
 
 pub mod audit;
@@ -24,10 +25,11 @@ mod mistakes;
 pub mod net;
 mod node;
 pub mod registers;
+mod server;
 pub mod shape;
 mod shared;
 pub mod world;
 
 pub use audit::Violation;
-pub use shape::{BrokenRule, Fault, Shape};
+pub use shape::{BrokenRule, Fault, Program, Shape};
 pub use world::{Report, run};

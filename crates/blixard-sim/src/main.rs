@@ -46,6 +46,10 @@ enum Rule {
     Vote,
     /// A restarted leader goes on in its old term
     Restore,
+    /// Forwarding takes each attempt for a call of its own
+    Forward,
+    /// A watcher goes on one revision too late
+    Watch,
 }
 
 impl Rule {
@@ -54,6 +58,8 @@ impl Rule {
             Self::Fsync => BrokenRule::AcknowledgesBeforeSync,
             Self::Vote => BrokenRule::ForgetsItsVote,
             Self::Restore => BrokenRule::RestoresLeadership,
+            Self::Forward => BrokenRule::ForwardsAsNewCalls,
+            Self::Watch => BrokenRule::ResumesTooLate,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod carry;
 mod serve;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dice::Dice;
 use carry::{Connection, Stamped, pumped, received};
 pub(crate) use serve::serve;
+pub(crate) use stream::End;
 
 /// The network; clones are the same one.
 #[derive(Debug, Clone)]
@@ -60,6 +62,7 @@ enum Parcel {
     Call { from: NodeId, call: PeerCall, message: Stamped, answer: oneshot::Sender<Answer> },
     Append { messages: Incoming, answers: mpsc::UnboundedSender<Stamped>, back: Connection },
     Snapshot { from: NodeId, pieces: Incoming, answer: oneshot::Sender<Answer> },
+    Stream { end: End },
 }
 
 /// An answer on its way, or lost.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_core::ports::consensus::Consensus as _;
+use blixard_core::ports::consensus::{Consensus as _, ReplicatedMachine};
 use blixard_core::ports::members::Membership as _;
 use blixard_raft::{Offload, Peer, RaftNode, RaftOptions};
+use blixard_server::Replica;
 use blixard_types::NodeId;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -14,7 +15,9 @@ use tokio::task::JoinSet;
 use crate::audit::Violation;
 use crate::net;
 use crate::registers::{Registers, Set};
-use crate::shared::{Order, Phase, Shared, Status};
+use crate::server;
+use crate::shape::Program;
+use crate::shared::{Machine, Order, Phase, Shared, Status};
 
 /// Few, so that they are contended for.
 const REGISTERS: u64 = 4;
@@ -22,14 +25,25 @@ const REGISTERS: u64 = 4;
 const CLIENTS: u64 = 3;
 /// Small, so that a run fills many.
 pub(crate) const LOG_SEGMENT_BYTES: u64 = 8 * 1024;
+/// Entries between two comparisons of the servers' states: often, so that a run has some.
+const AUDIT_EVERY: u64 = 64;
 /// After this a client no longer waits.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Runs a node until its host crashes.
 pub(crate) async fn run(shared: Shared, id: NodeId) -> turmoil::Result {
     shared.set_status(id, Status::Starting);
-    let machine = Registers::new(id, shared.audit.clone());
-    let opened = RaftNode::open_on(options(&shared, id), Arc::clone(&machine) as _, shared.disk(id).log());
+    let (machine, replicated): (_, Arc<dyn ReplicatedMachine>) = match shared.shape.program {
+        Program::Registers => {
+            let registers = Registers::new(id, shared.audit.clone());
+            (Machine::Registers(Arc::clone(&registers)), registers)
+        }
+        Program::Servers => {
+            let replica = Arc::new(Replica::auditing_every(AUDIT_EVERY));
+            (Machine::Server(Arc::clone(&replica)), replica)
+        }
+    };
+    let opened = RaftNode::open_on(options(&shared, id), replicated, shared.disk(id).log());
     let node = match opened.await {
         Ok(node) => node,
         Err(error) => {
@@ -42,16 +56,40 @@ pub(crate) async fn run(shared: Shared, id: NodeId) -> turmoil::Result {
     }
     let (orders, taken) = mpsc::unbounded_channel();
     shared.event(&format!("node {id} is up"));
-    shared.set_status(id, Status::Up { node: node.clone(), machine: Arc::clone(&machine), orders });
+    shared.set_status(id, Status::Up { node: node.clone(), machine: machine.clone(), orders });
     let mut tasks = JoinSet::new();
-    tasks.spawn(net::serve(shared.net.clone(), id, Arc::new(node.clone())));
+    let (ends, served) = mpsc::unbounded_channel();
+    tasks.spawn(net::serve(shared.net.clone(), id, Arc::new(node.clone()), ends));
     tasks.spawn(watch(shared.clone(), id, node.clone()));
     tasks.spawn(obey(shared.clone(), node.clone(), taken));
-    for _ in 0..CLIENTS {
-        tasks.spawn(client(shared.clone(), node.clone(), Arc::clone(&machine)));
+    match machine {
+        Machine::Registers(registers) => {
+            for _ in 0..CLIENTS {
+                tasks.spawn(client(shared.clone(), node.clone(), Arc::clone(&registers)));
+            }
+        }
+        Machine::Server(replica) => start_server(&shared, id, &node, replica, served, &mut tasks),
     }
     while tasks.join_next().await.is_some() {}
     std::future::pending().await
+}
+
+fn start_server(
+    shared: &Shared,
+    id: NodeId,
+    node: &RaftNode,
+    replica: Arc<Replica>,
+    ends: mpsc::UnboundedReceiver<net::End>,
+    tasks: &mut JoinSet<()>,
+) {
+    let Some(server) = server::compose(shared, id, node, replica) else { return };
+    tasks.spawn(server::serve(server.clone(), ends));
+    if shared.phase() == Phase::Forming && id == NodeId(1) {
+        tasks.spawn(server::prepare(shared.clone(), server.clone()));
+    }
+    for _ in 0..server::CLIENTS {
+        tasks.spawn(server::client(shared.clone(), server.clone()));
+    }
 }
 
 fn options(shared: &Shared, id: NodeId) -> RaftOptions {

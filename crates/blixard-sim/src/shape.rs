@@ -21,8 +21,19 @@ pub struct Shape {
     pub pause: (u64, u64),
     /// What goes wrong, and how often beside the others.
     pub faults: &'static [(Fault, u64)],
+    /// What runs on the nodes.
+    pub program: Program,
     /// A rule that is broken on purpose.
     pub broken: Option<BrokenRule>,
+}
+
+/// What runs on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Consensus of registers.
+    Registers,
+    /// The code of a server, and machines that watch what happens.
+    Servers,
 }
 
 /// Something that goes wrong.
@@ -65,6 +76,10 @@ pub enum BrokenRule {
     ForgetsItsVote,
     /// A restarted leader goes on in its old term.
     RestoresLeadership,
+    /// A call that is proposed again is taken for another one.
+    ForwardsAsNewCalls,
+    /// A watcher goes on one revision too late.
+    ResumesTooLate,
 }
 
 impl Shape {
@@ -86,7 +101,14 @@ impl Shape {
 
     /// Every one.
     pub fn all() -> Vec<Self> {
-        vec![Self::partitions(), Self::crashes(), Self::all_killed(), Self::disks(), Self::members()]
+        vec![
+            Self::partitions(),
+            Self::crashes(),
+            Self::all_killed(),
+            Self::disks(),
+            Self::members(),
+            Self::servers(),
+        ]
     }
 
     fn of_three(name: &'static str, faults: &'static [(Fault, u64)]) -> Self {
@@ -98,6 +120,7 @@ impl Shape {
             chaos: Duration::from_secs(6),
             pause: (80, 600),
             faults,
+            program: Program::Registers,
             broken: None,
         }
     }
@@ -148,6 +171,23 @@ impl Shape {
             (Fault::Heal, 2),
         ];
         Self { checkpoint_every: 25, ..Self::of_three("disks", faults) }
+    }
+
+    /// Servers crash, are cut off and lose their disks' last writes, under clients of each and watchers.
+    pub fn servers() -> Self {
+        let faults = &[
+            (Fault::Crash, 4),
+            (Fault::PowerCut, 2),
+            (Fault::SyncsFail, 1),
+            (Fault::Full, 1),
+            (Fault::CutOff, 3),
+            (Fault::OneWay, 3),
+            (Fault::Slow, 2),
+            (Fault::Lossy, 2),
+            (Fault::Heal, 6),
+            (Fault::HandOver, 2),
+        ];
+        Self { program: Program::Servers, ..Self::of_three("servers", faults) }
     }
 
     /// Members come and go, in a bad network and with crashes.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use blixard_raft::{Pace, RaftNode};
+use blixard_server::Replica;
 use blixard_types::NodeId;
 use tokio::sync::mpsc;
 
@@ -15,6 +16,7 @@ use crate::disk::Disk;
 use crate::history::History;
 use crate::net::Net;
 use crate::registers::Registers;
+use crate::server::watcher::Told;
 use crate::shape::Shape;
 
 /// What a run is about.
@@ -35,12 +37,19 @@ pub(crate) enum Status {
     Starting,
     Up {
         node: RaftNode,
-        machine: Arc<Registers>,
+        machine: Machine,
         orders: mpsc::UnboundedSender<Order>,
     },
     /// It has stopped by itself, or did not start.
     Failed,
     Down,
+}
+
+/// What a node's log makes.
+#[derive(Clone)]
+pub(crate) enum Machine {
+    Registers(Arc<Registers>),
+    Server(Arc<Replica>),
 }
 
 /// What an operator asks of a node.
@@ -60,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) net: Net,
     pub(crate) audit: Audit,
     pub(crate) history: History,
+    pub(crate) told: Told,
     pub(crate) disks: Arc<BTreeMap<NodeId, Disk>>,
     values: Arc<AtomicU64>,
     inner: Arc<Mutex<Inner>>,
@@ -89,6 +99,7 @@ impl Shared {
             dice,
             audit: Audit::default(),
             history: History::default(),
+            told: Told::default(),
             disks: Arc::new(nodes.map(|node| (node, Disk::default())).collect()),
             values: Arc::default(),
             inner: Arc::new(Mutex::new(inner)),
@@ -121,9 +132,9 @@ impl Shared {
     }
 
     /// The nodes that are up.
-    pub(crate) fn up(&self) -> Vec<(NodeId, RaftNode, Arc<Registers>)> {
+    pub(crate) fn up(&self) -> Vec<(NodeId, RaftNode, Machine)> {
         let up = |(id, status): (&NodeId, &Status)| match status {
-            Status::Up { node, machine, .. } => Some((*id, node.clone(), Arc::clone(machine))),
+            Status::Up { node, machine, .. } => Some((*id, node.clone(), machine.clone())),
             _ => None,
         };
         self.lock().statuses.iter().filter_map(up).collect()

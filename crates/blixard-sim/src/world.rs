@@ -24,7 +24,9 @@ use crate::dice::Dice;
 use crate::disk::{Keep, Trouble};
 use crate::mistakes;
 use crate::node;
-use crate::shape::{BrokenRule, Shape};
+use crate::server;
+use crate::server::watcher::{self, WATCHERS};
+use crate::shape::{BrokenRule, Program, Shape};
 use crate::shared::{Order, Phase, Shared, Status};
 
 /// How far a host goes before the next has its turn.
@@ -51,6 +53,8 @@ pub struct Report {
     pub terms: usize,
     /// How often a node went down.
     pub crashes: u64,
+    /// How often watchers went on at some server.
+    pub resumed: u64,
     /// How long it took, in simulated time.
     pub elapsed: Duration,
 }
@@ -97,6 +101,7 @@ pub fn run(shape: &Shape, seed: u64) -> Report {
         acknowledged: shared.history.acknowledged().len(),
         terms: shared.audit.terms(),
         crashes: world.crashes,
+        resumed: shared.told.resumed(),
         elapsed: world.sim.elapsed(),
     }
 }
@@ -124,6 +129,12 @@ impl World {
             shared.disk(id).power_on();
             let shared = shared.clone();
             sim.host(host(id), move || node::run(shared.clone(), id));
+        }
+        if shared.shape.program == Program::Servers {
+            for watcher in WATCHERS {
+                let shared = shared.clone();
+                sim.host(format!("watcher-{watcher}"), move || watcher::run(shared.clone(), watcher));
+            }
         }
         let dice = shared.dice.fork();
         Self { sim, shared, dice, restarts: BTreeMap::new(), crashes: 0 }
@@ -185,6 +196,11 @@ impl World {
             let formed = up.iter().filter(|(_, node, _)| node.standing().voters == wanted).count();
             formed as u64 == shared.shape.voters
         });
+        self.until("the servers have a state", |shared| {
+            let servers = shared.nodes().len();
+            let replicas = checks::replicas(shared);
+            replicas.iter().all(|(_, replica)| replica.read(|state| server::is_prepared(state, servers)))
+        });
     }
 
     fn crash(&mut self, id: NodeId, keep: Keep) {
@@ -206,7 +222,7 @@ impl World {
         match self.shared.shape.broken {
             Some(BrokenRule::AcknowledgesBeforeSync) => disk.trouble(Trouble::Lies),
             Some(BrokenRule::ForgetsItsVote) => mistakes::forget_the_vote(&disk),
-            Some(BrokenRule::RestoresLeadership) | None => {}
+            Some(_) | None => {}
         }
         self.event(&format!("node {id} starts"));
         self.sim.bounce(host(id));
@@ -245,6 +261,7 @@ impl World {
             }
             self.shared.enter(Phase::Quiet);
             self.until("all nodes agree", checks::agree);
+            self.until("the watchers know", checks::watchers_know);
         }
         checks::at_the_end(&self.shared);
     }

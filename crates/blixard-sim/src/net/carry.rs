@@ -58,7 +58,7 @@ impl Connection {
         Some(stamped)
     }
 
-    async fn arrive(&self, stamped: Stamped) -> Option<Bytes> {
+    pub(super) async fn arrive(&self, stamped: Stamped) -> Option<Bytes> {
         let arrived = self.net.arrive(self.from, self.to, stamped).await;
         if arrived.is_none() {
             self.doom();
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     /// Waits until the connection has broken, and this end has noticed.
-    async fn broken(&self) {
+    pub(super) async fn broken(&self) {
         let mut doomed = self.doomed.subscribe();
         // The sender is here: it does not close.
         drop(doomed.wait_for(|doomed| *doomed).await);
@@ -78,6 +78,13 @@ impl Connection {
 /// Stops a task when dropped.
 #[derive(Debug)]
 pub(super) struct Pump(JoinHandle<()>);
+
+impl Pump {
+    pub(super) fn start(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "its handle stops it when dropped")]
+        Self(tokio::task::spawn(work))
+    }
+}
 
 impl Drop for Pump {
     fn drop(&mut self) {
@@ -105,9 +112,7 @@ pub(super) fn pumped(mut messages: Outgoing, there: Connection) -> (Pump, Incomi
             std::future::pending::<()>().await;
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "its handle stops it when dropped")]
-    let pump = Pump(tokio::task::spawn(pump));
-    (pump, incoming)
+    (Pump::start(pump), incoming)
 }
 
 /// What arrives of the answers.

@@ -6,22 +6,33 @@ use blixard_core::ports::peer::{Arriving, Incoming, PeerError, PeerRefusal, Send
 use blixard_types::NodeId;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Answer, Net, Parcel};
+use super::{Answer, End, Net, Parcel};
 
-/// Answers until dropped, or until the node is unplugged.
-pub(crate) async fn serve(net: Net, me: NodeId, endpoint: SharedPeerEndpoint) {
+/// Answers until dropped, or until the node is unplugged. Connections of bytes are for `ends` to serve.
+pub(crate) async fn serve(
+    net: Net,
+    me: NodeId,
+    endpoint: SharedPeerEndpoint,
+    ends: mpsc::UnboundedSender<End>,
+) {
     let mut parcels = net.plug(me);
     let mut handlers = JoinSet::new();
     while let Some(parcel) = parcels.recv().await {
         while handlers.try_join_next().is_some() {}
-        handlers.spawn(handle(net.clone(), me, endpoint.clone(), parcel));
+        match parcel {
+            // Where nobody serves it, it is closed.
+            Parcel::Stream { end } => drop(ends.send(end)),
+            parcel => drop(handlers.spawn(handle(net.clone(), me, endpoint.clone(), parcel))),
+        }
     }
 }
 
 async fn handle(net: Net, me: NodeId, endpoint: SharedPeerEndpoint, parcel: Parcel) {
     match parcel {
+        Parcel::Stream { .. } => {}
         Parcel::Call { from, call, message, answer } => {
             let Some(message) = net.arrive(from, me, message).await else { return };
             let answered = endpoint.answer(call, message).await;

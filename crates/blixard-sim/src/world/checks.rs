@@ -1,14 +1,17 @@
 //! What has to hold when all has come to rest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blixard_core::ports::consensus::Consensus as _;
+use blixard_server::Replica;
 use blixard_types::NodeId;
 
 use crate::audit::Violation;
 use crate::linear;
 use crate::mistakes;
-use crate::shared::Shared;
+use crate::server;
+use crate::shared::{Machine, Shared};
 
 /// Whether all nodes are up, follow one leader and have applied all that it has.
 pub(super) fn agree(shared: &Shared) -> bool {
@@ -22,7 +25,67 @@ pub(super) fn agree(shared: &Shared) -> bool {
 
 /// Looks for what was lost, what differs, and what was read that cannot have been there.
 pub(super) fn at_the_end(shared: &Shared) {
-    let states: Vec<_> = shared.up().into_iter().map(|(id, _, machine)| (id, machine.state())).collect();
+    registers(shared);
+    servers(shared);
+    logs(shared);
+    for (register, operations) in shared.history.registers() {
+        if let Err(why) = linear::check(&operations) {
+            shared.audit.violate(Violation::NotLinearizable { register, why });
+        }
+    }
+}
+
+/// The servers, if the nodes are some.
+pub(super) fn replicas(shared: &Shared) -> Vec<(NodeId, Arc<Replica>)> {
+    let replica = |(id, _, machine)| match machine {
+        Machine::Server(replica) => Some((id, replica)),
+        Machine::Registers(_) => None,
+    };
+    shared.up().into_iter().filter_map(replica).collect()
+}
+
+/// Whether the watchers were told all that the servers know.
+pub(super) fn watchers_know(shared: &Shared) -> bool {
+    let applied = |(_, replica): &(_, Arc<Replica>)| replica.read(|state| state.applied.revision());
+    replicas(shared).iter().map(applied).max().is_none_or(|newest| shared.told.all_up_to(newest))
+}
+
+fn servers(shared: &Shared) {
+    let replicas = replicas(shared);
+    for (id, replica) in &replicas {
+        let Some(mut written) = server::values_written(replica) else { continue };
+        written.sort_unstable();
+        for value in shared.history.acknowledged() {
+            if written.binary_search(&value).is_err() {
+                shared.audit.violate(Violation::Lost { node: *id, value });
+            }
+        }
+        for pair in written.windows(2) {
+            if let [one, other] = pair
+                && one == other
+            {
+                shared.audit.violate(Violation::Twice { node: *id, value: *one });
+            }
+        }
+        for violation in shared.told.check(replica) {
+            shared.audit.violate(violation);
+        }
+    }
+    if let Some(((one, first), others)) = replicas.split_first() {
+        for (other, replica) in others {
+            if replica.digest_now() != first.digest_now() {
+                shared.audit.violate(Violation::StatesDiffer { nodes: [*one, *other] });
+            }
+        }
+    }
+}
+
+fn registers(shared: &Shared) {
+    let state = |(id, _, machine)| match machine {
+        Machine::Registers(registers) => Some((id, registers.state())),
+        Machine::Server(_) => None,
+    };
+    let states: Vec<_> = shared.up().into_iter().filter_map(state).collect();
     for (id, state) in &states {
         for value in shared.history.acknowledged() {
             if !state.has(value) {
@@ -35,12 +98,6 @@ pub(super) fn at_the_end(shared: &Shared) {
             if state != first {
                 shared.audit.violate(Violation::StatesDiffer { nodes: [*one, *other] });
             }
-        }
-    }
-    logs(shared);
-    for (register, operations) in shared.history.registers() {
-        if let Err(why) = linear::check(&operations) {
-            shared.audit.violate(Violation::NotLinearizable { register, why });
         }
     }
 }

@@ -8,7 +8,12 @@ const SEEDS: u64 = 6;
 
 #[track_caller]
 fn noticed(rule: BrokenRule) {
-    let shape = Shape::all_killed().breaking(rule);
+    noticed_in(Shape::all_killed(), rule);
+}
+
+#[track_caller]
+fn noticed_in(shape: Shape, rule: BrokenRule) {
+    let shape = shape.breaking(rule);
     let shown = (1..=SEEDS).any(|seed| !run(&shape, seed).violations.is_empty());
     assert!(shown, "no seed up to {SEEDS} shows that {rule:?}");
 }
@@ -26,4 +31,14 @@ fn forgetting_the_vote_over_a_restart_is_noticed() {
 #[test]
 fn a_restarted_leader_that_goes_on_in_its_old_term_is_noticed() {
     noticed(BrokenRule::RestoresLeadership);
+}
+
+#[test]
+fn forwarding_each_attempt_as_a_new_call_is_noticed() {
+    noticed_in(Shape::servers(), BrokenRule::ForwardsAsNewCalls);
+}
+
+#[test]
+fn a_watch_that_goes_on_one_revision_too_late_is_noticed() {
+    noticed_in(Shape::servers(), BrokenRule::ResumesTooLate);
 }

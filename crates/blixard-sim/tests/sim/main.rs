@@ -1,12 +1,14 @@
 //! The promises of consensus, one file each, with fixed seeds; `cargo xtask sim` runs many more.
 
 mod acknowledged_writes;
+mod any_server;
 mod broken_rules;
 mod determinism;
 mod election_safety;
 mod linearizability;
 mod log_matching;
 mod membership;
+mod watches;
 
 use std::ops::RangeInclusive;
 

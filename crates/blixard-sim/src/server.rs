@@ -1,0 +1,163 @@
+//! A node that runs the code of a server: its state, its log through the leader, and gRPC.
+//!
+//! Owns the composition, as `blixardd` does for real, and clients beside it that write and read here, whoever
+//! leads. The registers they use are names of nodes: a new name is a command that is not harmless when it is
+//! applied twice, and each makes an event. Refuses to know: hosts, stores and flakes.
+
+mod channels;
+mod outside;
+mod renumbering;
+pub(crate) mod watcher;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blixard_core::command::Command;
+use blixard_core::ports::consensus::SharedConsensus;
+use blixard_core::state::{ClusterState, EventKind, Role};
+use blixard_pki::KeyFiles;
+use blixard_raft::RaftNode;
+use blixard_server::roots::BuildsInFlight;
+use blixard_server::{Forwarding, Keyring, LeaseDesk, Replica, Server, services};
+use blixard_types::{ClusterId, NodeId, NodeName, Revision};
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use crate::net::End;
+use crate::shape::BrokenRule;
+use crate::shared::{Phase, Shared};
+pub(crate) use channels::Channels;
+use outside::{NoConsoles, Outside};
+use renumbering::Renumbering;
+
+/// Few, so that they are contended for.
+const REGISTERS: u64 = 4;
+/// The first of the nodes whose names are registers.
+const FIRST_REGISTER: u64 = 1000;
+/// Clients of each node.
+pub(crate) const CLIENTS: u64 = 2;
+/// After this a client no longer waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a server is made of, here.
+pub(crate) fn compose(shared: &Shared, id: NodeId, node: &RaftNode, replica: Arc<Replica>) -> Option<Server> {
+    let outside = Arc::new(Outside { dice: shared.dice.fork() });
+    let log: SharedConsensus = match shared.shape.broken {
+        Some(BrokenRule::ForwardsAsNewCalls) => Arc::new(Renumbering::new(node.clone(), outside.clone())),
+        _ => Arc::new(node.clone()),
+    };
+    let peers = Arc::new(Channels::new(shared.net.clone(), id));
+    Some(Server {
+        node: id,
+        version: "simulated",
+        replica,
+        consensus: Arc::new(Forwarding::new(log.clone(), peers.clone())),
+        log,
+        membership: Arc::new(node.clone()),
+        peers,
+        leases: LeaseDesk::new().0,
+        // Nobody has keys here.
+        keyring: Arc::new(Keyring::open(KeyFiles::below(Path::new("/nonexistent/blixard-sim"))).ok()?),
+        address: None,
+        disk: outside.clone(),
+        clock: outside.clone(),
+        entropy: outside,
+        builder: None,
+    })
+}
+
+/// Serves whoever connects, until dropped.
+pub(crate) async fn serve(server: Server, ends: mpsc::UnboundedReceiver<End>) {
+    let services = services(&server, BuildsInFlight::default(), Arc::new(NoConsoles));
+    let incoming = stream::unfold(ends, |mut ends| async {
+        ends.recv().await.map(|end| (Ok::<_, io::Error>(end), ends))
+    });
+    let router = tonic::transport::Server::builder().add_service(services.peer).add_service(services.cluster);
+    // It ends with the node's network.
+    drop(router.serve_with_incoming(incoming).await);
+}
+
+fn name(text: &str) -> Option<NodeName> {
+    text.parse().ok()
+}
+
+/// Gives a new cluster its first state.
+pub(crate) async fn prepare(shared: Shared, server: Server) {
+    let mut commands = vec![Command::InitCluster { cluster: ClusterId([1; 16]) }];
+    for node in shared.nodes() {
+        if let Some(name) = name(&format!("server-{node}")) {
+            commands.push(Command::RegisterNode { node, name, roles: [Role::Server].into() });
+        }
+    }
+    let proposer = server.proposer();
+    for command in commands {
+        while proposer.propose(proposer.fresh_request(), command.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Whether a state is one that clients can work with.
+pub(crate) fn is_prepared(state: &ClusterState, servers: usize) -> bool {
+    state.nodes.len() >= servers
+}
+
+/// Writes and reads here, whoever leads, until told to be quiet.
+pub(crate) async fn client(shared: Shared, server: Server) {
+    let dice = shared.dice.fork();
+    while shared.phase() != Phase::Quiet {
+        tokio::time::sleep(dice.millis(20, 150)).await;
+        if shared.phase() == Phase::Forming {
+            continue;
+        }
+        let register = dice.below(REGISTERS);
+        let begun = shared.history.now();
+        let read = match dice.below(10) {
+            0..=5 => {
+                write(&shared, &server, register).await;
+                continue;
+            }
+            6..=7 => tokio::time::timeout(PATIENCE, server.consensus.linearize()).await,
+            _ => tokio::time::timeout(PATIENCE, server.consensus.linearize_by_lease()).await,
+        };
+        if matches!(read, Ok(Ok(_))) {
+            let found = server.replica.read(|state| register_of(state, register));
+            shared.history.read(register, found, begun);
+        }
+    }
+}
+
+async fn write(shared: &Shared, server: &Server, register: u64) {
+    let value = shared.fresh_value();
+    let Some(name) = name(&format!("v{value}")) else { return };
+    let node = NodeId(FIRST_REGISTER + register);
+    let command = Command::RegisterNode { node, name, roles: [Role::Builder].into() };
+    let begun = shared.history.begin(register, value);
+    let proposer = server.proposer();
+    let proposed = tokio::time::timeout(PATIENCE, proposer.propose(proposer.fresh_request(), command));
+    if let Ok(Ok(_)) = proposed.await {
+        shared.history.acknowledge(&begun);
+    }
+}
+
+fn register_of(state: &ClusterState, register: u64) -> Option<u64> {
+    value_in(&state.nodes.get(&NodeId(FIRST_REGISTER + register))?.name)
+}
+
+fn value_in(name: &NodeName) -> Option<u64> {
+    name.to_string().strip_prefix('v')?.parse().ok()
+}
+
+/// The values that a state's events tell of, in order; none if it has forgotten some.
+pub(crate) fn values_written(replica: &Replica) -> Option<Vec<u64>> {
+    replica.read(|state| {
+        let events = state.events_after(Revision(0)).ok()?;
+        let value = |event: &blixard_core::state::Event| match &event.kind {
+            EventKind::NodeRegistered { name, .. } => value_in(name),
+            _ => None,
+        };
+        Some(events.filter_map(value).collect())
+    })
+}
