@@ -2,7 +2,7 @@
 //!
 //! Owns a deterministic simulation of the consensus of `blixard-raft` as it ships: the same log,
 //! the same checkpoints, the same openraft, on disks, files, a network, clocks and random numbers that
-//! follow from a seed. A run forms a cluster, lets things go wrong, heals all, and then asks for
+//! follow from a seed (of the shape `servers` nearly: docs/adr/0055). A run forms a cluster, lets things go wrong, heals all, and then asks for
 //! liveness; [`Violation`]s are the promises that it saw broken. Nothing here is part of a shipped
 //! binary.
 //!

@@ -66,6 +66,7 @@ pub(super) async fn run(
             Read::Behind => {}
         }
         tokio::select! {
+            biased;
             changed = changes.changed() => {
                 changed.map_err(|_| Status::unavailable("this server has stopped"))?;
             }
