@@ -22,9 +22,7 @@ in
       (check (cfg.join.tokenFile == null || !lib.hasPrefix builtins.storeDir cfg.join.tokenFile)
         "services.blixard.join.tokenFile: the file is in the store, where everybody can read it; give the path as text, \"/run/secrets/…\"."
       )
-      (check (is "server")
-        "services.blixard.roles: a machine that is no server is not possible yet, and its daemon would refuse to start; add \"server\"."
-      )
+      (check (is "server") "services.blixard.roles: a machine that is no server is not possible yet, and its daemon would refuse to start; add \"server\".")
       (check
         (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
         "services.blixard.openFirewall: nothing listens, so there is nothing to open; set services.blixard.settings.cluster.listen, or remove openFirewall."
