@@ -87,7 +87,7 @@ fn is_found(flaw: Flaw, known: u64) {
 
 #[test]
 fn a_relative_deadline_is_found() {
-    is_found(Flaw::RelativeFeed, 241);
+    is_found(Flaw::RelativeFeed, 1119);
 }
 
 #[test]
