@@ -29,6 +29,8 @@
         pkgs: system: {
           default = self.packages.${system}.blixard;
           blixard = pkgs.callPackage ./nix/package.nix { source = self; };
+          # The same, for `nix run .#blixardd`.
+          blixardd = lib.addMetaAttrs { mainProgram = "blixardd"; } self.packages.${system}.blixard;
           docs = pkgs.callPackage ./nix/docs.nix { inherit self nixpkgs; };
         }
       );
