@@ -76,6 +76,9 @@ in
   shared-volume-without-a-path = ofNode {
     settings.host.shared_volumes.media.fenced = true;
   } "services.blixard.settings.host.shared_volumes.media.path";
+  socket-among-others = ofNode {
+    settings.api.socket = "/run/blixardd.sock";
+  } "services.blixard.settings.api.socket: the daemon may write to the socket's folder";
   token-out-of-sight = ofNode {
     join.tokenFile = "/root/token";
     settings.cluster.listen = "10.0.0.1:7440";

@@ -54,6 +54,20 @@ in
       (check (!unspecified || cfg.settings.cluster.advertise != null)
         "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at ${toString cfg.settings.cluster.listen}; give a name or an address of it, as in \"${config.networking.hostName}.example.org:7440\"."
       )
+      (check
+        (
+          cfg.settings.api.socket == null
+          || !lib.elem (dirOf cfg.settings.api.socket) [
+            "/"
+            "/run"
+            "/tmp"
+            "/var"
+            "/var/lib"
+            "/var/run"
+          ]
+        )
+        "services.blixard.settings.api.socket: the daemon may write to the socket's folder, and this one is everybody's; give the socket a folder of its own, as in \"/run/blixard-api/blixardd.sock\"."
+      )
       (check (cfg.settings.node.roles == cfg.roles)
         "services.blixard.settings.node.roles: set services.blixard.roles instead; the module makes users and devices by it."
       )

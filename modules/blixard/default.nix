@@ -25,8 +25,9 @@ let
     cfg.settings.nix.gc_roots
     (if cfg.settings.api.socket == null then null else dirOf cfg.settings.api.socket)
   ];
+  isBelow = top: folder: folder == top || lib.hasPrefix "${top}/" folder;
   directories = lib.unique (
-    lib.filter (folder: !lib.hasPrefix "/nix/" folder && !lib.hasPrefix "/run/blixard" folder) elsewhere
+    lib.filter (folder: !isBelow "/nix" folder && !isBelow "/run/blixard" folder) elsewhere
   );
 
   portOf = address: lib.toInt (lib.last (lib.splitString ":" address));
@@ -63,10 +64,11 @@ in
     ];
 
     systemd.tmpfiles.settings."10-blixard" = lib.genAttrs directories (_: {
+      # What is there already keeps its owner and its mode.
       d = {
-        mode = "0711";
-        user = "root";
-        group = "root";
+        mode = ":0711";
+        user = ":root";
+        group = ":root";
       };
     });
 

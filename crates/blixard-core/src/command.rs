@@ -165,6 +165,8 @@ impl Command {
             Self::OpenSession { .. }
             | Self::Place { .. }
             | Self::Report { .. }
+            | Self::MoveVm { .. }
+            | Self::Placement(PlacementCommand::Preempt { .. } | PlacementCommand::EndRebalance)
             | Self::Fence(_)
             | Self::Audit { .. } => Asker::Cluster,
             Self::InitCluster { .. }
@@ -173,7 +175,6 @@ impl Command {
             | Self::Deploy(_)
             | Self::SetDesired { .. }
             | Self::RestartVm { .. }
-            | Self::MoveVm { .. }
             | Self::DeleteVm { .. }
             | Self::ForgetGenerations { .. }
             | Self::RememberEvaluation(_)

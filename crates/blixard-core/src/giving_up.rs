@@ -26,7 +26,7 @@ pub enum Objection {
     )]
     Answers,
     /// Nothing is placed anywhere else.
-    #[error("no other host takes vms, so its {vms} vms would run nowhere before it is back")]
+    #[error("no other host takes vms, so its {vms} vm{s} would run nowhere before it is back", s = if *vms == 1 { "" } else { "s" })]
     OnlyHost {
         /// How many it has.
         vms: usize,
@@ -73,7 +73,7 @@ pub fn objections(state: &ClusterState, id: NodeId, answers: Answers) -> Vec<Obj
     let alone = !state.nodes.iter().any(other);
     let all = [
         (answers == Answers::Yes).then_some(Objection::Answers),
-        alone.then_some(Objection::OnlyHost { vms: here.len() }),
+        (alone && !here.is_empty()).then_some(Objection::OnlyHost { vms: here.len() }),
         (node.fence == Fence::Open).then_some(Objection::NoLease),
         (!kept.is_empty()).then_some(Objection::Kept(kept)),
     ];

@@ -6,6 +6,7 @@
 mod confined;
 mod lines;
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -62,10 +63,10 @@ impl NixCommand {
         self
     }
 
-    /// Has Nix's own daemon do it, if there is one. Who collects sees the roots that lie in this process's view of the
+    /// Has Nix's own daemon do it, if one listens. Who collects sees the roots that lie in this process's view of the
     /// file system, and removes as stale those that lead out of it; a confined service sees nobody's home.
     pub(crate) fn by_daemon(mut self) -> Self {
-        self.by_daemon = Path::new(DAEMON_SOCKET).exists();
+        self.by_daemon = UnixStream::connect(DAEMON_SOCKET).is_ok();
         self
     }
 

@@ -203,7 +203,7 @@ impl ClusterState {
         vm.wishes += 1;
         let again = desired == Desired::Running && try_again(vm);
         if desired == Desired::Stopped {
-            (vm.restart, vm.moves_from) = (Restart::No, None);
+            (vm.restart, vm.moves_from, vm.preempted_by) = (Restart::No, None, None);
         }
         if vm.desired == desired && !again {
             return Ok(Outcome::Unchanged);

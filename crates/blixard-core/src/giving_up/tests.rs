@@ -43,9 +43,12 @@ fn without_another_host_that_takes_vms_they_would_run_nowhere() {
     cluster.deploy("web", "web", spec(100));
     cluster.ok(place("web", 1, 1));
     cluster.ok(cordon(2));
+    assert_eq!(said(&cluster, 2, Answers::No), [] as [&str; 0], "nothing runs there");
+    cluster.ok(cordon(1));
+    assert_eq!(said(&cluster, 2, Answers::No), [] as [&str; 0], "nothing runs there");
     assert_eq!(
         said(&cluster, 1, Answers::No),
-        ["! no other host takes vms, so its 1 vms would run nowhere before it is back"]
+        ["! no other host takes vms, so its 1 vm would run nowhere before it is back"]
     );
 }
 
@@ -59,7 +62,7 @@ fn what_no_lease_ends_may_run_twice() {
     assert_eq!(
         said(&cluster, 1, Answers::No),
         [
-            "! no other host takes vms, so its 1 vms would run nowhere before it is back",
+            "! no other host takes vms, so its 1 vm would run nowhere before it is back",
             "it holds no lease that ends, so what runs there runs on, and then twice, unless it is off",
             "default/web runs on in a partition, so it would run elsewhere at once, and twice unless it is off",
         ]

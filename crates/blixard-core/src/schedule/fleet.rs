@@ -91,22 +91,17 @@ impl Planner {
         let (mut plan, gate) = (SchedulePlan::default(), Gate::of(state));
         for (priority, id) in std::mem::take(&mut self.pending) {
             let Some(vm) = state.vms.get(&id) else { continue };
-            let waiting = match backoff(vm, now) {
-                Some(waiting) => Some(waiting),
-                None => match self.choose(state, gate, &id, vm) {
-                    Some((node, new)) => {
-                        self.take(&id, node, new);
-                        plan.placements.push(PlacementDecision {
-                            vm: id.clone(),
-                            node,
-                            epoch: vm.last_epoch.next(),
-                        });
-                        self.tentative.push(id.clone());
-                        None
-                    }
-                    None if reasons == Reasons::Given => self.refusals(state, &id),
-                    None => None,
-                },
+            let waiting = if let Some(waiting) = backoff(vm, now) {
+                Some(waiting)
+            } else if let Some((node, new)) = self.choose(state, gate, &id, vm) {
+                self.take(&id, node, new);
+                plan.placements.push(PlacementDecision { vm: id.clone(), node, epoch: vm.last_epoch.next() });
+                self.tentative.push(id.clone());
+                None
+            } else {
+                let waiting = (reasons == Reasons::Given).then(|| self.refusals(state, &id)).flatten();
+                self.keep_room(state, &id, vm);
+                waiting
             };
             if let Some(WaitingOn::Backoff { until, .. }) = waiting {
                 plan.again_at = Some(plan.again_at.map_or(until, |at| at.min(until)));
@@ -115,6 +110,13 @@ impl Planner {
             self.pending.insert((priority, id));
         }
         plan
+    }
+
+    /// While others make room for a vm, nobody else is put where it is made: they do not all stop at once.
+    fn keep_room(&mut self, state: &ClusterState, id: &VmId, vm: &Vm) {
+        let Some(node) = making_room(state, id).find_map(|(_, vm)| vm.run.host()) else { return };
+        self.take(id, node, Tie::of(state, id, vm).new);
+        self.tentative.push(id.clone());
     }
 
     /// The best host that will do, and what new volumes will take of it.
@@ -202,13 +204,9 @@ impl Planner {
     }
 
     fn host_refusals(&self, state: &ClusterState, id: &VmId) -> Option<WaitingOn> {
-        if state.preemption == Preemption::On {
-            let makes_room =
-                |(_, vm): &(&VmId, &Vm)| vm.run.host().is_some() && vm.preempted_by.as_ref() == Some(id);
-            let vms: Vec<VmId> = state.vms.iter().filter(makes_room).map(|(vm, _)| vm.clone()).collect();
-            if !vms.is_empty() {
-                return Some(WaitingOn::Room { vms });
-            }
+        let vms: Vec<VmId> = making_room(state, id).map(|(vm, _)| vm.clone()).collect();
+        if !vms.is_empty() {
+            return Some(WaitingOn::Room { vms });
         }
         let (gate, shape) = (Gate::of(state), &self.vms.get(id)?.shape);
         let tie = Tie::of(state, id, state.vms.get(id)?);
@@ -272,6 +270,15 @@ impl Planner {
             }
         });
     }
+}
+
+/// The vms that are being stopped for this one.
+fn making_room<'a>(state: &'a ClusterState, id: &'a VmId) -> impl Iterator<Item = (&'a VmId, &'a Vm)> {
+    let preempts = state.preemption == Preemption::On;
+    let makes_room = |(_, vm): &(&VmId, &Vm)| {
+        vm.preempted_by.as_ref() == Some(id) && vm.run.host().is_some() && !vm.wanted_there()
+    };
+    state.vms.iter().take(if preempts { usize::MAX } else { 0 }).filter(makes_room)
 }
 
 impl Host {

@@ -7,7 +7,7 @@ use crate::apply::Rejection;
 use crate::command::{Command, PlacementCommand};
 use crate::fixture::{Cluster, place, report, running, spec, vm};
 use crate::schedule;
-use crate::state::{HealthStatus, VmReport};
+use crate::state::{Desired, HealthStatus, VmReport};
 
 fn preemption(preemption: Preemption) -> Command {
     Command::Placement(PlacementCommand::SetPreemption { preemption })
@@ -111,6 +111,38 @@ fn the_room_that_is_made_is_for_whom_it_was_made_and_is_not_made_twice() {
          n1: needs 100 MiB of memory, 0 free; n2: needs 100 MiB of memory, 0 free"
     );
     assert_eq!(planned(&cluster), [] as [&str; 0], "it does not take its room back");
+}
+
+#[test]
+fn those_who_make_room_one_after_another_do_not_take_it_back() {
+    for [first, second] in [["low", "mid"], ["mid", "low"]] {
+        let mut cluster = full();
+        cluster.ok(preemption(Preemption::On));
+        wants(&mut cluster, "vip", 400, 9);
+        wants(&mut cluster, "small", 100, 0);
+        cluster.ok(evict("low", "vip"));
+        cluster.ok(evict("mid", "vip"));
+        cluster.ok(report(1, first, 1, VmReport::Stopped));
+        let plan = schedule::plan(&cluster.state, UnixMillis(0));
+        assert_eq!(plan.placements, [], "the room is not whole yet");
+        assert_eq!(planned(&cluster), [] as [&str; 0]);
+        cluster.ok(report(1, second, 1, VmReport::Stopped));
+        let plan = schedule::plan(&cluster.state, UnixMillis(0));
+        let placed: Vec<_> = plan.placements.iter().map(|one| (one.vm.clone(), one.node.0)).collect();
+        assert_eq!(placed, [(vm("vip"), 1)]);
+    }
+}
+
+#[test]
+fn one_that_is_stopped_and_started_again_meanwhile_is_asked_again() {
+    let mut cluster = full();
+    cluster.ok(preemption(Preemption::On));
+    wants(&mut cluster, "vip", 100, 9);
+    cluster.ok(evict("low", "vip"));
+    for desired in [Desired::Stopped, Desired::Running] {
+        cluster.ok(Command::SetDesired { vm: vm("low"), desired });
+    }
+    assert_eq!(planned(&cluster), ["low at 1 for vip"]);
 }
 
 #[test]
