@@ -96,10 +96,43 @@ pub(crate) trait LogEngine: Debug + Send + Sync + 'static {
 
     /// Reads a note.
     fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Whether it ended with a seal when it was opened. If it cannot tell, it did not.
+    fn was_sealed(&self) -> bool {
+        false
+    }
 }
 
 /// What a disk may lose at once. A seal is larger, so that no such loss takes it and what is before it.
 const LOST_AT_ONCE: usize = 4096;
+
+/// Recognizes a seal, from the frames that were read last.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SealSeen {
+    frames: usize,
+    bytes: usize,
+}
+
+impl SealSeen {
+    /// Takes the next frame in.
+    pub(crate) fn frame<'w>(&mut self, writes: impl Iterator<Item = &'w Write>) {
+        let sizes: Option<Vec<usize>> = writes
+            .map(|write| match write {
+                Write::Note { slot: Slot::Node, record } => Some(record.len()),
+                _ => None,
+            })
+            .collect();
+        *self = match sizes {
+            Some(sizes) => Self { frames: self.frames + 1, bytes: self.bytes + sizes.iter().sum::<usize>() },
+            None => Self::default(),
+        };
+    }
+
+    /// Whether the frames that were taken in end with a seal.
+    pub(crate) fn is_whole(self) -> bool {
+        self.frames > 1 && self.bytes > LOST_AT_ONCE
+    }
+}
 
 /// Writes a note of the log again, as the last things in it: all before was synced before these were written,
 /// so what is damaged there is told from what a crash has torn.

@@ -41,6 +41,7 @@ pub(crate) struct Segments {
     /// The writer's alone.
     head: Mutex<Head>,
     index: RwLock<Index>,
+    was_sealed: bool,
 }
 
 /// Where the next frame goes.
@@ -67,7 +68,7 @@ impl Segments {
     pub(crate) fn open(disk: Box<dyn LogDisk>, segment_bytes: u64) -> Result<Self, BadSegments> {
         let found = recover::recover(disk.as_ref(), segment_bytes)?;
         let (head, index) = (Mutex::new(found.head), RwLock::new(found.index));
-        Ok(Self { disk, segment_bytes, head, index })
+        Ok(Self { disk, segment_bytes, head, index, was_sealed: found.sealed })
     }
 
     fn head(&self) -> MutexGuard<'_, Head> {
@@ -190,5 +191,9 @@ impl LogEngine for Segments {
 
     fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError> {
         Ok(self.index().notes().get(&slot).cloned())
+    }
+
+    fn was_sealed(&self) -> bool {
+        self.was_sealed
     }
 }

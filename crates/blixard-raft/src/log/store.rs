@@ -85,7 +85,10 @@ impl FoundLog {
     pub(crate) fn read(node: u64, engine: Arc<dyn LogEngine>) -> Result<Self, LogOpenError> {
         claim(engine.as_ref(), node)?;
         let ends = scan(engine.as_ref())?;
-        engine::seal(engine.as_ref())?;
+        // Once is enough: a daemon that is started again and again would fill the disk.
+        if !engine.was_sealed() {
+            engine::seal(engine.as_ref())?;
+        }
         Ok(Self { engine, ends })
     }
 

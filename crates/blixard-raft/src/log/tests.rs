@@ -81,6 +81,19 @@ fn open_as(
     LogStore::start(found, stop, alive::watch().0, &Offload::Threads)
 }
 
+#[test]
+fn a_log_that_is_opened_again_and_again_does_not_grow() {
+    let disk = Disk::new();
+    open(&disk).map(drop).unwrap();
+    let before = segments(&disk).unwrap();
+    let (node, sealed) = (before.note(Slot::Node).unwrap(), disk.size());
+    for _ in 0..200 {
+        FoundLog::read(1, Arc::new(segments(&disk).unwrap())).unwrap();
+    }
+    assert_eq!((segments(&disk).unwrap().note(Slot::Node).unwrap(), disk.size()), (node, sealed));
+    assert!(segments(&disk).unwrap().was_sealed());
+}
+
 fn command(index: u64, bytes: Vec<u8>) -> Entry {
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(Cmd(Bytes::from(bytes))) }
 }

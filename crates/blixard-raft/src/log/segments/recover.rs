@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 
 use super::super::disk::LogDisk;
+use super::super::engine::SealSeen;
 use super::index::{Index, Segment};
 use super::layout::{FoundFrame, FoundHeader, Frame, Header, SECTOR};
 use super::{Head, Newest, layout};
@@ -58,6 +59,7 @@ pub enum BadSegments {
 pub(super) struct Found {
     pub(super) head: Head,
     pub(super) index: Index,
+    pub(super) sealed: bool,
 }
 
 /// The segments whose headers are whole, and the slots without one.
@@ -78,7 +80,8 @@ pub(super) fn recover(disk: &dyn LogDisk, segment_bytes: u64) -> Result<Found, B
     // What is before was freed; its slot would have been used next.
     let run = segments.split_off(&first);
     free.extend(segments.into_values().map(|(slot, _)| slot));
-    let mut reading = Reading { disk, segment_bytes, index: Index::default(), head: None };
+    let mut reading =
+        Reading { disk, segment_bytes, index: Index::default(), head: None, seal: SealSeen::default() };
     let ends = run.values().skip(1).map(|(_, next)| Some(next.before_end)).chain([None]);
     let mut begins_at = first;
     let mut read = Vec::new();
@@ -99,10 +102,10 @@ pub(super) fn recover(disk: &dyn LogDisk, segment_bytes: u64) -> Result<Found, B
         let (first, last) = (missing.start, missing.end - 1);
         return Err(BadSegments::Missing { first, last, segment: begins_at });
     }
-    let mut index = reading.index;
+    let (mut index, sealed) = (reading.index, reading.seal.is_whole());
     free.extend(index.free_oldest());
     let head = Head { newest: reading.head, free, slots, frame: Frame::default() };
-    Ok(Found { head, index })
+    Ok(Found { head, index, sealed })
 }
 
 fn read_headers(disk: &dyn LogDisk, slots: u64, segment_bytes: u64) -> Result<Headers, BadSegments> {
@@ -178,6 +181,7 @@ struct Reading<'d> {
     segment_bytes: u64,
     index: Index,
     head: Option<Newest>,
+    seal: SealSeen,
 }
 
 impl Reading<'_> {
@@ -219,6 +223,7 @@ impl Reading<'_> {
 
     fn apply(&mut self, body: &[u8], at: u64) -> bool {
         let Some(writes) = layout::read_body(body) else { return false };
+        self.seal.frame(writes.iter().map(|(write, _)| write));
         for (write, record) in writes {
             self.index.apply(&write, at + record as u64);
         }

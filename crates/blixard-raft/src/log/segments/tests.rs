@@ -343,6 +343,21 @@ fn the_last_frame_is_told_from_a_torn_one_once_the_log_is_sealed() {
 }
 
 #[test]
+fn a_log_says_whether_a_seal_is_the_last_in_it() {
+    let disk = Disk::new();
+    let log = open(&disk).unwrap();
+    let node = Write::Note { slot: Slot::Node, record: vec![1; 8] };
+    for writes in [vec![node.clone()], vec![node], vec![put(0, 1500)]] {
+        log.commit(&writes).unwrap();
+        assert!(!open(&disk).unwrap().was_sealed());
+    }
+    super::super::engine::seal(&log).unwrap();
+    assert!(open(&disk).unwrap().was_sealed());
+    log.commit(&[put(1, 10)]).unwrap();
+    assert!(!open(&disk).unwrap().was_sealed());
+}
+
+#[test]
 fn a_record_that_does_not_fit_into_a_segment_is_refused() {
     let log = open(&Disk::new()).unwrap();
     let refused = log.commit(&[put(0, 5000)]);
