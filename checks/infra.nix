@@ -6,10 +6,6 @@
   nixpkgs,
   microvm,
 }:
-let
-  # An emulated guest takes its time.
-  patient = "{ blixard.vm.kvm = \"unused\"; blixard.vm.health.deadlineMs = 600000; }";
-in
 {
   /**
     A flake with these `microvms`, Nix code that may use `blixard`. Also what it needs is in the store of a machine
@@ -32,7 +28,7 @@ in
           microvms = blixard.lib.mkMicrovms {
             inherit nixpkgs;
             system = "${system}";
-            modules = [ (blixard + "/checks/emulated.nix") ${patient} ];
+            modules = [ (blixard + "/checks/emulated.nix") (blixard + "/checks/patient.nix") ];
           } ${microvms};
         };
       }
@@ -48,10 +44,7 @@ in
         inherit system;
         modules = [
           ./emulated.nix
-          {
-            blixard.vm.kvm = "unused";
-            blixard.vm.health.deadlineMs = 600000;
-          }
+          ./patient.nix
         ];
       } modules
     );

@@ -274,11 +274,11 @@ impl Planner {
 
 /// The vms that are being stopped for this one.
 fn making_room<'a>(state: &'a ClusterState, id: &'a VmId) -> impl Iterator<Item = (&'a VmId, &'a Vm)> {
-    let preempts = state.preemption == Preemption::On;
+    let vms = (state.preemption == Preemption::On).then(|| state.vms.iter());
     let makes_room = |(_, vm): &(&VmId, &Vm)| {
         vm.preempted_by.as_ref() == Some(id) && vm.run.host().is_some() && !vm.wanted_there()
     };
-    state.vms.iter().take(if preempts { usize::MAX } else { 0 }).filter(makes_room)
+    vms.into_iter().flatten().filter(makes_room)
 }
 
 impl Host {
