@@ -145,7 +145,7 @@ pub(crate) fn volume(name: &str, size_mib: u64, kind: VolumeKind) -> Volume {
 }
 
 pub(crate) fn delete_volume(volume: &str) -> Command {
-    Command::Volume(VolumeCommand::Delete { volume: volume.parse().unwrap() })
+    Command::Volume(VolumeCommand::Delete { volume: volume.parse().unwrap(), life: None })
 }
 
 pub(crate) fn forget_volumes(name: &str, volume: Option<&str>) -> Command {

@@ -242,7 +242,7 @@ impl Config {
         let wrong = |key: String, reason: String| ConfigError::Key { file: file.to_owned(), key, reason };
         let config: Self = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
             let key = error.path().to_string();
-            wrong(key, error.into_inner().message().trim_end().to_owned())
+            wrong(key, in_words(error.into_inner().message().trim_end()))
         })?;
         match config.problem() {
             Some((key, reason)) => Err(wrong(key.to_owned(), reason)),
@@ -306,6 +306,16 @@ impl Config {
         }
         None
     }
+}
+
+/// A refusal without the names of Rust's types.
+fn in_words(refusal: &str) -> String {
+    let names = [
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected u64", "expected a whole number, 0 or more"),
+    ];
+    names.iter().fold(refusal.to_owned(), |text, (name, words)| text.replace(name, words))
 }
 
 #[cfg(test)]

@@ -75,20 +75,23 @@ impl ClusterState {
             let vm = self.vms.get(id);
             let placed = vm.and_then(|vm| Some((vm.run.host()?, self.target_spec(vm).map(Usage::of)?)));
             let recorded = self.local_volumes(id, spec).find_map(|(_, _, record)| Some(record?.node));
-            let volumes_grow = self.volumes_grow(id, spec);
+            // New ones are made where the others are.
+            let new = self.needs(id, spec).without(Usage::of(spec));
+            let volumes_grow = self.volumes_grow(id, spec) || new.disk_mib > 0;
             if let Some((node, now)) = placed {
                 let then = Usage::of(spec);
                 let grows = then.memory_mib > now.memory_mib
                     || then.vcpus > now.vcpus
                     || then.disk_mib > now.disk_mib;
                 if grows || volumes_grow && recorded == Some(node) {
-                    self.check_room_then(&defined, id, node, then)?;
+                    let made = if recorded == Some(node) { new } else { Usage::default() };
+                    self.check_room_then(&defined, id, node, then.and(made))?;
                 }
             }
             if let Some(node) =
                 recorded.filter(|&node| volumes_grow && placed.is_none_or(|(on, _)| on != node))
             {
-                self.check_room_then(&defined, id, node, Usage::default())?;
+                self.check_room_then(&defined, id, node, new)?;
             }
         }
         Ok(())

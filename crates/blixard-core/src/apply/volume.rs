@@ -21,7 +21,7 @@ impl ClusterState {
         moment: Moment,
     ) -> Result<Outcome, Rejection> {
         match command {
-            VolumeCommand::Delete { volume } => self.delete_volume(volume, moment),
+            VolumeCommand::Delete { volume, life } => self.delete_volume(volume, *life, moment),
             VolumeCommand::Forget { vm, volume } => self.forget_volumes(vm, volume.as_ref(), moment),
         }
     }
@@ -152,8 +152,17 @@ impl ClusterState {
         Ok(record)
     }
 
-    fn delete_volume(&mut self, id: &VolumeId, moment: Moment) -> Result<Outcome, Rejection> {
-        if self.check_volume_deletion(id)?.fate == VolumeFate::Delete {
+    fn delete_volume(
+        &mut self,
+        id: &VolumeId,
+        life: Option<Epoch>,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        let record = self.check_volume_deletion(id)?;
+        if life.is_some_and(|life| life != record.life) {
+            return Err(Refused::Unknown { id: id.clone() }.into());
+        }
+        if record.fate == VolumeFate::Delete {
             return Ok(Outcome::Unchanged);
         }
         let record = self.volumes.get_mut(&id.vm).and_then(|records| records.get_mut(&id.name));

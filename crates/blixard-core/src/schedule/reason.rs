@@ -22,7 +22,7 @@ pub enum WaitingOn {
         others: usize,
     },
     /// The one host that it may run on.
-    #[error("its {} on {host}, which {reason}{}", count(.volumes), cure(.vm, .reason))]
+    #[error("its {} on {host}, which {reason}{}", count(.volumes), cure(.vm, .volumes, .reason))]
     Volume {
         /// The vm.
         vm: VmId,
@@ -189,11 +189,18 @@ fn count(volumes: &[VolumeName]) -> String {
     }
 }
 
-/// What a person can do where waiting may be in vain.
-fn cure(vm: &VmId, reason: &RefusalReason) -> String {
+/// What a person can do where waiting may be in vain. Each volume is named: without a name all that the vm has
+/// anywhere would be given up.
+fn cure(vm: &VmId, volumes: &[VolumeName], reason: &RefusalReason) -> String {
+    let forget = |volume: &VolumeName| format!("`blixard volume forget {vm}:{volume}`");
     match reason {
         RefusalReason::Lost => {
-            format!(": it waits for that host to be back; `blixard volume forget {vm}` gives the volume up")
+            let each: Vec<String> = volumes.iter().map(forget).collect();
+            let (gives, them) = if volumes.len() == 1 { ("gives", "it") } else { ("give", "them") };
+            format!(": it waits for that host to be back; {} {gives} {them} up", each.join(" and "))
+        }
+        RefusalReason::VolumeGoing { volume } => {
+            format!("; if that host does not come back, {} does not wait for it", forget(volume))
         }
         _ => String::new(),
     }

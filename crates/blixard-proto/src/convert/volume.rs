@@ -2,7 +2,7 @@
 
 use blixard_core::command::VolumeCommand;
 use blixard_core::state::{ClusterState, Made, Presence, Volume, VolumeFate};
-use blixard_types::VolumeId;
+use blixard_types::{Epoch, VolumeId};
 
 use super::{ConvertError, vm_id, volume_id, volume_name};
 use crate::v1::{self, volume_command as message};
@@ -10,7 +10,9 @@ use crate::v1::{self, volume_command as message};
 pub(crate) fn volume_to(command: &VolumeCommand) -> v1::VolumeCommand {
     use message::Command as To;
     let command = match command {
-        VolumeCommand::Delete { volume } => To::Delete(message::Delete { volume: volume.to_string() }),
+        VolumeCommand::Delete { volume, life } => {
+            To::Delete(message::Delete { volume: volume.to_string(), life: life.map(|life| life.0) })
+        }
         VolumeCommand::Forget { vm, volume } => {
             let name = volume.as_ref().map(ToString::to_string).unwrap_or_default();
             To::Forget(message::Forget { vm: vm.to_string(), name })
@@ -23,7 +25,10 @@ pub(crate) fn volume_from(command: v1::VolumeCommand) -> Result<VolumeCommand, C
     use message::Command as From;
     let unknown = || ConvertError::of("volume", "is unknown to this server");
     Ok(match command.command.ok_or_else(unknown)? {
-        From::Delete(delete) => VolumeCommand::Delete { volume: volume_id(&delete.volume)? },
+        From::Delete(delete) => {
+            let life = delete.life.map(Epoch);
+            VolumeCommand::Delete { volume: volume_id(&delete.volume)?, life }
+        }
         From::Forget(forget) => {
             let volume = (!forget.name.is_empty()).then(|| volume_name(&forget.name)).transpose()?;
             VolumeCommand::Forget { vm: vm_id(&forget.vm)?, volume }

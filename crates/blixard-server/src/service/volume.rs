@@ -70,7 +70,8 @@ impl VolumeService for VolumeApi {
         if request.dry_run {
             return Ok(Response::new(DeleteVolumeResponse { volume: Some(volume), gone: false }));
         }
-        self.propose(&request.request_id, VolumeCommand::Delete { volume: id.clone() }).await?;
+        self.propose(&request.request_id, VolumeCommand::Delete { volume: id.clone(), life: Some(life) })
+            .await?;
         // One of another life is not the one that was to go.
         let gone = |state: &ClusterState| {
             state.volumes_of(&id.vm).all(|(name, volume)| *name != id.name || volume.life != life)

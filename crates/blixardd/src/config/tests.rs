@@ -72,6 +72,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[node]\nroles = []",
         "[node]\nlabels = { \"blixard/node\" = \"a\" }",
         "[host]\ncpu_overcommit = 0",
+        "[host]\ncpu_overcommit = -1",
         "[host]\nhypervisors = [\"xen\"]",
         "[host]\ntenants = [\"A\"]",
         "[cluster]\nlisten = \"7440\"",
@@ -137,6 +138,9 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     cpu_overcommit = 0
         => blixardd.toml: host.cpu_overcommit: must be at least 1
     [host]
+    cpu_overcommit = -1
+        => blixardd.toml: host.cpu_overcommit: invalid value: integer `-1`, expected a whole number from 0 to 4294967295
+    [host]
     hypervisors = ["xen"]
         => blixardd.toml: host.hypervisors[0]: unknown variant `xen`, expected one of `qemu`, `cloud-hypervisor`, `firecracker`, `crosvm`, `kvmtool`, `stratovirt`, `alioth`
     [host]
@@ -191,7 +195,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         => blixardd.toml: evaluation.memory_max_mib: must be at least 128
     [evaluation]
     output_max_mib = -1
-        => blixardd.toml: evaluation.output_max_mib: invalid value: integer `-1`, expected u64
+        => blixardd.toml: evaluation.output_max_mib: invalid value: integer `-1`, expected a whole number, 0 or more
     [evaluation]
     output_max_mib = 1099511627777
         => blixardd.toml: evaluation.output_max_mib: must be at most 1099511627776

@@ -5,7 +5,7 @@ use blixard_types::{Epoch, NodeId, VolumeId};
 
 use crate::apply::{MembershipRejection, Rejection, VolumeRejection};
 use crate::assignment::{Intent, VolumeLife, assignments_of};
-use crate::command::{Command, MembershipCommand, Outcome};
+use crate::command::{Command, MembershipCommand, Outcome, VolumeCommand};
 use crate::fixture::{
     Cluster, definition, delete, delete_volume, deploy, desired, discard, facts, forget_volumes, lost, place,
     report, running, session, spec, vm, volume, volume_gone,
@@ -104,7 +104,7 @@ fn a_vm_is_placed_where_its_volume_is_and_waits_when_that_host_is_lost() {
     assert_eq!(
         waiting.to_string(),
         "its volume data is on n1, which is lost: it waits for that host to be back; \
-         `blixard volume forget default/db` gives the volume up"
+         `blixard volume forget default/db:data` gives it up"
     );
     let explained = explain(&cluster.state, &vm("db"), cluster.at).unwrap();
     assert_eq!(explained.best, None);
@@ -254,6 +254,9 @@ fn a_volume_is_deleted_by_its_host_and_not_while_its_vm_should_run() {
     let waiting = plan(&cluster.state, cluster.at).waiting.remove(&vm("db")).unwrap();
     let reason = RefusalReason::VolumeGoing { volume: "data".parse().unwrap() };
     assert!(matches!(&waiting, WaitingOn::Volume { reason: found, .. } if *found == reason), "{waiting}");
+    let cure =
+        "if that host does not come back, `blixard volume forget default/db:data` does not wait for it";
+    assert!(waiting.to_string().ends_with(cure), "{waiting}");
     for (node, life) in [(2, 1), (1, 2)] {
         assert!(cluster.apply(volume_gone(node, "db", "data", life)).is_err());
     }
@@ -320,10 +323,42 @@ fn a_shared_volume_is_only_where_a_host_has_it_and_waits_for_a_lost_writer() {
             let written = refused(cluster.apply(place("db", 2, 2)));
             assert!(matches!(written, VolumeRejection::MayBeWritten { .. }), "{written}");
             let waiting = plan(&cluster.state, cluster.at).waiting.remove(&vm("db")).unwrap();
-            assert!(waiting.to_string().contains("`blixard volume forget default/db`"), "{waiting}");
+            assert!(waiting.to_string().contains("`blixard volume forget default/db:media`"), "{waiting}");
             cluster.ok(forget_volumes("db", Some("media")));
         }
         assert_eq!(plan(&cluster.state, cluster.at).placements[0].node, NodeId(2));
         cluster.ok(place("db", 2, 2));
     }
+}
+
+#[test]
+fn a_new_volume_beside_others_has_to_fit_on_their_host() {
+    let mut cluster = scene();
+    cluster.deploy("other", "a", with(&[("data", 800, VolumeKind::Local)]));
+    cluster.ok(place("other", 1, 1));
+    let more = |mib| with(&[("data", 100, VolumeKind::Local), ("logs", mib, VolumeKind::Local)]);
+    let before = cluster.state.vms.clone();
+    for placed in [true, false] {
+        let refused = cluster.apply(deploy(vec![definition("db", "b", more(101))]));
+        let shortage = Shortage { resource: Resource::DiskMib, needed: 201, free: 200 };
+        assert_eq!(refused, Err(Rejection::NoRoom { vm: vm("db"), node: NodeId(1), shortage }), "{placed}");
+        if placed {
+            assert_eq!(cluster.state.vms, before);
+            stop(&mut cluster, 1);
+        }
+    }
+    cluster.deploy("db", "b", more(100));
+    assert_eq!(plan(&cluster.state, cluster.at).placements.len(), 0, "it is stopped");
+}
+
+#[test]
+fn a_deletion_is_of_the_volume_that_was_looked_at_and_of_none_that_came_after_it() {
+    let mut cluster = scene();
+    stop(&mut cluster, 1);
+    let delete =
+        |life| Command::Volume(VolumeCommand::Delete { volume: id("db:data"), life: Some(Epoch(life)) });
+    assert_eq!(refused(cluster.apply(delete(2))), VolumeRejection::Unknown { id: id("db:data") });
+    assert_eq!(record(&cluster, "db:data").fate, VolumeFate::Keep);
+    cluster.ok(delete(1));
+    assert_eq!(record(&cluster, "db:data").fate, VolumeFate::Delete);
 }

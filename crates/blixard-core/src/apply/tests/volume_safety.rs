@@ -140,7 +140,7 @@ fn commands(op: &Op, state: &ClusterState) -> Vec<Command> {
             };
             vec![
                 desired(VMS[*at], Desired::Stopped),
-                Command::Volume(VolumeCommand::Delete { volume }),
+                Command::Volume(VolumeCommand::Delete { volume, life: None }),
                 desired(VMS[*at], Desired::Running),
                 place(VMS[*at], *node, last),
             ]
@@ -164,7 +164,7 @@ fn commands(op: &Op, state: &ClusterState) -> Vec<Command> {
         Op::DeleteVm { vm, files: false } => vec![delete(VMS[*vm])],
         Op::DeleteVolume { vm, volume } => {
             let volume = format!("{}:{}", VMS[*vm], VOLUMES[*volume]).parse().unwrap();
-            vec![Command::Volume(VolumeCommand::Delete { volume })]
+            vec![Command::Volume(VolumeCommand::Delete { volume, life: None })]
         }
         Op::Forget { vm, volume } => vec![forget_volumes(VMS[*vm], volume.map(|name| VOLUMES[name]))],
         Op::Clean { node } => {

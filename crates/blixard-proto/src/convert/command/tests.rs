@@ -169,7 +169,10 @@ fn commands() -> Vec<Command> {
     all.push(Command::Fence(FenceCommand::DeclareLost { node: NodeId(2) }));
     let volume = |volume| Command::Volume(VolumeCommand::Forget { vm: vm.clone(), volume });
     all.extend([volume(None), volume(Some("data".parse().unwrap()))]);
-    all.push(Command::Volume(VolumeCommand::Delete { volume: "shop/db:data".parse().unwrap() }));
+    for life in [None, Some(Epoch(7))] {
+        let volume = "shop/db:data".parse().unwrap();
+        all.push(Command::Volume(VolumeCommand::Delete { volume, life }));
+    }
     let moves = vec![(vm.clone(), Epoch(3)), ("b".parse().unwrap(), Epoch(9))];
     all.extend(
         [

@@ -133,7 +133,7 @@ fn await_waiting(trio: &Trio, (host, asked): (&Host, &Host)) -> anyhow::Result<(
         Ok(if waits { Seen::Done(()) } else { Seen::Instead(shown.to_string()) })
     })?;
     let explained = asked.run_ok(&["blixard", "vm", "explain", VM])?;
-    ensure!(explained.contains("`blixard volume forget default/keeper`"), "{explained}");
+    ensure!(explained.contains("`blixard volume forget default/keeper:data` and"), "{explained}");
     ensure!(explained.contains("does not have the volume data"), "{explained}");
     ensure!(trio.run_of(VM).is_err(), "it runs: {:?}", trio.watch.spans());
     Ok(())
