@@ -62,7 +62,7 @@ impl Slot {
     }
 }
 
-/// A failing step of the engine. After any but `Read` it is never written again.
+/// A failing step of the engine. After any but `Read` and `NoRoom` it is never written again.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A change could not be written.
@@ -71,6 +71,9 @@ pub enum EngineError {
     /// What was written could not be made durable.
     #[error("cannot sync the log")]
     Sync(#[source] io::Error),
+    /// The disk is full. Nothing that is there was changed, and it can be asked again.
+    #[error("the disk has no room for another segment of the log")]
+    NoRoom(#[source] io::Error),
     /// A record is larger than the engine keeps.
     #[error("a record of {size} bytes does not fit into the log")]
     TooLarge {
@@ -90,6 +93,12 @@ pub(crate) trait LogEngine: Debug + Send + Sync + 'static {
     /// Makes the changes, in order; all are durable when it returns. If it fails, or if there is a
     /// crash meanwhile, the first of them are, or none.
     fn commit(&self, writes: &[Write]) -> Result<(), EngineError>;
+
+    /// Makes sure that these commits, one after another, need no more room from the disk, if they are small
+    /// enough for that. When there is none, the room that is left stays as it is.
+    fn make_room(&self, _commits: &[&[Write]]) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Reads the records in the range, in order of index, at most `limit`.
     fn read(&self, range: Range<u64>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, EngineError>;
@@ -135,12 +144,15 @@ impl SealSeen {
 }
 
 /// Writes a note of the log again, as the last things in it: all before was synced before these were written,
-/// so what is damaged there is told from what a crash has torn.
+/// so what is damaged there is told from what a crash has torn. On a full disk it is not begun: the last room is
+/// for what has to be written.
 pub(crate) fn seal(engine: &dyn LogEngine) -> Result<(), EngineError> {
     let slot = Slot::Node;
     let Some(record) = engine.note(slot)? else { return Ok(()) };
     let times = LOST_AT_ONCE.div_ceil(record.len().max(1));
     let note = Write::Note { slot, record };
-    engine.commit(&vec![note.clone(); times])?;
-    engine.commit(&[note])
+    let (many, one) = (vec![note.clone(); times], [note]);
+    engine.make_room(&[&many, &one])?;
+    engine.commit(&many)?;
+    engine.commit(&one)
 }

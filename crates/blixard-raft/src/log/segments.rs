@@ -19,6 +19,7 @@ mod recover;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -118,18 +119,30 @@ impl Segments {
         Ok(later)
     }
 
-    /// Begins a segment, in a slot that is free or new.
-    fn begin_segment(&self, head: &mut Head) -> Result<Newest, EngineError> {
-        let slot = if let Some(slot) = head.free.pop_first() {
-            slot
+    /// Takes a slot that is free or new, and makes it durable as zeros. It stays free if the disk is full: all that
+    /// was written before is synced, so the zeros are all that can be lost, and they are written again.
+    fn take_slot(&self, head: &mut Head) -> Result<u64, EngineError> {
+        let slot = if let Some(slot) = head.free.first() {
+            *slot
         } else {
+            let slot = head.slots;
+            self.disk.set_size((slot + 1) * self.segment_bytes).map_err(no_room_or(EngineError::Write))?;
             head.slots += 1;
-            self.disk.set_size(head.slots * self.segment_bytes).map_err(EngineError::Write)?;
-            head.slots - 1
+            head.free.insert(slot);
+            slot
         };
         let start = slot * self.segment_bytes;
-        zero(self.disk.as_ref(), start..start + self.segment_bytes).map_err(EngineError::Write)?;
-        self.sync()?;
+        zero(self.disk.as_ref(), start..start + self.segment_bytes)
+            .map_err(no_room_or(EngineError::Write))?;
+        self.disk.sync().map_err(no_room_or(EngineError::Sync))?;
+        head.free.remove(&slot);
+        Ok(slot)
+    }
+
+    /// Begins a segment, in a slot that is free or new.
+    fn begin_segment(&self, head: &mut Head) -> Result<Newest, EngineError> {
+        let slot = self.take_slot(head)?;
+        let start = slot * self.segment_bytes;
         let (sequence, before_end) = head.newest.map_or((1, 0), |before| (before.sequence + 1, before.end));
         let header = {
             let mut index = self.change_index();
@@ -149,13 +162,21 @@ impl Segments {
     }
 }
 
+/// Tells a full disk from what is worse.
+fn no_room_or(otherwise: fn(io::Error) -> EngineError) -> impl Fn(io::Error) -> EngineError {
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::NoRoom(error),
+        _ => otherwise(error),
+    }
+}
+
 /// Where in a segment its header is written again.
 fn frames_end(segment_bytes: u64) -> u64 {
     segment_bytes - SECTOR as u64
 }
 
 /// Fills a part of the disk with zeros.
-fn zero(disk: &dyn LogDisk, part: Range<u64>) -> std::io::Result<()> {
+fn zero(disk: &dyn LogDisk, part: Range<u64>) -> io::Result<()> {
     static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut at = part.start;
     while at < part.end {
@@ -173,6 +194,15 @@ impl LogEngine for Segments {
         let mut left = writes;
         while !left.is_empty() {
             left = self.append(&mut head, left)?;
+        }
+        Ok(())
+    }
+
+    fn make_room(&self, commits: &[&[Write]]) -> Result<(), EngineError> {
+        let mut head = self.head();
+        let needed = commits.iter().map(|writes| Frame::bytes_of(writes)).sum::<usize>() as u64;
+        if head.newest.is_none_or(|newest| self.room(newest) < needed) {
+            self.begin_segment(&mut head)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{self, EngineError, LogEngine, Slot, Write};
 use super::tail::{Ends, Readable, Tail};
-use super::writer::{self, Job, WriterHandle};
+use super::writer::{self, Job, Seal, WriterHandle};
 use crate::alive::Alive;
 use crate::offload::Offload;
 use crate::record::{self, BadRecord};
@@ -78,6 +78,7 @@ pub enum LogOpenError {
 pub(crate) struct FoundLog {
     engine: Arc<dyn LogEngine>,
     ends: Ends,
+    seal: Seal,
 }
 
 impl FoundLog {
@@ -86,10 +87,8 @@ impl FoundLog {
         claim(engine.as_ref(), node)?;
         let ends = scan(engine.as_ref())?;
         // Once is enough: a daemon that is started again and again would fill the disk.
-        if !engine.was_sealed() {
-            engine::seal(engine.as_ref())?;
-        }
-        Ok(Self { engine, ends })
+        let seal = if engine.was_sealed() { Seal::Last } else { seal(engine.as_ref())? };
+        Ok(Self { engine, ends, seal })
     }
 
     /// The last entry that was purged.
@@ -122,9 +121,9 @@ impl LogStore {
         alive: Alive,
         offload: &Offload,
     ) -> Result<(Self, WriterHandle), LogOpenError> {
-        let FoundLog { engine, ends } = found;
+        let FoundLog { engine, ends, seal } = found;
         let tail = Arc::new(Tail::found(ends));
-        let started = writer::start(Arc::clone(&engine), Arc::clone(&tail), stop, offload);
+        let started = writer::start((Arc::clone(&engine), seal), Arc::clone(&tail), stop, offload);
         let (jobs, writer) = started.map_err(LogOpenError::Thread)?;
         Ok((Self { jobs, reader: LogReader { tail, engine, _alive: alive } }, writer))
     }
@@ -159,6 +158,19 @@ fn claim(engine: &dyn LogEngine, node: u64) -> Result<(), LogOpenError> {
             let record = record::encode_node(slot.key(), node);
             Ok(engine.commit(&[Write::Note { slot, record }])?)
         }
+    }
+}
+
+/// Seals the log. On a full disk it is opened all the same: what is written next does what the seal does, and it is
+/// sealed when it is closed.
+fn seal(engine: &dyn LogEngine) -> Result<Seal, EngineError> {
+    match engine::seal(engine) {
+        Ok(()) => Ok(Seal::Last),
+        Err(error @ EngineError::NoRoom(_)) => {
+            tracing::warn!(error = blixard_types::chain(&error), "the log is opened without a seal");
+            Ok(Seal::Due)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -27,6 +27,8 @@ use crate::stop::StopCause;
 use crate::testing::{Disk, Keep, Recorder};
 use crate::types::{Cmd, Entry, StoredMembership, TypeConfig, Vote, log_id};
 
+mod full_disk;
+
 struct Builder;
 
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {

@@ -33,6 +33,15 @@ pub(crate) enum Job {
     Later(Vec<Write>),
 }
 
+/// Whether a log ends with a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// It does.
+    Last,
+    /// Something else is the last in it.
+    Due,
+}
+
 /// The running writer. It ends, after writing all that is queued, when the last sender is gone.
 #[derive(Debug)]
 pub(crate) enum WriterHandle {
@@ -55,13 +64,13 @@ impl WriterHandle {
 
 /// Starts it.
 pub(crate) fn start(
-    engine: Arc<dyn LogEngine>,
+    (engine, seal): (Arc<dyn LogEngine>, Seal),
     tail: Arc<Tail>,
     stop: StopCause,
     offload: &Offload,
 ) -> io::Result<(mpsc::Sender<Job>, WriterHandle)> {
     let (sender, jobs) = mpsc::channel(QUEUE_JOBS);
-    let writer = Writer { engine, tail, stop, pending: Vec::new(), last: 0, written: false, failed: false };
+    let writer = Writer { engine, tail, stop, pending: Vec::new(), last: 0, seal, failed: false };
     let handle = match offload {
         Offload::Threads => {
             let thread = std::thread::Builder::new().name("blixard-log".to_owned());
@@ -84,8 +93,7 @@ struct Writer {
     pending: Vec<Write>,
     /// The last entry that is in it.
     last: u64,
-    /// Something was written since the log was opened.
-    written: bool,
+    seal: Seal,
     failed: bool,
 }
 
@@ -139,7 +147,7 @@ impl Writer {
     /// So that the last that was acknowledged is not the last that is in the log. Of a log that cannot take it
     /// nothing is lost.
     fn seal(&mut self) {
-        if self.written && !self.failed {
+        if self.seal == Seal::Due && !self.failed {
             let sealed = catch_unwind(AssertUnwindSafe(|| engine::seal(self.engine.as_ref())));
             if let Err(error) = sealed.unwrap_or(Err(EngineError::Panicked)) {
                 tracing::warn!(error = blixard_types::chain(&error), "the log is not sealed");
@@ -178,7 +186,7 @@ impl Writer {
                 self.failed = true;
                 self.stop.fail(&error);
             }
-            self.written = true;
+            self.seal = Seal::Due;
             self.tail.count_commit();
         }
         self.pending.clear();

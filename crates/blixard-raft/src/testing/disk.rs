@@ -32,6 +32,8 @@ struct Platter {
     writes: usize,
     broken: bool,
     held: bool,
+    /// A full disk has no blocks for what begins here.
+    full_from: Option<usize>,
 }
 
 impl Disk {
@@ -82,6 +84,17 @@ impl Disk {
     /// Every sync fails from now on.
     pub(crate) fn break_down(&self) {
         self.lock().broken = true;
+    }
+
+    /// There is no room for more than the file has now.
+    pub(crate) fn fill_up(&self) {
+        let mut platter = self.lock();
+        platter.full_from = Some(platter.bytes.len());
+    }
+
+    /// Somebody has made room.
+    pub(crate) fn clear_up(&self) {
+        self.lock().full_from = None;
     }
 
     /// Syncs wait from now on, until they are let go.
@@ -149,6 +162,9 @@ impl LogDisk for Disk {
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         let start = usize::try_from(offset).unwrap();
         let mut platter = self.lock();
+        if platter.full_from.is_some_and(|full| start + data.len() > full) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let target = platter.bytes.get_mut(start..start + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         target.copy_from_slice(data);
         platter.unsynced.push((start, data.to_vec()));

@@ -179,6 +179,11 @@ impl Frame {
         &self.records
     }
 
+    /// How long a frame of these is.
+    pub(super) fn bytes_of(writes: &[Write]) -> usize {
+        frame_bytes(writes.iter().map(Write::size).sum())
+    }
+
     /// Whether the first of these fits.
     #[expect(clippy::unused_self, reason = "reads as a question to the frame")]
     pub(super) fn fits(&self, writes: &[Write], room: u64) -> bool {

@@ -9,7 +9,7 @@ use crate::wait::{self, Seen};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "server_disk_full",
-    shows: "a server whose disk is full stops loudly and loses nothing; the others go on; it returns",
+    shows: "a server whose disk is full stops loudly, opens again, and loses nothing; the others go on; it returns",
     needs: Needs::Blixard,
     run,
 };
@@ -26,6 +26,10 @@ cp -a /var/lib/blixard.was/. /var/lib/blixard/
 systemctl start blixardd
 ";
 
+/// It may have stopped before it was ready, which is no matter here.
+const RESTART: &str =
+    "systemctl stop blixardd; systemctl reset-failed blixardd || true; systemctl start --no-block blixardd";
+
 fn run(context: &mut Context) -> anyhow::Result<()> {
     let hosts = three(context)?;
     let [first, .., last] = hosts.as_slice() else { anyhow::bail!("no hosts") };
@@ -41,11 +45,14 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         Ok(if stopped { Seen::Done(()) } else { Seen::Instead(journal) })
     })?;
     writers::await_writes(first, 3).context("the others go on")?;
+    last.shell(RESTART).context("it is started on the full disk")?;
+    wait::until("the full server to open its log all the same", super::LIMIT, || {
+        let journal = last.journal("blixardd")?;
+        let opened = journal.contains("the log is opened without a seal");
+        Ok(if opened { Seen::Done(()) } else { Seen::Instead(journal) })
+    })?;
     ensure!(leader(&hosts, first)?.name() != last.name(), "a server without a disk leads");
-    last.shell(
-        "rm /var/lib/blixard/filler; systemctl reset-failed blixardd || true; systemctl start blixardd",
-    )
-    .context("there is room again")?;
+    last.shell(&format!("rm /var/lib/blixard/filler; {RESTART}")).context("there is room again")?;
     await_voters(first, hosts.len())?;
     let due = writers::stop(first)?;
     for host in &hosts {
