@@ -10,6 +10,7 @@
 //! action.
 
 mod lease;
+mod observe;
 mod sweep;
 mod talk;
 
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blixard_core::grant::GrantGate;
-use blixard_core::ports::units::{ObservedUnit, UnitError};
+use blixard_core::ports::units::ObservedUnit;
 use blixard_core::ports::{BootMillis, UnixMillis};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
 use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::HostMessage;
 use blixard_types::unit::GOING_DOWN;
-use blixard_types::{Epoch, GenerationNumber, VmId, chain};
+use blixard_types::{Epoch, GenerationNumber, VmId};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 
 use crate::execute::{self, Done, Litter};
 use crate::link::{self, LinkEvent};
-use crate::memory::{Memories, prune, take_in};
+use crate::memory::{Memories, prune};
 use crate::{Host, fetch, home};
 use lease::Lease;
+use observe::Observation;
 use sweep::Sweep;
 
 /// Longest time without a look at what is to be done.
@@ -103,7 +105,7 @@ struct Agent {
     /// Fetches that go on, to give them up.
     fetches: BTreeMap<VmId, AbortHandle>,
     observation: Observation,
-    observing: JoinSet<Result<Vec<ObservedUnit>, UnitError>>,
+    observing: JoinSet<observe::Seen>,
     again_at: Option<Instant>,
     /// Whether the machine was going down at the last plan.
     down: bool,
@@ -114,19 +116,6 @@ struct Agent {
 struct Reports {
     sequence: u64,
     open: BTreeMap<u64, (VmId, Epoch, VmReport)>,
-}
-
-/// Which view of the units the agent has.
-#[derive(Default)]
-struct Observation {
-    /// Whether something may have changed since the last observation was begun.
-    stale: bool,
-    /// Whether there has been one.
-    made: bool,
-    /// Vms whose action was done before the running observation was begun.
-    releasing: BTreeSet<VmId>,
-    /// Vms whose action was done since.
-    finished: BTreeSet<VmId>,
 }
 
 impl Agent {
@@ -149,7 +138,7 @@ impl Agent {
             refused: BTreeSet::new(),
             work: JoinSet::new(),
             fetches: BTreeMap::new(),
-            observation: Observation { stale: true, ..Observation::default() },
+            observation: Observation::due(),
             observing: JoinSet::new(),
             again_at: None,
             down: false,
@@ -168,7 +157,7 @@ impl Agent {
                     Some(event) => self.on_link(event),
                     None => return Ok(()),
                 },
-                _ = changes.select_next_some() => self.observation.stale = true,
+                change = changes.select_next_some() => self.observation.note(change),
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.on_done(done),
                     Err(error) if error.is_cancelled() => self.on_given_up(error.id()),
@@ -181,47 +170,6 @@ impl Agent {
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }
         }
-    }
-
-    /// Begins an observation where one is due and none is running.
-    fn observe(&mut self) {
-        if !self.observation.stale || !self.observing.is_empty() {
-            return;
-        }
-        self.observation.stale = false;
-        self.observation.releasing.append(&mut self.observation.finished);
-        let units = self.host.units.clone();
-        self.observing.spawn(async move { units.observe().await });
-    }
-
-    fn on_observed(&mut self, seen: Option<Result<Vec<ObservedUnit>, UnitError>>) {
-        match seen {
-            Some(Ok(units)) => {
-                self.units = units.into_iter().map(|unit| (unit.vm.clone(), unit)).collect();
-                take_in(&mut self.memories, &self.units, self.host.clock.boot());
-                self.observation.made = true;
-                for vm in std::mem::take(&mut self.observation.releasing) {
-                    self.set_work(&vm, Work::Idle);
-                    self.is_seen(&vm);
-                }
-                self.end_units_of_earlier_leases();
-            }
-            Some(Err(error)) => {
-                tracing::warn!(error = chain(&error), "cannot observe units, trying again");
-                self.observe_later();
-            }
-            None => self.observe_later(),
-        }
-    }
-
-    fn observe_later(&mut self) {
-        self.observation.finished.append(&mut self.observation.releasing);
-        let units = self.host.units.clone();
-        self.observing.spawn(async move {
-            tokio::time::sleep(RETRY_AFTER).await;
-            units.observe().await
-        });
-        self.observation.releasing.append(&mut self.observation.finished);
     }
 
     /// Whether the machine goes down. Said once: on a machine that stays up nobody would know otherwise why
@@ -412,7 +360,6 @@ impl Agent {
 
     /// The vm may be planned again once it has been observed anew.
     fn finish(&mut self, vm: VmId) {
-        self.observation.finished.insert(vm);
-        self.observation.stale = true;
+        self.observation.finish(vm);
     }
 }

@@ -30,28 +30,56 @@ const UNMARKED: &str = "blixard-new";
 /// The host's network, by the program `ip`. Clones share one lock: changes are made one at a time.
 #[derive(Debug, Clone)]
 pub struct IpNetworks {
-    ip: Arc<Mutex<Ip>>,
+    network: Arc<Mutex<Network>>,
+}
+
+#[derive(Debug)]
+struct Network {
+    ip: Ip,
+    /// The vms that may have interfaces, once that was looked for: nobody but us makes any for them. A vm without
+    /// is the usual one, and would cost a process each time it starts and stops.
+    owners: Option<BTreeSet<VmId>>,
+}
+
+impl Network {
+    async fn look(&mut self) -> Result<Vec<Link>, NetworkError> {
+        self.owners = None;
+        let links = self.ip.links().await?;
+        self.owners = Some(links.iter().filter_map(Link::vm).cloned().collect());
+        Ok(links)
+    }
+
+    fn has_none(&self, vm: &VmId) -> bool {
+        self.owners.as_ref().is_some_and(|owners| !owners.contains(vm))
+    }
 }
 
 impl IpNetworks {
     /// Does nothing yet: the program is looked for when it is used, in `PATH` if it has no slash.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { ip: Arc::new(Mutex::new(Ip::new(program.into()))) }
+        let network = Network { ip: Ip::new(program.into()), owners: None };
+        Self { network: Arc::new(Mutex::new(network)) }
     }
 }
 
 impl Networks for IpNetworks {
     fn prepare(&self, vm: VmId, taps: Vec<Tap>) -> BoxFuture<'_, Result<(), NetworkError>> {
         Box::pin(async move {
-            let ip = self.ip.lock().await;
-            let links = ip.links().await?;
+            let mut network = self.network.lock().await;
+            if taps.is_empty() && network.has_none(&vm) {
+                return Ok(());
+            }
+            let links = network.look().await?;
             check(&links, &vm, &taps)?;
+            if let Some(owners) = network.owners.as_mut().filter(|_| !taps.is_empty()) {
+                owners.insert(vm.clone());
+            }
             for link in links.iter().filter(|link| link.vm() == Some(&vm) || link.name == UNMARKED) {
-                ip.delete(&link.name).await?;
+                network.ip.delete(&link.name).await?;
             }
             for tap in &taps {
-                ip.make(&vm, tap).await?;
+                network.ip.make(&vm, tap).await?;
             }
             Ok(())
         })
@@ -59,9 +87,12 @@ impl Networks for IpNetworks {
 
     fn remove(&self, vm: VmId) -> BoxFuture<'_, Result<(), NetworkError>> {
         Box::pin(async move {
-            let ip = self.ip.lock().await;
-            for link in ip.links().await?.iter().filter(|link| link.vm() == Some(&vm)) {
-                ip.delete(&link.name).await?;
+            let mut network = self.network.lock().await;
+            if network.has_none(&vm) {
+                return Ok(());
+            }
+            for link in network.look().await?.iter().filter(|link| link.vm() == Some(&vm)) {
+                network.ip.delete(&link.name).await?;
             }
             Ok(())
         })
@@ -69,7 +100,7 @@ impl Networks for IpNetworks {
 
     fn vms(&self) -> BoxFuture<'_, Result<BTreeSet<VmId>, NetworkError>> {
         Box::pin(async move {
-            let links = self.ip.lock().await.links().await?;
+            let links = self.network.lock().await.look().await?;
             Ok(links.iter().filter_map(Link::vm).cloned().collect())
         })
     }

@@ -3,19 +3,22 @@
 //! Owns: the handle that others hold, and observation. Refuses to know: the connection's troubles,
 //! which come up as `Unreachable`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use blixard_core::ports::units::{
     Asked, GracefulStop, ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager,
 };
 use blixard_core::ports::{BoxFuture, BoxStream};
+use blixard_types::VmId;
 use blixard_types::unit::RunUnitName;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::broadcast::error::RecvError;
+use zbus::zvariant::OwnedObjectPath;
 
 use crate::bus::Bus;
 use crate::error::CallError;
-use crate::{asked, shutdown, start, stop};
+use crate::{asked, shutdown, start, stop, unit_path};
 
 const OBSERVE: &str = "observe";
 
@@ -74,6 +77,27 @@ impl Systemd {
     }
 }
 
+impl Systemd {
+    async fn look_at(&self, vms: BTreeSet<VmId>) -> Result<Vec<ObservedUnit>, UnitError> {
+        let link = self.bus.link()?;
+        let one = |vm: VmId| {
+            let link = &link;
+            async move {
+                let path = unit_path::path_of(RunUnitName::of(&vm).as_str());
+                let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
+                Ok(link.properties(&path).await?.map(|unit| unit.observed(vm)))
+            }
+        };
+        stream::iter(vms)
+            .map(one)
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(|unit| async move { Ok(unit) })
+            .try_collect()
+            .await
+            .map_err(|error: CallError| error.during(OBSERVE, RUN_UNITS))
+    }
+}
+
 impl UnitManager for Systemd {
     fn start(&self, unit: TransientUnit) -> BoxFuture<'_, Result<(), UnitError>> {
         Box::pin(async move { start::start(&self.bus, &unit).await })
@@ -89,6 +113,10 @@ impl UnitManager for Systemd {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
         Box::pin(self.observe_units())
+    }
+
+    fn look(&self, vms: BTreeSet<VmId>) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
+        Box::pin(self.look_at(vms))
     }
 
     fn changes(&self) -> BoxStream<'static, UnitChange> {

@@ -7,7 +7,7 @@ mod bad_input;
 mod closures;
 mod cluster;
 mod daemon_restart_adopts;
-mod failover;
+pub mod failover;
 mod flake_app_deploys;
 mod garbage;
 mod gc;
@@ -138,11 +138,27 @@ pub struct Context {
     workspace: Workspace,
     image: Image,
     worlds: Vec<World>,
+    built: Built,
+}
+
+/// Which programs are installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Built {
+    /// Those that are being worked on.
+    ToTest,
+    /// Those that ship.
+    ToShip,
 }
 
 impl Context {
     fn new(workspace: &Workspace, image: &Image) -> Self {
-        Self { workspace: workspace.clone(), image: image.clone(), worlds: Vec::new() }
+        Self { workspace: workspace.clone(), image: image.clone(), worlds: Vec::new(), built: Built::ToTest }
+    }
+
+    /// For a benchmark, which measures what ships.
+    #[must_use]
+    pub fn released(workspace: &Workspace, image: &Image) -> Self {
+        Self { built: Built::ToShip, ..Self::new(workspace, image) }
     }
 
     /// A new world of this many hosts, which are up.
@@ -199,7 +215,10 @@ impl Context {
     /// # Errors
     /// When they are not built.
     pub fn binaries(&self) -> anyhow::Result<Binaries> {
-        Binaries::built(&self.workspace)
+        match self.built {
+            Built::ToTest => Binaries::built(&self.workspace),
+            Built::ToShip => Binaries::released(&self.workspace),
+        }
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod closure;
 mod deploy_overhead;
+mod failover;
 mod outcome;
 mod raft_bytes;
 mod raft_vs_etcd;
 mod schedule;
+mod start_storm;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,9 @@ const ALL: &[Bench] = &[
     closure::RTT,
     raft_bytes::BENCH,
     schedule::BENCH,
+    start_storm::BENCH,
+    failover::BENCH,
+    failover::FENCE,
 ];
 
 /// Runs one; exits with a failure when it misses what it must reach.

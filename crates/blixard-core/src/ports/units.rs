@@ -1,6 +1,6 @@
 //! The service manager: transient units, as data, and what is known of those that run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::spec::Account;
 use blixard_types::unit::{RunUnitName, StopUnitName};
@@ -223,6 +223,9 @@ pub trait UnitManager: Send + Sync + 'static {
 
     /// All run units of ours that are loaded.
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>>;
+
+    /// As [`Self::observe`], of these vms alone: one that has no unit loaded is not among them.
+    fn look(&self, vms: BTreeSet<VmId>) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>>;
 
     /// Changes from now on. A slow reader loses details, never the fact: it gets [`UnitChange::Any`].
     fn changes(&self) -> BoxStream<'static, UnitChange>;

@@ -110,7 +110,7 @@ impl Agent {
                 memory.fenced = Some(started.epoch);
             }
         }
-        self.observation.stale = true;
+        self.observation.look_at_all();
     }
 
     /// A daemon before this one may have started what has ended with its lease since.

@@ -11,7 +11,7 @@
 
 pub mod contract;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blixard_core::ports::units::{
@@ -283,6 +283,13 @@ impl UnitManager for FakeUnits {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
         Box::pin(async move { self.observe_units() })
+    }
+
+    fn look(&self, vms: BTreeSet<VmId>) -> BoxFuture<'_, Result<Vec<ObservedUnit>, UnitError>> {
+        Box::pin(async move {
+            let units = self.observe_units()?;
+            Ok(units.into_iter().filter(|unit| vms.contains(&unit.vm)).collect())
+        })
     }
 
     fn changes(&self) -> BoxStream<'static, UnitChange> {

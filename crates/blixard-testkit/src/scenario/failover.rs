@@ -9,6 +9,7 @@ mod daemon_hung;
 mod daemon_restart_short;
 mod drain;
 mod fence_under_load;
+pub mod figures;
 mod host_killed;
 mod host_partitioned;
 mod host_reboot;

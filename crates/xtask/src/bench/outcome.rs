@@ -93,9 +93,14 @@ impl Outcome {
 
     /// Adds a figure that has a limit, judged.
     pub(crate) fn add_limit(&mut self, limit: &Limit<'_>, better: Better) {
+        self.add_aim(limit, limit.must, better);
+    }
+
+    /// As [`Self::add_limit`], with what is aimed at.
+    pub(crate) fn add_aim(&mut self, limit: &Limit<'_>, goal: f64, better: Better) {
         let Limit { metric, unit, ours, must } = *limit;
         let (metric, unit, pass) = (metric.to_owned(), unit.to_owned(), better.reaches(ours, must));
-        self.rows.push(Row { metric, unit, ours, peer: None, ratio: None, must, goal: must, better, pass });
+        self.rows.push(Row { metric, unit, ours, peer: None, ratio: None, must, goal, better, pass });
     }
 
     /// Whether there is something measured, and every metric is as good as it must be.

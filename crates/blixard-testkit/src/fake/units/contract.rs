@@ -213,7 +213,16 @@ impl Contract<'_> {
 /// The unit of a vm, if it is loaded.
 pub async fn seen(manager: &dyn UnitManager, vm: &VmId) -> Result<Option<ObservedUnit>> {
     let units = manager.observe().await?;
-    Ok(units.into_iter().find(|unit| unit.vm == *vm))
+    let all = units.into_iter().find(|unit| unit.vm == *vm);
+    // Between two looks at a unit that changes much may happen; that one knows none that the other lacks may not.
+    let (stranger, asked) = (format!("{vm}-stranger").parse()?, vm.clone());
+    let some = manager.look([stranger, asked].into()).await?;
+    ensure!(some.iter().all(|unit| unit.vm == *vm), "a look gives what was not asked for: {some:?}");
+    let again = manager.observe().await?.into_iter().find(|unit| unit.vm == *vm);
+    if again == all {
+        ensure!(some.first() == all.as_ref(), "a look gives {some:?} of what is {all:?}");
+    }
+    Ok(again)
 }
 
 /// Waits for changes of a vm until what is observed after one of them holds.

@@ -28,6 +28,9 @@ const W: Duration = Duration::from_millis(7500);
 
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The host that has them.
+const VICTIM: &str = "n3";
+
 /// A hypervisor that holds a tap, with a helper that has left its session, on the one host that is labelled.
 const FLAKE: &str = r#"{
   outputs = { self }: let
@@ -107,8 +110,15 @@ const FAULTS: [Fault; 8] = [
 ];
 
 fn run(context: &mut Context) -> anyhow::Result<()> {
+    let (trio, _) = measure(context)?;
+    let host = trio.host(VICTIM)?;
+    restart_for_less_than_a_lease(&trio, host)
+}
+
+/// Lets all faults happen on one host, and gives how long after its lease's end, or its holder's, all was gone.
+pub(super) fn measure(context: &mut Context) -> anyhow::Result<(Trio, Vec<(&'static str, Duration)>)> {
     let hosts = cluster_of_three(context, |host, config| {
-        let label = if host.name() == "n3" { "labels = { fenced = \"yes\" }\n" } else { "" };
+        let label = if host.name() == VICTIM { "labels = { fenced = \"yes\" }\n" } else { "" };
         config.replace("[node]\n", &format!("[node]\n{label}"))
     })?;
     let [asked, _, host] = hosts.as_slice() else { anyhow::bail!("not three hosts") };
@@ -119,12 +129,13 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     host.run_ok(&["systemctl", "daemon-reload"])?;
     let trio = Trio::watching(hosts.clone(), &TAPS)?;
     asked.run_ok(&["blixard", "deploy", "/root/fenced"])?;
+    let mut delays = Vec::new();
     for fault in &FAULTS {
         await_whole(&trio, asked)?;
-        endure(&trio, host, fault).with_context(|| fault.name)?;
+        delays.push((fault.name, endure(&trio, host, fault).with_context(|| fault.name)?));
     }
     await_whole(&trio, asked)?;
-    restart_for_less_than_a_lease(&trio, host)
+    Ok((trio, delays))
 }
 
 /// Everything that is watched is there.
@@ -139,7 +150,7 @@ fn await_whole(trio: &Trio, asked: &Host) -> anyhow::Result<()> {
 }
 
 /// Lets the fault happen, and waits until all is gone; then all is as before.
-fn endure(trio: &Trio, host: &Host, fault: &Fault) -> anyhow::Result<()> {
+fn endure(trio: &Trio, host: &Host, fault: &Fault) -> anyhow::Result<Duration> {
     host.run_ok(&["systemctl", "service-watchdogs", fault.watchdogs])?;
     let unit = if fault.victim == Victim::Daemon { "blixardd" } else { "blixard-lease" };
     let process = host.run_ok(&["systemctl", "show", "--property=MainPID", "--value", unit])?;
@@ -169,7 +180,8 @@ fn endure(trio: &Trio, host: &Host, fault: &Fault) -> anyhow::Result<()> {
     if fault.victim == Victim::Daemon {
         host.run_ok(&["kill", "-CONT", process])?;
     }
-    judge(fault, end, gone)
+    judge(fault, end, gone)?;
+    Ok(gone.saturating_sub(end))
 }
 
 /// When the lease that is held ends; nobody renews it any more.

@@ -1,0 +1,174 @@
+//! Which view of the units the agent has, and what it looks at again.
+//!
+//! Owns: that a vm is planned only once it was seen after the last that was done about it. Looks at all units at
+//! first, and when changes were lost; else at those that have changed: with many vms one that starts would
+//! otherwise cost a look at each of the others.
+
+use std::collections::BTreeSet;
+
+use blixard_core::ports::units::{ObservedUnit, UnitChange, UnitError};
+use blixard_core::reconcile::Work;
+use blixard_types::{VmId, chain};
+
+use super::{Agent, RETRY_AFTER};
+use crate::memory::take_in;
+
+/// What is to be seen.
+#[derive(Debug, Default)]
+pub(super) struct Observation {
+    /// Whether any unit may have changed since the last observation was begun.
+    all: bool,
+    /// The vms whose units may have changed since.
+    changed: BTreeSet<VmId>,
+    /// Whether there has been one.
+    pub(super) made: bool,
+    /// Vms whose action was done before the running observation was begun.
+    releasing: BTreeSet<VmId>,
+    /// Vms whose action was done since.
+    finished: BTreeSet<VmId>,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Sight {
+    /// All units.
+    All,
+    /// Those of these vms.
+    Of(BTreeSet<VmId>),
+}
+
+/// An observation.
+#[derive(Debug)]
+pub(super) struct Seen {
+    sight: Sight,
+    units: Result<Vec<ObservedUnit>, UnitError>,
+}
+
+impl Observation {
+    /// Nothing was seen yet.
+    pub(super) fn due() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// Something has changed.
+    pub(super) fn note(&mut self, change: UnitChange) {
+        match change {
+            UnitChange::Unit(vm) => drop(self.changed.insert(vm)),
+            UnitChange::Any => self.all = true,
+        }
+    }
+
+    /// Everything may have changed.
+    pub(super) fn look_at_all(&mut self) {
+        self.all = true;
+    }
+
+    /// The vm may be planned again once it has been observed anew.
+    pub(super) fn finish(&mut self, vm: VmId) {
+        self.changed.insert(vm.clone());
+        self.finished.insert(vm);
+    }
+
+    /// What the next observation is of, if one is due; it is begun now.
+    fn begin(&mut self) -> Option<Sight> {
+        if !self.all && self.changed.is_empty() {
+            return None;
+        }
+        let changed = std::mem::take(&mut self.changed);
+        self.releasing.append(&mut self.finished);
+        Some(if std::mem::take(&mut self.all) { Sight::All } else { Sight::Of(changed) })
+    }
+
+    /// The observation that was begun has failed; the next is begun, and is of all.
+    fn begin_again(&mut self) {
+        (self.all, self.changed) = (false, BTreeSet::new());
+        self.releasing.append(&mut self.finished);
+    }
+}
+
+impl Agent {
+    /// Begins an observation where one is due and none is running.
+    pub(super) fn observe(&mut self) {
+        if !self.observing.is_empty() {
+            return;
+        }
+        let Some(sight) = self.observation.begin() else { return };
+        let units = self.host.units.clone();
+        self.observing.spawn(async move {
+            let units = match sight.clone() {
+                Sight::All => units.observe().await,
+                Sight::Of(vms) => units.look(vms).await,
+            };
+            Seen { sight, units }
+        });
+    }
+
+    pub(super) fn on_observed(&mut self, seen: Option<Seen>) {
+        match seen {
+            Some(Seen { sight, units: Ok(units) }) => {
+                match sight {
+                    Sight::All => self.units.clear(),
+                    Sight::Of(vms) => self.units.retain(|vm, _| !vms.contains(vm)),
+                }
+                self.units.extend(units.into_iter().map(|unit| (unit.vm.clone(), unit)));
+                take_in(&mut self.memories, &self.units, self.host.clock.boot());
+                self.observation.made = true;
+                for vm in std::mem::take(&mut self.observation.releasing) {
+                    self.set_work(&vm, Work::Idle);
+                    self.is_seen(&vm);
+                }
+                self.end_units_of_earlier_leases();
+            }
+            Some(Seen { units: Err(error), .. }) => {
+                tracing::warn!(error = chain(&error), "cannot observe units, trying again");
+                self.observe_later();
+            }
+            None => self.observe_later(),
+        }
+    }
+
+    fn observe_later(&mut self) {
+        self.observation.begin_again();
+        let units = self.host.units.clone();
+        self.observing.spawn(async move {
+            tokio::time::sleep(RETRY_AFTER).await;
+            Seen { sight: Sight::All, units: units.observe().await }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vm(name: &str) -> VmId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn only_what_has_changed_is_looked_at_unless_changes_were_lost() {
+        let mut observation = Observation::due();
+        assert_eq!(observation.begin(), Some(Sight::All), "at first all");
+        assert_eq!(observation.begin(), None);
+        observation.note(UnitChange::Unit(vm("a")));
+        observation.finish(vm("b"));
+        assert_eq!(observation.begin(), Some(Sight::Of([vm("a"), vm("b")].into())));
+        assert_eq!(observation.releasing, [vm("b")].into());
+        observation.note(UnitChange::Unit(vm("a")));
+        observation.note(UnitChange::Any);
+        assert_eq!(observation.begin(), Some(Sight::All));
+        assert_eq!(observation.begin(), None, "what was seen with all is not looked at again");
+    }
+
+    #[test]
+    fn after_a_failure_all_is_looked_at() {
+        let mut observation = Observation::due();
+        observation.begin();
+        observation.finish(vm("a"));
+        observation.begin();
+        observation.finish(vm("b"));
+        observation.begin_again();
+        assert_eq!(observation.releasing, [vm("a"), vm("b")].into());
+        assert_eq!(observation.begin(), None, "one of all is under way");
+    }
+}
