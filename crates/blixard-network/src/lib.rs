@@ -36,8 +36,8 @@ pub struct IpNetworks {
 #[derive(Debug)]
 struct Network {
     ip: Ip,
-    /// The vms that may have interfaces, once that was looked for: nobody but us makes any for them. A vm without
-    /// is the usual one, and would cost a process each time it starts and stops.
+    /// The vms that may have interfaces, once that was looked for. A vm without is the usual one, and would cost a
+    /// process each time it starts.
     owners: Option<BTreeSet<VmId>>,
 }
 
@@ -87,10 +87,8 @@ impl Networks for IpNetworks {
 
     fn remove(&self, vm: VmId) -> BoxFuture<'_, Result<(), NetworkError>> {
         Box::pin(async move {
+            // What has stopped may have been somebody else's run of this vm, with interfaces that nobody has seen yet.
             let mut network = self.network.lock().await;
-            if network.has_none(&vm) {
-                return Ok(());
-            }
             for link in network.look().await?.iter().filter(|link| link.vm() == Some(&vm)) {
                 network.ip.delete(&link.name).await?;
             }

@@ -97,6 +97,25 @@ mod real_ip {
     }
 
     #[tokio::test]
+    async fn what_others_have_made_since_the_last_look_goes_too() {
+        use blixard_core::ports::networks::Networks as _;
+        let folder = tempfile::tempdir().unwrap();
+        let Some(namespace) = Namespace::new(folder.path()) else { return };
+        let vm: blixard_types::VmId = "web".parse().unwrap();
+        let networks = IpNetworks::new(&namespace.ip);
+        assert!(networks.vms().await.unwrap().is_empty());
+        namespace.ip("tuntap add dev stray mode tap");
+        namespace.ip("link set dev stray alias blixard:default/web");
+        networks.prepare(vm.clone(), Vec::new()).await.unwrap();
+        assert!(
+            namespace.ip("-oneline link show").contains("stray"),
+            "a start without interfaces looks for none"
+        );
+        networks.remove(vm).await.unwrap();
+        assert!(!namespace.ip("-oneline link show").contains("stray"));
+    }
+
+    #[tokio::test]
     async fn without_the_program_only_taps_cannot_be_had() {
         use blixard_core::ports::networks::{Networks as _, Tap};
         let networks = IpNetworks::new("/nowhere/ip");

@@ -198,5 +198,7 @@ pub(crate) const fn microseconds(milliseconds: u64) -> u64 {
     milliseconds.saturating_mul(1000)
 }
 
+// The path is said for `examples/bare_starts.rs`, which takes this file in from its own folder.
 #[cfg(test)]
+#[path = "settings/tests.rs"]
 mod tests;
