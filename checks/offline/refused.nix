@@ -83,6 +83,12 @@ in
     join.tokenFile = "/root/token";
     settings.cluster.listen = "10.0.0.1:7440";
   } "services.blixard.join.tokenFile: the daemon's unit sees nothing below /home, /root and /tmp";
+  secrets-out-of-sight = ofNode {
+    settings.host.credentials_dir = "/root/credentials";
+  } "services.blixard.settings.host.credentials_dir: everybody can read the store";
+  secrets-in-the-store = ofNode {
+    settings.host.credentials_dir = "${./.}";
+  } "services.blixard.settings.host.credentials_dir: everybody can read the store";
   cache-without-a-key = ofNode {
     caches = [ { url = "http://alpha:5000"; } ];
   } "services.blixard.caches";
@@ -169,6 +175,19 @@ in
   } "blixard.vm.placement.onPartition: a vm that is kept running";
   two-gigabytes = ofGuest { memory = 2048; } "blixard.vm.memory: QEMU hangs";
   device-anywhere = ofGuest { devices = [ "0000:01:00.0" ]; } "blixard.vm.devices: only some hosts";
+  secret-for-another-hypervisor =
+    ofGuest
+      {
+        hypervisor = "cloud-hypervisor";
+        credentials.key = "web/key";
+      }
+      "blixard.vm.credentials: cloud-hypervisor cannot hand secrets to its guest; set blixard.vm.hypervisor";
+  secret-anywhere = ofGuest {
+    credentials.key = "/etc/shadow";
+  } "blixard.vm.credentials: a secret is a file below the host's directory";
+  secret-with-a-long-name = ofGuest {
+    credentials.a-name-of-more-than-28-letters = "web/key";
+  } "blixard.vm.credentials: QEMU takes names of at most 28 letters";
   builder-without-keys = of (guest [
     blixard.vmProfiles.builder
   ]) "blixard.profiles.builder.authorizedKeys";

@@ -123,7 +123,6 @@ lib.mapAttrs (_: plain) {
         tenant = "shop";
         memory = 1024;
         vcpus = 2;
-        hypervisor = "cloud-hypervisor";
         stopTimeoutMs = 60000;
         health.checks = [
           {
@@ -169,7 +168,7 @@ lib.mapAttrs (_: plain) {
         ];
         vsockCid = 7;
         devices = [ "0000:01:00.0" ];
-        credentials.key = "/run/secrets/key";
+        credentials.key = "web/key";
         labels.app = "web";
       };
     }

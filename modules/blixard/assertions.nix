@@ -68,6 +68,18 @@ in
         )
         "services.blixard.settings.api.socket: the daemon may write to the socket's folder, and this one is everybody's; give the socket a folder of its own, as in \"/run/blixard-api/blixardd.sock\"."
       )
+      (check
+        (
+          !lib.any (hidden: lib.hasPrefix hidden "${toString cfg.settings.host.credentials_dir}/") [
+            "/home/"
+            "/root/"
+            "/tmp/"
+            "/var/tmp/"
+            "${builtins.storeDir}/"
+          ]
+        )
+        "services.blixard.settings.host.credentials_dir: everybody can read the store, and the daemon's unit sees nothing below /home, /root and /tmp; use a folder below /run or /etc, as in \"/run/secrets/blixard\"."
+      )
       (check (cfg.settings.node.roles == cfg.roles)
         "services.blixard.settings.node.roles: set services.blixard.roles instead; the module makes users and devices by it."
       )

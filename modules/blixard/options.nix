@@ -196,6 +196,7 @@ in
               default = "/run/current-system/sw/bin/blixard-lease";
               description = "The program `blixard-lease`, absolute.";
             };
+            credentials_dir = key types.str "Where secrets of microVMs are, absolute: what `blixard.vm.credentials` calls `web/key` is `TENANT/web/key` below it.";
             bridge = key types.str "The bridge that taps are put on whose interface names none.";
             ip_command = mkOption {
               type = types.str;

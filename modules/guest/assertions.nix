@@ -3,6 +3,11 @@
 let
   cfg = config.blixard.vm;
   check = assertion: message: { inherit assertion message; };
+  names = lib.attrNames cfg.credentials;
+  isBelow =
+    path:
+    builtins.match "[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*" path != null
+    && !lib.hasSuffix ".cred" path;
   count = list: lib.length (lib.unique list) == lib.length list;
 in
 {
@@ -32,6 +37,15 @@ in
     )
     (check (cfg.devices == [ ] || cfg.placement.constraints != [ ])
       "blixard.vm.devices: only some hosts have a device; say which with `blixard.vm.placement.constraints`."
+    )
+    (check (cfg.credentials == { } || cfg.hypervisor == "qemu")
+      "blixard.vm.credentials: ${cfg.hypervisor} cannot hand secrets to its guest; set blixard.vm.hypervisor = \"qemu\", or have the guest fetch them."
+    )
+    (check (lib.all isBelow (lib.attrValues cfg.credentials)) "blixard.vm.credentials: a secret is a file below the host's directory of the tenant's credentials, as in \"web/key\"; no absolute path, no `..`, and no `.cred` at its end.")
+    (check (lib.all (name: lib.stringLength name <= 28) names)
+      "blixard.vm.credentials: QEMU takes names of at most 28 letters; shorten ${
+        toString (lib.filter (name: lib.stringLength name > 28) names)
+      }."
     )
   ];
 }

@@ -16,6 +16,9 @@ let
     && machineOpts != null
     && machineOpts.accel or "" == "tcg";
 
+  # Of the hypervisors only QEMU can be handed any.
+  withCredentials = cfg.hypervisor == "qemu";
+
   # The keys of a spec among a set of options.
   only = names: set: lib.getAttrs names set;
 
@@ -155,6 +158,10 @@ in
           proto = protocol;
         }
       ) cfg.shares;
+      # What Blixard shows the hypervisor, and it alone: the same for all microVMs, so that a runner can name it.
+      credentialFiles = lib.mkIf withCredentials (
+        lib.mapAttrs (name: _: "/run/blixard-credentials/${name}") cfg.credentials
+      );
       devices = map (path: {
         bus = "pci";
         inherit path;

@@ -174,7 +174,6 @@ fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
         (spec.interfaces.iter().any(macvtap), "interfaces", "macvtap interfaces"),
         (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),
-        (!spec.credentials.is_empty(), "credentials", "credentials"),
     ];
     asked
         .into_iter()

@@ -11,7 +11,9 @@ use blixard_types::{Epoch, Spec, VmId, VolumeName};
 
 use crate::assignment::RunIntent;
 use crate::ports::networks::Tap;
-use crate::ports::units::{GracefulStop, ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitState};
+use crate::ports::units::{
+    Credential, GracefulStop, ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitState,
+};
 use crate::volume::shared_paths;
 
 /// The environment variable that names the vm, `tenant/name`.
@@ -24,6 +26,12 @@ pub const ENV_EPOCH: &str = "BLIXARD_EPOCH";
 pub const ENV_RUNTIME_DIR: &str = "BLIXARD_RUNTIME_DIR";
 /// The environment variable with the directory for what outlives a start.
 pub const ENV_STATE_DIR: &str = "BLIXARD_STATE_DIR";
+/// The environment variable with the directory of the vm's secrets; absent if it has none.
+pub const ENV_CREDENTIALS_DIR: &str = "BLIXARD_CREDENTIALS_DIR";
+
+/// Where a runner finds the vm's secrets: one path for all vms, which each sees its own at, so that it can be written into
+/// a runner when that is built.
+pub const CREDENTIALS_DIR: &str = "/run/blixard-credentials";
 
 /// The environment variable with the program that asks the guest to shut down; absent if none does.
 pub const ENV_SHUTDOWN: &str = "BLIXARD_SHUTDOWN";
@@ -65,6 +73,8 @@ pub struct HostLayout {
     pub lease_program: String,
     /// Where the shared volumes are that this host has.
     pub shared: BTreeMap<VolumeName, String>,
+    /// Where secrets of vms are, absolute: a folder each tenant.
+    pub credentials_dir: String,
 }
 
 /// The lease that a unit is started under.
@@ -80,7 +90,8 @@ impl Default for HostLayout {
     fn default() -> Self {
         let (state_dir, runtime_dir) = ("/var/lib/blixard".to_owned(), "/run/blixard-vms".to_owned());
         let lease_program = "/usr/local/bin/blixard-lease".to_owned();
-        Self { state_dir, runtime_dir, bridge: None, lease_program, shared: BTreeMap::new() }
+        let credentials_dir = "/etc/blixard/credentials".to_owned();
+        Self { state_dir, runtime_dir, bridge: None, lease_program, shared: BTreeMap::new(), credentials_dir }
     }
 }
 
@@ -98,6 +109,14 @@ impl HostLayout {
     /// The directory for a vm's sockets.
     pub fn vm_runtime_dir(&self, vm: &VmId) -> String {
         format!("{}/{}/{}", self.runtime_dir, vm.tenant(), vm.name())
+    }
+
+    /// The secrets of a vm. They are its tenant's: no spec names one of another.
+    fn credentials(&self, vm: &VmId, spec: &Spec) -> Vec<Credential> {
+        let file = |source: &String| format!("{}/{}/{source}", self.credentials_dir, vm.tenant());
+        let credential =
+            |(name, source): (&String, &String)| Credential { name: name.clone(), file: file(source) };
+        spec.credentials.iter().map(credential).collect()
     }
 }
 
@@ -132,6 +151,7 @@ pub fn run_unit(
         tasks_max: TASKS_MAX,
         devices: devices(spec).into_iter().chain(shared_devices(run, layout)).collect(),
         writable: shared_paths(run, layout),
+        credentials: layout.credentials(vm, spec),
         bound_to: lease.map(|_| LEASE_UNIT),
         before: DRAIN_UNIT,
     }
@@ -167,6 +187,9 @@ fn environment(
         (ENV_RUNTIME_DIR, layout.vm_runtime_dir(vm)),
         (ENV_STATE_DIR, layout.vm_state_dir(vm)),
     ];
+    if !run.spec.credentials.is_empty() {
+        variables.push((ENV_CREDENTIALS_DIR, CREDENTIALS_DIR.to_owned()));
+    }
     if let Some(lease) = lease {
         variables.push((ENV_LEASE, lease.name.0.clone()));
     }
@@ -316,10 +339,22 @@ mod tests {
                 "/dev/kvm",
             ],
             writable: [],
+            credentials: [],
             bound_to: None,
             before: "blixard-drain.service",
         }
         "#);
+    }
+
+    #[test]
+    fn the_secrets_of_a_vm_are_its_tenants_and_it_is_told_where_it_finds_them() {
+        let mut spec = Spec::minimal(1, 128);
+        spec.credentials = [("key".to_owned(), "web/key".to_owned())].into();
+        let unit =
+            run_unit(&"shop/web".parse().unwrap(), Epoch(1), &intent(spec), &HostLayout::default(), None);
+        let file = "/etc/blixard/credentials/shop/web/key".to_owned();
+        assert_eq!(unit.credentials, [Credential { name: "key".to_owned(), file }]);
+        assert_eq!(unit.environment.get(ENV_CREDENTIALS_DIR).unwrap(), "/run/blixard-credentials");
     }
 
     #[test]

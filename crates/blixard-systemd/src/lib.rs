@@ -9,6 +9,7 @@ mod asked;
 mod bus;
 mod cgroup;
 mod confined;
+mod credentials;
 mod directory;
 mod error;
 mod holder;

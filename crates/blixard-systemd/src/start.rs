@@ -1,10 +1,10 @@
-//! A start: directory, transient unit, job.
+//! A start: secrets, directory, transient unit, job.
 //!
 //! Owns: the order of these, and that nothing is left of a unit that did not start. Refuses to
 //! know: why the unit should run.
 //!
 //! ```text
-//! directory ─▶ StartTransientUnit ─▶ job ─ done ─▶ started
+//! secrets ─▶ directory ─▶ StartTransientUnit ─▶ job ─ done ─▶ started
 //!                │ UnitExists         └── else ─▶ stop what is left ─▶ Job { result }
 //!                └─ ended? forget it, once more │ else Refused
 //! ```
@@ -15,6 +15,7 @@ use blixard_core::ports::units::{TransientUnit, UnitError, UnitState};
 use tokio::time::timeout;
 
 use crate::bus::{Bus, JobEnd, JobPath, Link};
+use crate::credentials;
 use crate::directory;
 use crate::error::CallError;
 use crate::settings::{Setting, settings};
@@ -31,11 +32,12 @@ pub(crate) const JOB_MARGIN: Duration = Duration::from_secs(30);
 /// Starts a unit and waits for its job.
 pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitError> {
     let name = unit.name.as_str();
-    let settings = settings(unit).map_err(|bad| UnitError::Refused {
+    let mut settings = settings(unit).map_err(|bad| UnitError::Refused {
         action: ACTION,
         unit: name.to_owned(),
         reason: bad.to_string(),
     })?;
+    settings.extend(credentials::settings(name, &credentials::find(&unit.credentials).await?));
     directory::prepare(&unit.working_directory, unit.account.as_ref()).await?;
     let link = bus.link()?;
     // A start that fails is followed by a stop, in systemd too.

@@ -21,6 +21,8 @@ pub enum Fixture {
     Lifecycle,
     /// A real guest, `keeper`, that says what it finds on its disks. How large they are is in `sizes.nix`.
     Volumes,
+    /// A real guest, `holder`, that says the hashes of the secrets it is handed, and runs as nobody.
+    Credentials,
     /// This many runners (`sleeper-1` …) that only sleep: placing and starting without guests.
     Sleepers(u32),
     /// One vm, `broken`, whose build fails after it has said `the fixture fails on purpose`.
@@ -41,6 +43,7 @@ impl Fixture {
             Self::Guests => "guests",
             Self::Lifecycle => "lifecycle",
             Self::Volumes => "volumes",
+            Self::Credentials => "credentials",
             Self::Sleepers(_) => "sleepers",
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
@@ -64,18 +67,14 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
         Fixture::Guests => {
             host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
         }
-        Fixture::Lifecycle => {
-            let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
-            host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
-            host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
-        }
+        Fixture::Lifecycle => guest_of_its_own(host, &there)?,
         Fixture::Volumes => {
-            let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
-            host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
-            host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz"))?;
-            host.shell(&format!(
-                "xz -dc $(find /lib/modules -name virtio_blk.ko.xz) > {there}/virtio_blk.ko"
-            ))?;
+            guest_of_its_own(host, &there)?;
+            module(host, &there, "virtio_blk")?;
+        }
+        Fixture::Credentials => {
+            guest_of_its_own(host, &there)?;
+            module(host, &there, "qemu_fw_cfg")?;
         }
         Fixture::Sleepers(count) => host.write(&format!("{there}/count.nix"), format!("{count}\n"), 0o644)?,
         Fixture::FailingBuild
@@ -85,6 +84,18 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
         | Fixture::Empty => {}
     }
     Ok(there)
+}
+
+/// What a flake needs that makes its guests by `guest.nix`.
+fn guest_of_its_own(host: &Host, there: &str) -> anyhow::Result<()> {
+    let guest = Workspace::here()?.fixtures().join("guests/guest.nix");
+    host.copy_in(&guest, &format!("{there}/guest.nix"), 0o644)?;
+    host.shell(&format!("cp /boot/vmlinuz-* {there}/vmlinuz")).map(drop)
+}
+
+/// A driver of the host's kernel, which is the guests' too.
+fn module(host: &Host, there: &str, name: &str) -> anyhow::Result<()> {
+    host.shell(&format!("xz -dc $(find /lib/modules -name {name}.ko.xz) > {there}/{name}.ko")).map(drop)
 }
 
 fn copy(host: &Host, here: &Path, there: &str) -> anyhow::Result<()> {

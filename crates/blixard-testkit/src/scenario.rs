@@ -110,6 +110,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[9],
     failover::SCENARIOS[10],
     failover::SCENARIOS[11],
+    failover::SCENARIOS[12],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -90,7 +90,8 @@ pub struct Spec {
     /// Host devices handed to it, as sysfs names (`0000:01:00.0`).
     #[serde(default)]
     pub devices: Vec<String>,
-    /// Secrets by name, each a file on the host that is handed over as a systemd credential.
+    /// Secrets by name. Each is a file on the host, below its directory of the tenant's credentials, and is handed over as
+    /// a systemd credential: `web/key`. Neither the spec nor anything else of the cluster has its content.
     #[serde(default)]
     pub credentials: BTreeMap<String, String>,
     /// What constraints and affinities of other vms match on.

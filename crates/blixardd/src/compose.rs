@@ -262,6 +262,7 @@ fn make_host(
             bridge: config.host.bridge.clone(),
             lease_program: lease_program(config)?,
             shared: config.host.shared_paths(),
+            credentials_dir: config.host.credentials_dir.display().to_string(),
         },
         servers: Arc::new(access),
         holder: Arc::new(SystemdHolder::new(&systemd)),

@@ -93,6 +93,8 @@ pub(crate) struct Host {
     pub(crate) shared_volumes: BTreeMap<VolumeName, SharedVolume>,
     /// The program `blixard-lease`, absolute; the one beside the daemon's own program if absent.
     pub(crate) lease_command: Option<PathBuf>,
+    /// Secrets of vms, in `<tenant>/` below it, absolute.
+    pub(crate) credentials_dir: PathBuf,
 }
 
 /// `[host.shared_volumes]`: one that this host sees, as others do.
@@ -172,6 +174,7 @@ impl Default for Host {
             cpu_overcommit: CPU_OVERCOMMIT,
             shared_volumes: BTreeMap::new(),
             lease_command: None,
+            credentials_dir: "/etc/blixard/credentials".into(),
             disk_mib: None,
             tenants: BTreeSet::new(),
             hypervisors: BTreeSet::new(),
@@ -257,6 +260,7 @@ impl Config {
             ("api.socket", &self.api.socket),
             ("host.state_dir", &self.host.state_dir),
             ("host.runtime_dir", &self.host.runtime_dir),
+            ("host.credentials_dir", &self.host.credentials_dir),
             ("nix.gc_roots", &self.nix.gc_roots),
         ];
         if let Some((key, path)) = absolute.into_iter().find(|(_, path)| !path.is_absolute()) {

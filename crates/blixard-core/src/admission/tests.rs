@@ -133,7 +133,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         share("/nix/store", "virtiofs"),
         share("/srv", "9p"),
         json!({ "devices": ["0000:01:00.0"] }),
-        json!({ "credentials": { "key": "/etc/key" } }),
     ]
     .iter()
     .map(|keys| refused("web", keys))
@@ -144,7 +143,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.devices: host devices are not supported by this version
-    microvms.web: blixard.credentials: credentials are not supported by this version
     ");
     let near = json!({ "placement": { "affinity": { "app": "db" }, "antiAffinity": { "app": "web" } } });
     let packed = json!({ "placement": { "strategy": "binpack", "priority": 2 } });
@@ -176,10 +174,7 @@ fn all_problems_of_all_vms_are_found_at_once() {
     let said = problems(vec![
         evaluated("good", spec(&json!({}))),
         evaluated("Bad", Value::Null),
-        evaluated(
-            "worse",
-            spec(&json!({ "kind": "task", "credentials": { "a": "/a" }, "devices": ["0000:01:00.0"] })),
-        ),
+        evaluated("worse", spec(&json!({ "kind": "task", "devices": ["0000:01:00.0"] }))),
         evaluated("A B", spec(&json!({ "kvm": "maybe" }))),
         evaluated("Big", spec(&json!({ "devices": ["0000:01:00.0"] }))),
     ]);
@@ -188,7 +183,6 @@ fn all_problems_of_all_vms_are_found_at_once() {
     microvms.Bad: the derivation has no `blixard` attribute: it is not a microVM for Blixard
     microvms.worse: blixard.kind: tasks are not supported by this version
     microvms.worse: blixard.devices: host devices are not supported by this version
-    microvms.worse: blixard.credentials: credentials are not supported by this version
     microvms."A B": the vm name "A B" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms."A B": blixard.kvm: unknown variant `maybe`, expected one of `required`, `preferred`, `unused`
     microvms.Big: the vm name "Big" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit

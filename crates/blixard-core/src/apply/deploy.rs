@@ -172,7 +172,7 @@ impl ClusterState {
         vm.generations.insert(number, generation);
         vm.target = number;
         // A new generation is a new try: what failed before says nothing of it.
-        vm.failures = 0;
+        vm.forgive();
         // One that still runs keeps its claims, so it is not forgotten.
         let runs = vm.run.generation();
         while vm.generations.len() > GENERATIONS_KEPT
@@ -216,6 +216,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         heard: 0,
         in_partition: InPartition::default(),
         failures: 0,
+        failed_on: BTreeSet::new(),
         preempted_by: None,
     }
 }

@@ -118,7 +118,7 @@ impl ClusterState {
             VmReport::Running { generation, health } => {
                 let reached = Phase::Running { generation: *generation, health: bounded(health) };
                 if *health == HealthStatus::Healthy && reached != *phase {
-                    vm.failures = 0;
+                    vm.forgive();
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);
                 }
                 self.volumes_are_made(id, node, *generation);
@@ -131,6 +131,7 @@ impl ClusterState {
                 // The end of an older generation says nothing of the one that is wanted now.
                 if *generation == vm.target {
                     vm.failures = vm.failures.saturating_add(1);
+                    vm.failed_on.insert(node);
                 }
                 let reason = cut(reason);
                 let why = Unplaced::Failed { reason, at: moment.at, generation: *generation };
@@ -164,7 +165,8 @@ impl ClusterState {
         vm.run = Run::Unplaced { why };
         if vm.restart == Restart::Requested {
             // It was to end: however it did, the next try is a first one.
-            (vm.restart, vm.failures) = (Restart::No, 0);
+            vm.restart = Restart::No;
+            vm.forgive();
         }
         if vm.deletion == Deletion::Requested && vm.discards().is_none() {
             self.forget(id, moment);
@@ -298,7 +300,7 @@ impl ClusterState {
 pub(super) fn try_again(vm: &mut Vm) -> bool {
     let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
     if failed {
-        vm.failures = 0;
+        vm.forgive();
         vm.run = Run::Unplaced { why: Unplaced::Stopped };
     }
     failed

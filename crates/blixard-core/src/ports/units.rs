@@ -70,10 +70,21 @@ pub struct TransientUnit {
     pub devices: Vec<String>,
     /// Directories it may write to besides its own two.
     pub writable: Vec<String>,
+    /// Secrets that it is handed, below the directory of [`crate::unit::CREDENTIALS_DIR`].
+    pub credentials: Vec<Credential>,
     /// The unit without which it does not run, and after which it is started; stopped with it.
     pub bound_to: Option<&'static str>,
     /// The unit that is stopped before it is, when the machine goes down.
     pub before: &'static str,
+}
+
+/// A secret of a unit. Only the service manager reads it, when the unit starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its name for the program.
+    pub name: String,
+    /// The file on this host, absolute; or, with `.cred` behind it, the file in which it is sealed to this host.
+    pub file: String,
 }
 
 /// What a run unit of ours does.
@@ -158,6 +169,9 @@ pub enum UnitChange {
     Any,
 }
 
+/// What the name of a file ends with in which a secret is sealed; systemd-creds(1).
+pub const SEALED: &str = ".cred";
+
 /// Why a unit operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
@@ -194,6 +208,27 @@ pub enum UnitError {
         what: &'static str,
         /// Its name.
         name: String,
+    },
+    /// A secret of the unit is not there.
+    #[error(
+        "this host has no credential {name}: put it into {file}, or sealed into {file}{SEALED} by \
+         `systemd-creds encrypt --name={name}`"
+    )]
+    NoCredential {
+        /// Its name.
+        name: String,
+        /// Where it is looked for.
+        file: String,
+    },
+    /// A secret of the unit is there and cannot be had.
+    #[error("the credential {name} cannot be handed over: {file} {problem}")]
+    Credential {
+        /// Its name.
+        name: String,
+        /// Its file.
+        file: String,
+        /// What is wrong with that.
+        problem: String,
     },
     /// A directory of the unit could not be made.
     #[error("cannot make the directory {path}")]

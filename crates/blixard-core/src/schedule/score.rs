@@ -15,8 +15,10 @@ const AFFINITY: i32 = 10;
 const ANTI_AFFINITY: i32 = -10;
 /// For the host that it was on last: its closure is there, and it need not move.
 const STAYS: i32 = 5;
-/// For the host that it failed on: another may do better.
+/// For the host that it failed on last: another may do better.
 const FAILED_HERE: i32 = -50;
+/// For the hosts that it failed on before, since it was last well or changed: one that it was never tried on goes first.
+const FAILED_BEFORE: i32 = -25;
 /// For the host that it was told to leave: another was found before.
 const LEAVES: i32 = -50;
 
@@ -27,7 +29,7 @@ pub struct Points {
     pub affinity: i32,
     /// Vms there that it is better placed away from.
     pub anti_affinity: i32,
-    /// What its last run says of this host.
+    /// What its runs say of this host.
     pub history: i32,
 }
 
@@ -52,13 +54,16 @@ pub(super) fn points(company: &Company, shape: &Shape, vm: &Vm) -> BTreeMap<Node
             of.anti_affinity = of.anti_affinity.saturating_add(away);
         });
     }
+    for &node in &vm.failed_on {
+        points.entry(node).or_default().history = FAILED_BEFORE;
+    }
     if let Some((node, of)) = history(vm) {
         points.entry(node).or_default().history = of;
     }
     points
 }
 
-/// The points for what a vm's last run says of the host it was on; none for any other host.
+/// The points for what a vm's last run says of the host it was on.
 fn history(vm: &Vm) -> Option<(NodeId, i32)> {
     let points = match &vm.run {
         _ if vm.moves_from.is_some() && vm.moves_from == vm.last_host => LEAVES,

@@ -10,7 +10,7 @@
 //! A host that is lost ends its epochs, too. `Stopped`, `Failed` and lost end an epoch for good: after them the vm runs again only by a new placement.
 //! So no late report can be taken for one of a placement that came after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,6 +63,9 @@ pub struct Vm {
     pub in_partition: InPartition,
     /// Epochs in a row in which the target generation failed without having been healthy.
     pub failures: u32,
+    /// The hosts of those epochs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failed_on: BTreeSet<NodeId>,
     /// The vm for which it was stopped, until it is placed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted_by: Option<VmId>,
@@ -72,6 +75,12 @@ impl Vm {
     /// The generation it should run.
     pub fn target_generation(&self) -> Option<&Generation> {
         self.generations.get(&self.target)
+    }
+
+    /// Its next try is a first one.
+    pub(crate) fn forgive(&mut self) {
+        self.failures = 0;
+        self.failed_on.clear();
     }
 
     /// Whether the host that it is placed on should run it.

@@ -29,6 +29,7 @@ fn unit() -> TransientUnit {
         tasks_max: 64,
         devices: vec!["/dev/kvm".to_owned()],
         writable: vec!["/srv/volumes/acme".to_owned()],
+        credentials: vec![],
         bound_to: Some("blixard-lease.service"),
         before: "blixard-drain.service",
     }

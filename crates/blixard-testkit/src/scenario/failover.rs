@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "scenarios of failover print their figures, as the runner does")]
 
 mod crash_loop;
+mod credentials;
 mod daemon_hung;
 mod daemon_restart_short;
 mod drain;
@@ -31,7 +32,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 12] = [
+pub(super) const SCENARIOS: [Scenario; 13] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -44,6 +45,7 @@ pub(super) const SCENARIOS: [Scenario; 12] = [
     volume_sticks::SCENARIO,
     crash_loop::SCENARIO,
     rebalance::SCENARIO,
+    credentials::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

@@ -85,6 +85,7 @@ impl Spec {
         self.check_account()?;
         self.check_interfaces()?;
         self.check_volumes()?;
+        self.check_credentials()?;
         self.check_labels()
     }
 
@@ -201,15 +202,30 @@ impl Spec {
                 return rule_broken(key, &constraint.values.join(" "), rule);
             }
         }
-        for name in self.credentials.keys() {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            if name.is_empty() || name.len() > 255 || !name.bytes().all(plain) || name.starts_with('.') {
+        Ok(())
+    }
+
+    fn check_credentials(&self) -> Result<(), SpecError> {
+        for (name, source) in &self.credentials {
+            if !is_file_name(name) {
                 let rule = "a credential's name has letters, digits, `-`, `_` or `.`";
                 return rule_broken("credentials".to_owned(), name, rule);
+            }
+            // What a sealed one is called on its host.
+            let sealed = source.to_ascii_lowercase().ends_with(".cred");
+            if sealed || source.len() > 1024 || !source.split('/').all(is_file_name) {
+                let rule = "expected a file below the host's directory of the tenant's credentials, as in `web/key`: \
+                            no absolute path, no `..`, and no `.cred` at its end";
+                return rule_broken(format!("credentials.{name}"), source, rule);
             }
         }
         Ok(())
     }
+}
+
+fn is_file_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=255).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('.')
 }
 
 /// A shared volume may be anywhere on the hosts that have it; the others are the vm's own.

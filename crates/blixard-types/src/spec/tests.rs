@@ -72,7 +72,11 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         ("volumes", json!([{ "name": "data", "image": "../data.img", "sizeMib": 1 }])),
         ("volumes", json!([{ "name": "data", "image": "data.img", "sizeMib": 0 }])),
         ("placement", json!({ "constraints": [{ "label": "zone", "operator": "in" }] })),
-        ("credentials", json!({ "a/b": "/etc/secret" })),
+        ("credentials", json!({ "a/b": "secret" })),
+        ("credentials", json!({ "key": "/etc/shadow" })),
+        ("credentials", json!({ "key": "../other/key" })),
+        ("credentials", json!({ "key": "web/.hidden" })),
+        ("credentials", json!({ "key": "web/key.cred" })),
     ] {
         table += &format!("{pointer} = {value}\n    {}\n", refused(&with(pointer, value.clone())));
     }
@@ -129,8 +133,16 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         volumes[0].sizeMib: 0 is out of range, allowed is 1 to 1073741824
     placement = {"constraints":[{"label":"zone","operator":"in"}]}
         placement.constraints[0].values: "" is not allowed: `in` and `not-in` take at least one value, `exists` and `absent` none
-    credentials = {"a/b":"/etc/secret"}
+    credentials = {"a/b":"secret"}
         credentials: "a/b" is not allowed: a credential's name has letters, digits, `-`, `_` or `.`
+    credentials = {"key":"/etc/shadow"}
+        credentials.key: "/etc/shadow" is not allowed: expected a file below the host's directory of the tenant's credentials, as in `web/key`: no absolute path, no `..`, and no `.cred` at its end
+    credentials = {"key":"../other/key"}
+        credentials.key: "../other/key" is not allowed: expected a file below the host's directory of the tenant's credentials, as in `web/key`: no absolute path, no `..`, and no `.cred` at its end
+    credentials = {"key":"web/.hidden"}
+        credentials.key: "web/.hidden" is not allowed: expected a file below the host's directory of the tenant's credentials, as in `web/key`: no absolute path, no `..`, and no `.cred` at its end
+    credentials = {"key":"web/key.cred"}
+        credentials.key: "web/key.cred" is not allowed: expected a file below the host's directory of the tenant's credentials, as in `web/key`: no absolute path, no `..`, and no `.cred` at its end
     "#);
 }
 

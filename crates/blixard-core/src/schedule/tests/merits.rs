@@ -236,3 +236,22 @@ fn of_many_hosts_some_are_named() {
     assert!(text.ends_with("; and 12 more\n"), "{text}");
     assert_eq!(explain(&cluster.state, &vm("web"), UnixMillis(0)).unwrap().verdicts.len(), 20);
 }
+
+#[test]
+fn a_vm_that_fails_is_tried_on_every_host_before_it_comes_back_to_one() {
+    let mut cluster = hosts([facts(1000), facts(900), facts(800)]);
+    cluster.deploy("web", "a", spec(100));
+    let mut tried = Vec::new();
+    for epoch in 1..=4 {
+        let later = UnixMillis(1_000_000_000);
+        let placements = plan(&cluster.state, later).placements;
+        let [PlacementDecision { node, .. }] = placements[..] else { panic!("{placements:?}") };
+        cluster.ok(place("web", node.0, epoch));
+        cluster.ok(report(node.0, "web", epoch, failed(1, "no")));
+        tried.push(node.0);
+    }
+    assert_eq!(tried, [1, 2, 3, 1]);
+    // Whoever asks again asks for a first try.
+    cluster.ok(desired("web", Desired::Running));
+    assert!(cluster.state.vms[&vm("web")].failed_on.is_empty());
+}

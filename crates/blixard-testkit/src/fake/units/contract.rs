@@ -58,6 +58,7 @@ impl Ground {
             tasks_max: 16,
             devices: vec!["/dev/kvm".to_owned()],
             writable: Vec::new(),
+            credentials: Vec::new(),
             bound_to: None,
             before: "blixard-drain.service",
         }
