@@ -72,6 +72,7 @@ fn unit(number: u32, program: &[String]) -> anyhow::Result<TransientUnit> {
         tasks_max: 1024,
         devices: vec!["/dev/kvm".to_owned()],
         writable: Vec::new(),
+        credentials: Vec::new(),
         bound_to: None,
         before: "blixard-drain.service",
     })
