@@ -60,7 +60,15 @@ in
   } "services.blixard.join.tokenFile: the file is in the store";
   alone-and-no-server = ofNode {
     roles = [ "host" ];
-  } "services.blixard.roles: a machine that is no server";
+  } "services.blixard.join.tokenFile: a machine that is no server founds no cluster";
+  builder-and-no-server = ofNode {
+    roles = [
+      "host"
+      "builder"
+    ];
+    join.tokenFile = "/run/token";
+    settings.cluster.listen = "10.0.0.1:7440";
+  } "services.blixard.roles: a builder has to be a server";
   listens-anywhere = ofNode {
     settings.cluster.listen = "[::]:7440";
   } "services.blixard.settings.cluster.advertise: other nodes cannot reach this one at [::]:7440";

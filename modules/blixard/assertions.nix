@@ -22,7 +22,12 @@ in
       (check (cfg.join.tokenFile == null || !lib.hasPrefix builtins.storeDir cfg.join.tokenFile)
         "services.blixard.join.tokenFile: the file is in the store, where everybody can read it; give the path as text, \"/run/secrets/…\"."
       )
-      (check (is "server") "services.blixard.roles: a machine that is no server is not possible yet, and its daemon would refuse to start; add \"server\".")
+      (check (is "server" || !is "builder")
+        "services.blixard.roles: a builder has to be a server, because deployments are sent to servers; add \"server\", or remove \"builder\"."
+      )
+      (check (is "server" || cfg.join.tokenFile != null)
+        "services.blixard.join.tokenFile: a machine that is no server founds no cluster; give it a token of the cluster that it is for, as `blixard cluster token create --role host` prints it on a server."
+      )
       (check
         (cfg.openFirewall -> cfg.settings.cluster.listen != null || cfg.settings.cache.listen != null)
         "services.blixard.openFirewall: nothing listens, so there is nothing to open; set services.blixard.settings.cluster.listen, or remove openFirewall."

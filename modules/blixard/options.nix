@@ -55,7 +55,8 @@ in
       ];
       description = ''
         What the machine is for: `server` holds the log and serves the API, `host` runs microVMs, `builder` evaluates flakes and
-        builds. A server that is nothing else can be a very small machine.
+        builds, and is a server too. A server that is nothing else can be a very small machine. A machine with `host` alone holds no log:
+        three or five servers serve some hundred of them.
       '';
     };
 

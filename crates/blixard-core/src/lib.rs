@@ -12,6 +12,7 @@ pub mod admission;
 pub mod apply;
 pub mod assignment;
 pub mod command;
+pub mod directory;
 pub mod drain;
 #[cfg(test)]
 mod fixture;

@@ -4,6 +4,7 @@ pub(crate) mod closure;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod deploy;
+pub(crate) mod directory;
 pub(crate) mod event;
 mod facts;
 pub(crate) mod fence;

@@ -27,6 +27,7 @@ pub use convert::closure::{ManifestReader, closure_from, fetch_closure, manifest
 pub use convert::cluster::{node_state, node_view, role_name};
 pub use convert::command::{ENVELOPE_VERSION, decode_envelope, encode_envelope};
 pub use convert::deploy::{accepted, locked_source, offered_source, planned, stage_reached};
+pub use convert::directory::{directory_from, directory_to};
 pub use convert::event::event_view;
 pub use convert::fence::admission_from;
 pub use convert::host::{Hello, HostReport, SESSION_TAKEN};

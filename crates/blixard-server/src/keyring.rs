@@ -8,9 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use blixard_core::command::{Command, MembershipCommand};
-use blixard_core::ports::UnixMillis;
+use blixard_core::ports::{Clock, UnixMillis};
 use blixard_core::state::Role;
-use blixard_pki::{Authority, Credentials, FileError, KeyFiles};
+use blixard_pki::{Authority, Credentials, FileError, KeyFiles, SigningRequest};
 use blixard_proto::v1::AuthorityRequest;
 use blixard_proto::v1::peer_service_client::PeerServiceClient;
 use blixard_types::{NodeAddress, NodeId, Sha256Hash};
@@ -127,20 +127,41 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
 
 /// Issues this server's next certificate.
 async fn renew(server: &Server) -> Result<(), Status> {
-    let files = server.keyring.files();
+    renew_by(&server.keyring, |request| async move { certify(server, server.node, &request).await }).await
+}
+
+/// Has the next certificate of this node issued (DER), and keeps it.
+async fn renew_by<F>(keyring: &Keyring, certify: impl FnOnce(SigningRequest) -> F) -> Result<(), Status>
+where
+    F: Future<Output = Result<Vec<u8>, Status>>,
+{
+    let files = keyring.files();
     let key = files.next_key().map_err(|error| internal(&error))?;
     let request = key.signing_request().map_err(|error| internal(&error))?;
-    let certificate = certify(server, server.node, &request).await?;
+    let certificate = certify(request).await?;
     files.keep_credentials(&key, &certificate).map_err(|error| internal(&error))?;
     files.forget_next_key().map_err(|error| internal(&error))?;
-    server.keyring.reload().map_err(|error| internal(&error))
+    keyring.reload().map_err(|error| internal(&error))
 }
 
 /// Renews this server's certificate in time, for as long as it is polled.
 pub async fn keep_fresh(server: Server) {
+    let server = &server;
+    let issue = |request| async move { certify(server, server.node, &request).await };
+    keep_fresh_by(&server.keyring, server.clock.as_ref(), issue).await;
+}
+
+/// The same for any node: who asks another for its certificate says how.
+pub async fn keep_fresh_by<F>(
+    keyring: &Keyring,
+    clock: &dyn Clock,
+    certify: impl Fn(SigningRequest) -> F + Send,
+) where
+    F: Future<Output = Result<Vec<u8>, Status>> + Send,
+{
     loop {
-        if server.keyring.is_stale(server.clock.wall()) {
-            match renew(&server).await {
+        if keyring.is_stale(clock.wall()) {
+            match renew_by(keyring, &certify).await {
                 Ok(()) => tracing::info!("the certificate of this node is renewed"),
                 Err(status) => {
                     tracing::warn!(reason = status.message(), "the certificate of this node is not renewed");

@@ -28,12 +28,12 @@ use blixard_core::ports::{Clock, Entropy};
 use blixard_types::{NodeAddress, NodeId};
 
 pub use forward::{Forwarding, PeerChannels};
-pub use keyring::{Keyring, fetch_authority, keep_fresh};
+pub use keyring::{Keyring, fetch_authority, keep_fresh, keep_fresh_by};
 pub use leader::leases::LeaseDesk;
 pub use proposer::{ProposeFailure, Proposer};
 pub use replica::Replica;
 pub use service::console::ConsoleAccess;
-pub use service::{CallingNode, Services, StoreService, services, store_service};
+pub use service::{CallingNode, Services, StoreOfHost, StoreService, services, store_of_host, store_service};
 
 /// What a server is made of.
 #[derive(Clone)]

@@ -38,6 +38,7 @@ use crate::status;
 
 pub use peer::CallingNode;
 pub(crate) use peer::{certify, no_key};
+pub use store::{StoreOfHost, store_of_host};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -66,8 +67,7 @@ pub struct Services {
 /// Makes the service of this node's store.
 #[must_use]
 pub fn store_service<T: NixStore + GarbageCollector>(server: &Server, store: Arc<T>) -> StoreService {
-    let (server, collector) = (server.clone(), Arc::clone(&store));
-    StoreServiceServer::new(store::StoreApi { server, store, collector })
+    StoreServiceServer::new(store::StoreApi { server: server.clone(), store: store::OwnStore::new(store) })
 }
 
 /// The service of a node's store.

@@ -111,6 +111,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[10],
     failover::SCENARIOS[11],
     failover::SCENARIOS[12],
+    failover::SCENARIOS[13],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

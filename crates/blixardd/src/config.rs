@@ -292,8 +292,8 @@ impl Config {
         if self.node.roles.is_empty() {
             return Some(("node.roles", "a node without a role does nothing".to_owned()));
         }
-        if !self.node.roles.contains(&Role::Server) {
-            let reason = "a node needs the role `server`; nodes that hold no log are not there yet";
+        if !self.node.roles.contains(&Role::Server) && self.node.roles.contains(&Role::Builder) {
+            let reason = "a builder needs the role `server` too: deployments are sent to servers";
             return Some(("node.roles", reason.to_owned()));
         }
         if let Some(label) = self.node.labels.keys().find(|label| label.starts_with("blixard/")) {

@@ -98,6 +98,18 @@ pub(crate) enum IdentityError {
          --join TOKEN, or add `server` to node.roles"
     )]
     Homeless,
+    /// It was a server, and is configured to be none.
+    #[error(
+        "this node has joined as a server and holds a copy of the log: to make it a host that is none, take it out \
+         with `blixard node remove`, move its data directory away, and let it join anew"
+    )]
+    JoinedAsServer,
+    /// It was none, and is configured to be one.
+    #[error(
+        "this node has joined as a host that is no server: to make it one, take it out with `blixard node remove`, \
+         move its data directory away, and let it join anew with a token for servers"
+    )]
+    JoinedAsHost,
     /// The host name cannot be read.
     #[error("cannot read the host name; set node.name in the configuration")]
     HostName(#[source] io::Error),
@@ -107,6 +119,11 @@ pub(crate) enum IdentityError {
 }
 
 impl IdentityError {
+    /// Whether starting again cannot help before somebody has done something.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::InUse(_) | Self::Homeless | Self::JoinedAsServer | Self::JoinedAsHost)
+    }
+
     fn node_file(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |cause| Self::NodeFile { step, path, cause }

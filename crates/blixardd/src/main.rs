@@ -13,6 +13,7 @@ mod incoming;
 mod join;
 mod local;
 mod notify;
+mod servers;
 mod socket;
 mod system;
 

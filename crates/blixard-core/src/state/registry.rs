@@ -87,14 +87,28 @@ pub enum PeerStanding {
     Newer,
 }
 
+impl PeerStanding {
+    /// How a node stands, by the certificates of it that count, absent if it is no member, and the highest numbers
+    /// that nodes and certificates have had.
+    pub(crate) fn of(
+        certificates: Option<&VecDeque<CertificateSerial>>,
+        (node, serial): (NodeId, CertificateSerial),
+        (highest_node, highest_serial): (NodeId, CertificateSerial),
+    ) -> Self {
+        match certificates {
+            None if node <= highest_node => Self::Removed,
+            Some(certificates) if certificates.contains(&serial) => Self::Member,
+            Some(_) if serial <= highest_serial => Self::Replaced,
+            None | Some(_) => Self::Newer,
+        }
+    }
+}
+
 impl ClusterState {
     /// How a node stands that shows this certificate.
     pub fn peer_standing(&self, node: NodeId, serial: CertificateSerial) -> PeerStanding {
-        match self.nodes.get(&node) {
-            None if node <= self.registry.highest_node => PeerStanding::Removed,
-            Some(member) if member.certificates.contains(&serial) => PeerStanding::Member,
-            Some(_) if serial <= self.registry.highest_serial => PeerStanding::Replaced,
-            None | Some(_) => PeerStanding::Newer,
-        }
+        let certificates = self.nodes.get(&node).map(|node| &node.certificates);
+        let highest = (self.registry.highest_node, self.registry.highest_serial);
+        PeerStanding::of(certificates, (node, serial), highest)
     }
 }

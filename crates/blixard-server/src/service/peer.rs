@@ -1,6 +1,7 @@
 //! `PeerService`: what nodes ask of a server, over mutual TLS; and who asks.
 
 use blixard_core::command::{Command, MembershipCommand, Outcome};
+use blixard_core::directory::Directory;
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::state::Role;
 use blixard_pki::{SigningRequest, Subject};
@@ -8,8 +9,9 @@ use blixard_proto::v1::peer_service_server::PeerService;
 use blixard_proto::v1::propose_response::{Applied, OutcomeUnknown, Result as Proposed};
 use blixard_proto::v1::read_index_response::{NoQuorum, Result as Read};
 use blixard_proto::v1::{AuthorityRequest, AuthorityResponse, NotLeader, ProposeRequest, ProposeResponse};
+use blixard_proto::v1::{DirectoryRequest, DirectoryResponse, LeaderRequest, LeaderResponse};
 use blixard_proto::v1::{ReadIndexRequest, ReadIndexResponse, RenewRequest, RenewResponse};
-use blixard_proto::{decode_envelope, encode_envelope};
+use blixard_proto::{decode_envelope, directory_to, encode_envelope};
 use blixard_types::NodeId;
 use tonic::{Request, Response, Status};
 
@@ -101,6 +103,24 @@ impl PeerService for PeerApi {
         let authority = self.server.keyring.authority().ok_or_else(no_key)?;
         tracing::info!(%node, "has been given the authority's key");
         Ok(Response::new(AuthorityResponse { key: authority.key_pem() }))
+    }
+
+    async fn leader(&self, _: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
+        let standing = self.server.log.standing();
+        let leader = standing.leader.map(|leader| leader.0);
+        Ok(Response::new(LeaderResponse { term: standing.term, leader }))
+    }
+
+    async fn directory(
+        &self,
+        request: Request<DirectoryRequest>,
+    ) -> Result<Response<DirectoryResponse>, Status> {
+        // Who was removed is not to be let in because the server that was asked has not heard of it.
+        let current = self.server.consensus.linearize_by_lease().await;
+        current.map_err(|error| status::linearize(&error))?;
+        let (directory, digest) = directory_to(&self.server.replica.read(Directory::of));
+        let directory = (request.into_inner().known != digest.0.as_slice()).then_some(directory);
+        Ok(Response::new(DirectoryResponse { directory, digest: digest.0.to_vec().into() }))
     }
 }
 

@@ -5,14 +5,13 @@
 //! ```
 
 mod nodes;
+mod own;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use blixard_core::command::Command;
 use blixard_core::garbage::forgettable;
-use blixard_core::ports::nix::{GarbageCollector, NixStore, RootName};
+use blixard_core::ports::nix::RootName;
 use blixard_core::roots::{build_root, generation_root};
 use blixard_core::state::{ClusterState, Role};
 use blixard_proto::random_id;
@@ -25,15 +24,13 @@ use tonic::{Request, Response, Status};
 use super::peer::CallingNode;
 use crate::{Server, status};
 
-/// How long the agent and the builder of this node may take to drop the roots of what was forgotten.
-const ROOTS_LIMIT: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) use own::OwnStore;
+pub use own::{StoreOfHost, store_of_host};
 
 #[derive(Clone)]
 pub struct StoreApi {
     pub(super) server: Server,
-    pub(super) store: Arc<dyn NixStore>,
-    pub(super) collector: Arc<dyn GarbageCollector>,
+    pub(super) store: OwnStore,
 }
 
 #[tonic::async_trait]
@@ -84,48 +81,7 @@ impl StoreService for StoreApi {
                 return Err(Status::permission_denied("a store is collected for servers"));
             }
         }
-        self.collect_here(request.into_inner()).await.map(Response::new)
-    }
-}
-
-impl StoreApi {
-    /// Collects this node's store, or says what would go.
-    async fn collect_here(&self, request: CollectStoreRequest) -> Result<CollectStoreResponse, Status> {
-        let roots: BTreeSet<RootName> = request.roots.into_iter().map(RootName).collect();
-        let mut left = self.present(&roots).await?;
-        let without = if request.dry_run {
-            std::mem::take(&mut left)
-        } else {
-            left = self.wait_for_roots(&roots).await?;
-            Vec::new()
-        };
-        let garbage = self.collector.dead(without).await.map_err(|error| status::nix_command(&error))?;
-        if !request.dry_run {
-            self.collector.collect().await.map_err(|error| status::nix_command(&error))?;
-        }
-        let (paths, bytes) = (garbage.paths, garbage.bytes);
-        Ok(CollectStoreResponse { paths, bytes, roots_left: left.len() as u64 })
-    }
-
-    /// Those of the roots that are here.
-    async fn present(&self, roots: &BTreeSet<RootName>) -> Result<Vec<RootName>, Status> {
-        let here = self.store.roots().await.map_err(|error| status::root(&error))?;
-        Ok(here.into_iter().map(|(name, _)| name).filter(|name| roots.contains(name)).collect())
-    }
-
-    /// Whoever has made a root drops it, once the state does not need it any more. What is still there
-    /// after a while.
-    async fn wait_for_roots(&self, roots: &BTreeSet<RootName>) -> Result<Vec<RootName>, Status> {
-        let gone = async {
-            while !self.present(roots).await?.is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            Ok(Vec::new())
-        };
-        match tokio::time::timeout(ROOTS_LIMIT, gone).await {
-            Ok(gone) => gone,
-            Err(_) => self.present(roots).await,
-        }
+        self.store.collect(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Builds,
     /// It runs vms, and builds nothing.
     Runs,
+    /// It runs vms, and holds no log.
+    Host,
 }
 
 /// The configuration of a node of a cluster.
@@ -51,6 +53,7 @@ pub(super) fn config(host: &Host, kind: Kind) -> String {
         Kind::Witness => r#"["server"]"#,
         Kind::Builds => r#"["server", "builder"]"#,
         Kind::Runs => r#"["server", "host"]"#,
+        Kind::Host => r#"["host"]"#,
     };
     format!(
         "[node]\nname = \"{name}\"\nroles = {roles}\n[cluster]\nlisten = \"{address}:7440\"\n\
@@ -73,7 +76,8 @@ pub(super) fn token(server: &Host, arguments: &[&str]) -> anyhow::Result<String>
 
 /// Lets a machine join that has no Blixard yet.
 pub(super) fn join(host: &Host, binaries: &Binaries, server: &Host, kind: Kind) -> anyhow::Result<()> {
-    host.write("/etc/blixard/join", token(server, &[])?, 0o600)?;
+    let allowed: &[&str] = if kind == Kind::Host { &["--role", "host"] } else { &[] };
+    host.write("/etc/blixard/join", token(server, allowed)?, 0o600)?;
     host.install_blixard_with(binaries, &config(host, kind))
 }
 

@@ -12,6 +12,7 @@ mod drain;
 mod fence_under_load;
 pub mod figures;
 mod host_killed;
+mod host_only_node;
 mod host_partitioned;
 mod host_reboot;
 mod host_shutdown;
@@ -32,7 +33,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 13] = [
+pub(super) const SCENARIOS: [Scenario; 14] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -46,6 +47,7 @@ pub(super) const SCENARIOS: [Scenario; 13] = [
     crash_loop::SCENARIO,
     rebalance::SCENARIO,
     credentials::SCENARIO,
+    host_only_node::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

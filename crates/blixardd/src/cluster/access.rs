@@ -62,8 +62,7 @@ pub(crate) struct ClosureAccess {
 }
 
 impl ClosureAccess {
-    pub(crate) fn new(access: &ClusterAccess, limits: FetchLimits) -> Self {
-        let (node, mesh) = (access.local.node, access.mesh.clone());
+    pub(crate) fn new(node: NodeId, mesh: Mesh, limits: FetchLimits) -> Self {
         Self { node, mesh, window: limits.window(), channels: Mutex::default() }
     }
 

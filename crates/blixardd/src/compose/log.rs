@@ -1,5 +1,6 @@
 //! Opening this server's copy of the log.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use blixard_core::ports::consensus::Consensus;
@@ -9,9 +10,15 @@ use blixard_types::NodeId;
 use futures_util::StreamExt;
 
 use super::RunError;
+use super::member::LOG_FILES;
 use crate::cluster::Mesh;
 use crate::config::Config;
 use crate::identity::{FIRST_NODE, NodeFile};
+
+/// Whether there is one below a data directory.
+pub(super) fn is_below(data_dir: &Path) -> bool {
+    data_dir.join(LOG_FILES[0]).exists()
+}
 
 /// Opens it. Who has joined waits for nobody: its leader comes to it. Who has founded its cluster and is
 /// alone in it leads on return.

@@ -15,7 +15,7 @@ use crate::identity::{FIRST_NODE, IdentityError, NodeFile, node_name};
 use crate::join::{Applicant, join};
 
 /// What belongs to a log.
-const LOG_FILES: [&str; 2] = ["log", "checkpoints"];
+pub(super) const LOG_FILES: [&str; 2] = ["log", "checkpoints"];
 
 /// Joins if that is to be done; none for a node that founds its cluster or has founded it.
 pub(super) async fn membership(config: &Config, token: Option<String>) -> Result<Option<NodeFile>, RunError> {
@@ -53,7 +53,7 @@ fn token_of(config: &Config, token: Option<String>) -> Result<Option<String>, Ru
 /// unless somebody uses it.
 async fn give_up_own_cluster(config: &Config) -> Result<(), RunError> {
     let data_dir = &config.storage.data_dir;
-    if !data_dir.join(LOG_FILES[0]).exists() {
+    if !log::is_below(data_dir) {
         return Ok(());
     }
     let replica = Arc::new(Replica::default());

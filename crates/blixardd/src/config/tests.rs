@@ -70,6 +70,7 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
         "[node]\nname = 1",
         "[node]\nroles = [\"server\", \"cook\"]",
         "[node]\nroles = []",
+        "[node]\nroles = [\"host\", \"builder\"]",
         "[node]\nlabels = { \"blixard/node\" = \"a\" }",
         "[host]\ncpu_overcommit = 0",
         "[host]\ncpu_overcommit = -1",
@@ -131,6 +132,9 @@ fn a_wrong_key_or_value_is_refused_with_file_key_and_reason() {
     [node]
     roles = []
         => blixardd.toml: node.roles: a node without a role does nothing
+    [node]
+    roles = ["host", "builder"]
+        => blixardd.toml: node.roles: a builder needs the role `server` too: deployments are sent to servers
     [node]
     labels = { "blixard/node" = "a" }
         => blixardd.toml: node.labels: blixard/node: labels that begin with blixard/ are Blixard's own

@@ -7,6 +7,7 @@ use blixard_proto::v1::cluster_service_client::ClusterServiceClient;
 use blixard_proto::v1::{MemberReport, MemberStatus, StatusRequest, StatusResponse, StorageUse};
 use blixard_types::{LogPosition, NodeId};
 use futures_util::future::join_all;
+use tonic::{Code, Response, Status};
 
 use super::{ClusterApi, shown_role};
 use crate::{Server, status};
@@ -81,7 +82,7 @@ impl ClusterApi {
             };
             let (report, unreachable) = match answer {
                 Ok(answer) => (Some(report(answer)), String::new()),
-                Err(reason) => (None, reason),
+                Err(status) => (None, status::first_line(&status)),
             };
             MemberStatus {
                 node: member.node.0,
@@ -97,19 +98,20 @@ impl ClusterApi {
 
     /// Whether a node's daemon says anything at all.
     pub(super) async fn answers(&self, node: NodeId) -> bool {
-        node == self.server.node || self.ask(node, false).await.is_ok()
+        // A node that is no server serves less than this, and says so.
+        let says = |status: &Status| status.code() == Code::Unimplemented;
+        node == self.server.node || self.ask(node, false).await.map_or_else(|status| says(&status), |_| true)
     }
 
-    async fn ask(&self, node: NodeId, digest: bool) -> Result<StatusResponse, String> {
+    async fn ask(&self, node: NodeId, digest: bool) -> Result<StatusResponse, Status> {
         let asked = async {
             let channel = self.server.peers.channel(node).await?;
             let request = StatusRequest { members: false, digest };
             ClusterServiceClient::new(channel).status(request).await
         };
         match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(status::first_line(&status)),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
 }

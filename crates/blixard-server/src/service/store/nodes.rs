@@ -44,7 +44,7 @@ impl StoreApi {
         request: CollectStoreRequest,
     ) -> Result<CollectStoreResponse, Status> {
         if node == self.server.node {
-            return self.collect_here(request).await;
+            return self.store.collect(request).await;
         }
         let mut client = StoreServiceClient::new(self.server.peers.channel(node).await?);
         let mut request = Request::new(request);
