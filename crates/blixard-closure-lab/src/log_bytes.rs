@@ -35,5 +35,5 @@ pub(crate) fn measure(paths: u32) -> anyhow::Result<usize> {
         builder: Some(BuilderSignature { node: NodeId(1), signature: [1; 64] }),
     });
     let at = UnixMillis(1_700_000_000_000);
-    Ok(encode_envelope(&Envelope { request: RequestId([2; 16]), at, command })?.len() - without)
+    Ok(encode_envelope(&Envelope { request: RequestId([2; 16]), at, by: None, command })?.len() - without)
 }

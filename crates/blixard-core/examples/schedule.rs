@@ -41,7 +41,7 @@ impl Cluster {
     fn apply(&mut self, command: Command) {
         self.index += 1;
         let request = RequestId(u128::from(self.index).to_be_bytes());
-        let envelope = Envelope { request, at: NOW, command };
+        let envelope = Envelope { request, at: NOW, by: None, command };
         self.state.apply(&envelope, LogPosition { term: 1, index: self.index }).unwrap();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: every invariant of the state, checked here because two proposers may race and only the log
 //! decides who was first. Refuses to know: the clock (time is in the command), randomness, and who
-//! proposed. A refused command changes nothing except that its outcome is remembered.
+//! proposed: who asked for a change is kept with it, and decides nothing. A refused command changes nothing except that its outcome is remembered.
 
 mod claims;
 mod deploy;
@@ -22,6 +22,7 @@ pub use rejection::{MembershipRejection, Rejection, VolumeRejection};
 
 use crate::command::{Command, Envelope, Outcome};
 use crate::ports::UnixMillis;
+use crate::principal::Principal;
 use crate::state::{ClusterState, Event, EventKind};
 
 /// Where and when a command is applied.
@@ -30,6 +31,7 @@ struct Moment {
     revision: Revision,
     term: u64,
     at: UnixMillis,
+    by: Option<Principal>,
 }
 
 impl ClusterState {
@@ -49,7 +51,8 @@ impl ClusterState {
             // Not remembered: asked again, it may be taken.
             return Err(Rejection::TooManyCalls);
         }
-        let moment = Moment { revision: position.revision(), term: position.term, at: envelope.at };
+        let (revision, term) = (position.revision(), position.term);
+        let moment = Moment { revision, term, at: envelope.at, by: envelope.by };
         let outcome = self.change(&envelope.command, moment);
         self.requests.remember(envelope.request, outcome.clone());
         outcome
@@ -88,7 +91,7 @@ impl ClusterState {
     }
 
     fn note(&mut self, moment: Moment, kind: EventKind) {
-        let event = Event { revision: moment.revision, at: moment.at, kind };
+        let event = Event { revision: moment.revision, at: moment.at, by: moment.by, kind };
         if let Some(forgotten) = self.events.push(event) {
             self.events_forgotten = forgotten.revision;
         }

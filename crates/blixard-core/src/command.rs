@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use membership::{AdmitNode, MembershipCommand};
 
 use crate::ports::UnixMillis;
+use crate::principal::Principal;
 use crate::signature::{BuilderSignature, NodeKey};
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
@@ -33,6 +34,8 @@ pub struct Envelope {
     pub request: RequestId,
     /// When the leader proposed it.
     pub at: UnixMillis,
+    /// Who asks for it; absent for what the cluster does by itself, and in logs of before this was kept.
+    pub by: Option<Principal>,
     /// What is to change.
     pub command: Command,
 }

@@ -11,6 +11,7 @@ use crate::command::{
     Command, Deploy, Envelope, FenceCommand, Outcome, TakeOver, VmDefinition, VolumeCommand,
 };
 use crate::ports::UnixMillis;
+use crate::principal::Principal;
 use crate::state::{Authority, ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
 
 /// The platform of every host and vm that says nothing else.
@@ -193,6 +194,8 @@ pub(crate) struct Cluster {
     pub(crate) index: u64,
     /// The time stamped on the next commands.
     pub(crate) at: UnixMillis,
+    /// Who asks for the next commands.
+    pub(crate) by: Option<Principal>,
 }
 
 impl Cluster {
@@ -228,7 +231,7 @@ impl Cluster {
     pub(crate) fn apply_as(&mut self, request: RequestId, command: Command) -> Result<Outcome, Rejection> {
         self.index += 1;
         let position = LogPosition { term: 1, index: self.index };
-        let envelope = Envelope { request, at: self.at, command };
+        let envelope = Envelope { request, at: self.at, by: self.by, command };
         self.state.apply(&envelope, position)
     }
 

@@ -23,6 +23,7 @@ pub mod lease;
 pub mod membership;
 pub mod ports;
 pub mod preview;
+pub mod principal;
 pub mod rebalance;
 pub mod reconcile;
 pub mod rollout;

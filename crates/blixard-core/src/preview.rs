@@ -65,7 +65,7 @@ pub fn preview(
     let mut after = state.clone();
     // What is only foreseen has not been built, and nobody has signed for it.
     after.nodes.values_mut().for_each(|node| node.key = None);
-    let outcome = after.apply(&Envelope { request, at: now, command }, position)?;
+    let outcome = after.apply(&Envelope { request, at: now, by: None, command }, position)?;
     let deployed = match outcome {
         Outcome::Deployed { vms, .. } => vms,
         Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. } => Vec::new(),

@@ -8,6 +8,7 @@
 mod convert;
 pub mod hint;
 pub mod position;
+pub mod principal;
 
 /// Generated from `proto/blixard/v1`.
 #[allow(

@@ -16,6 +16,7 @@ mod recall;
 
 use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
+use blixard_core::principal::Principal;
 use blixard_core::signature::{BuilderSignature, statement};
 use blixard_core::state::SourceId;
 use blixard_proto::v1::{DeployEvent, deploy_event};
@@ -34,6 +35,7 @@ use crate::status;
 #[derive(Debug, Clone)]
 pub(crate) struct DeployOrder {
     pub(crate) request: RequestId,
+    pub(crate) by: Option<Principal>,
     pub(crate) id: SourceId,
     pub(crate) source: LockedSource,
     pub(crate) selection: Selection,
@@ -72,7 +74,7 @@ pub(crate) async fn run(
     });
     let take_over = order.take_over;
     let command = Command::Deploy(Deploy { deployment, source: order.id, take_over, vms, builder });
-    let outcome = server.proposer().propose(order.request, command).await;
+    let outcome = server.proposer().by(order.by).propose(order.request, command).await;
     let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
         Outcome::Deployed { vms, .. } => vms,
         Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. } => {

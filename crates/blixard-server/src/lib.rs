@@ -5,6 +5,7 @@
 //! the log is made of, how Nix is run, what a host does with its grants, and every rule that
 //! `blixard-core` decides.
 
+mod asked;
 pub mod bootstrap;
 mod deploy;
 mod forward;
@@ -27,6 +28,7 @@ use blixard_core::ports::sources::SourceInbox;
 use blixard_core::ports::{Clock, Entropy};
 use blixard_types::{NodeAddress, NodeId};
 
+pub use asked::LocalUser;
 pub use forward::{Forwarding, PeerChannels};
 pub use keyring::{Keyring, fetch_authority, keep_fresh, keep_fresh_by};
 pub use leader::leases::LeaseDesk;

@@ -7,6 +7,7 @@ use blixard_core::apply::Rejection;
 use blixard_core::command::{COMMAND_MAX_BYTES, Command, Envelope, Outcome};
 use blixard_core::ports::consensus::{ProposeError, SharedConsensus};
 use blixard_core::ports::{Clock, Entropy};
+use blixard_core::principal::Principal;
 use blixard_proto::{ConvertError, OutcomeError, decode_outcome, encode_envelope};
 use blixard_types::RequestId;
 
@@ -16,6 +17,7 @@ pub struct Proposer {
     consensus: SharedConsensus,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    by: Option<Principal>,
 }
 
 /// Why a command has not changed the state, as far as is known.
@@ -40,7 +42,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Proposer {
     pub(crate) fn new(consensus: SharedConsensus, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { consensus, clock, entropy }
+        Self { consensus, clock, entropy, by: None }
+    }
+
+    /// The same in the name of who asks.
+    #[must_use]
+    pub(crate) fn by(self, by: Option<Principal>) -> Self {
+        Self { by, ..self }
     }
 
     /// A request id for a command that no client asked for.
@@ -54,7 +62,7 @@ impl Proposer {
     /// # Errors
     /// When it is rejected, or when the log does not take it.
     pub async fn propose(&self, request: RequestId, command: Command) -> Result<Outcome, ProposeFailure> {
-        let envelope = Envelope { request, at: self.clock.wall(), command };
+        let envelope = Envelope { request, at: self.clock.wall(), by: self.by, command };
         let bytes = encode_envelope(&envelope)?;
         if bytes.len() > COMMAND_MAX_BYTES {
             return Err(ProposeError::TooLarge { size: bytes.len(), limit: COMMAND_MAX_BYTES }.into());

@@ -75,13 +75,14 @@ struct Survey {
 /// The way to the servers.
 #[derive(Clone)]
 pub(crate) struct Servers {
+    node: NodeId,
     book: Book,
     mesh: Mesh,
 }
 
 impl Servers {
-    pub(crate) fn new(book: Book, mesh: Mesh) -> Self {
-        Self { book, mesh }
+    pub(crate) fn new(node: NodeId, book: Book, mesh: Mesh) -> Self {
+        Self { node, book, mesh }
     }
 
     /// Asks all of them who leads, until a majority agrees or there is nobody left to wait for.

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use blixard_proto::hint::with_hint;
+use blixard_server::LocalUser;
 use tokio::net::UnixListener;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
@@ -93,9 +94,10 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 impl Admission {
-    /// Lets root and members of the group in.
-    pub(crate) fn admit(self, request: Request<()>) -> Result<Request<()>, Status> {
+    /// Lets root and members of the group in, and says in the request who it is.
+    pub(crate) fn admit(self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let caller = caller(&request)?;
+        request.extensions_mut().insert(LocalUser(caller.uid));
         let member = self.group.is_some_and(|group| caller.gid == group || supplementary(caller.pid, group));
         if caller.uid == 0 || member {
             return Ok(request);

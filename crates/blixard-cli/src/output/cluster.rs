@@ -93,6 +93,8 @@ pub(crate) struct Event {
     pub(crate) epoch: Option<u64>,
     pub(crate) generation: Option<u64>,
     pub(crate) detail: Option<String>,
+    /// Who asked for it.
+    pub(crate) by: Option<String>,
 }
 
 fn some(text: String) -> Option<String> {
@@ -180,6 +182,7 @@ impl From<v1::Event> for Event {
             epoch: event.epoch,
             generation: event.generation,
             detail: some(event.detail),
+            by: some(event.by),
         }
     }
 }
@@ -243,6 +246,9 @@ pub(crate) fn event(out: &mut dyn Write, event: &Event) -> io::Result<()> {
     }
     if let Some(detail) = &event.detail {
         write!(out, ": {}", one_line(detail))?;
+    }
+    if let Some(by) = &event.by {
+        write!(out, " (by {})", one_line(by))?;
     }
     writeln!(out)
 }

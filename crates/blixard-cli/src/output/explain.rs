@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use blixard_proto::v1::{self, node_verdict};
 use serde::Serialize;
 
+use super::cluster::{Event, event};
 use super::json::some;
 use super::table::Table;
 use super::{one_line, vm_status};
@@ -25,6 +26,8 @@ pub(crate) struct Explanation {
     best: Option<String>,
     /// Those that will do first, the best first.
     nodes: Vec<Verdict>,
+    /// What somebody asked of it last.
+    asked: Option<Event>,
     /// The revision of the cluster's state that this is.
     revision: u64,
 }
@@ -65,6 +68,7 @@ impl From<v1::ExplainVmResponse> for Explanation {
             waiting_on: some(answer.waiting_on),
             best: some(answer.best),
             nodes: answer.verdicts.into_iter().map(Verdict::from).collect(),
+            asked: answer.asked.map(Event::from),
             revision: answer.revision,
         }
     }
@@ -100,6 +104,10 @@ pub(crate) fn explanation(out: &mut dyn Write, told: &Explanation) -> io::Result
     match &told.node {
         Some(node) => writeln!(out, "{vm} is {} on {node}.", told.status)?,
         None => writeln!(out, "{vm} is {} and on no host.", told.status)?,
+    }
+    if let Some(asked) = &told.asked {
+        write!(out, "Asked last: ")?;
+        event(out, asked)?;
     }
     if let Some(waiting) = &told.waiting_on {
         writeln!(out, "It waits: {}", one_line(waiting))?;

@@ -76,6 +76,8 @@ pub(crate) struct Generation {
     pub(crate) deployment: String,
     /// When, in milliseconds since the Unix epoch.
     pub(crate) at_ms: u64,
+    /// Who deployed it.
+    pub(crate) by: Option<String>,
     pub(crate) drv: String,
     pub(crate) closure: Option<Closure>,
 }
@@ -282,6 +284,7 @@ impl From<v1::Generation> for Generation {
         Self {
             number: generation.number,
             deployment: generation.deployment_id,
+            by: some(generation.by),
             at_ms: generation.at_ms,
             drv: generation.drv,
             closure: generation.closure.map(|closure| Closure {

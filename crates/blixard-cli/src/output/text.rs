@@ -78,7 +78,7 @@ fn generations(out: &mut dyn Write, generations: &[Generation]) -> io::Result<()
 
 /// `vm history`.
 pub(crate) fn history(out: &mut dyn Write, history: &History) -> io::Result<()> {
-    let mut table = Table::new(["GENERATION", "STATE", "DEPLOYED", "DEPLOYMENT", "RUNNER"]);
+    let mut table = Table::new(["GENERATION", "STATE", "DEPLOYED", "BY", "DEPLOYMENT", "RUNNER"]);
     for past in &history.generations {
         let state = match (past.runs, past.target) {
             (true, true) => "runs",
@@ -91,6 +91,7 @@ pub(crate) fn history(out: &mut dyn Write, history: &History) -> io::Result<()> 
             generation.number.to_string(),
             state.to_owned(),
             utc(generation.at_ms),
+            or_nothing(generation.by.as_ref()),
             generation.deployment.clone(),
             or_nothing(generation.closure.as_ref().map(|closure| &closure.root)),
         ]);

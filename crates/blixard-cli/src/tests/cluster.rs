@@ -54,8 +54,13 @@ fn events() -> Vec<WatchResponse> {
         epoch: Some(2),
         ..Event::default()
     };
-    let failed =
-        Event { revision: 8, kind: "failed".to_owned(), detail: "exit\n1".to_owned(), ..placed.clone() };
+    let failed = Event {
+        revision: 8,
+        kind: "failed".to_owned(),
+        detail: "exit\n1".to_owned(),
+        by: "root on a".to_owned(),
+        ..placed.clone()
+    };
     [Answer::Event(placed), Answer::Event(failed), Answer::CaughtUp(9)]
         .map(|answer| WatchResponse { answer: Some(answer) })
         .to_vec()
@@ -122,12 +127,12 @@ async fn events_are_a_line_each_and_forgotten_ones_are_said_to_be() {
     let daemon = Daemon::start(Script { watched: events(), ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("events --since 6").await, @"
     7 2023-11-14T22:13:20Z placed shop/web node 1 epoch 2
-    8 2023-11-14T22:13:20Z failed shop/web node 1 epoch 2: exit 1
+    8 2023-11-14T22:13:20Z failed shop/web node 1 epoch 2: exit 1 (by root on a)
     --- exit 0
     ");
     insta::assert_snapshot!(daemon.blixard("watch -o json").await, @r#"
-    {"revision":7,"atMs":1700000000000,"event":"placed","vm":"shop/web","node":1,"epoch":2,"generation":null,"detail":null}
-    {"revision":8,"atMs":1700000000000,"event":"failed","vm":"shop/web","node":1,"epoch":2,"generation":null,"detail":"exit\n1"}
+    {"revision":7,"atMs":1700000000000,"event":"placed","vm":"shop/web","node":1,"epoch":2,"generation":null,"detail":null,"by":null}
+    {"revision":8,"atMs":1700000000000,"event":"failed","vm":"shop/web","node":1,"epoch":2,"generation":null,"detail":"exit\n1","by":"root on a"}
     --- exit 0
     "#);
     insta::assert_snapshot!(daemon.asked(), @"

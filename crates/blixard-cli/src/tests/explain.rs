@@ -1,13 +1,22 @@
 //! `blixard vm explain`.
 
 use blixard_proto::v1::node_verdict::{Merit, Verdict};
-use blixard_proto::v1::{ExplainVmResponse, NodeVerdict, VmStatus};
+use blixard_proto::v1::{Event, ExplainVmResponse, NodeVerdict, VmStatus};
 
 use super::daemon::{Daemon, Script};
 
 fn explained() -> ExplainVmResponse {
     let merit = Merit { points: -5, affinity: 10, anti_affinity: -20, history: 5, free_memory_mib: 512 };
     let verdict = |node, name: &str, verdict| NodeVerdict { node, name: name.to_owned(), verdict };
+    let asked = Event {
+        revision: 40,
+        at_ms: 1_700_000_000_000,
+        kind: "desired-set".to_owned(),
+        vm: "shop/web".to_owned(),
+        detail: "running".to_owned(),
+        by: "uid 1000 on b".to_owned(),
+        ..Event::default()
+    };
     ExplainVmResponse {
         vm: "shop/web".to_owned(),
         status: VmStatus::Pending.into(),
@@ -20,6 +29,7 @@ fn explained() -> ExplainVmResponse {
             verdict(9, "of-the-future", None),
         ],
         revision: 42,
+        asked: Some(asked),
         ..ExplainVmResponse::default()
     }
 }
@@ -29,6 +39,7 @@ async fn each_node_is_told_with_its_reasons() {
     let daemon = Daemon::start(Script { explained: explained(), ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("vm explain shop/web").await, @"
     shop/web is pending and on no host.
+    Asked last: 40 2023-11-14T22:13:20Z desired-set shop/web: running (by uid 1000 on b)
     It waits: no host will do: c: is lost
     Placed now, it would go to b.
 
@@ -85,6 +96,17 @@ async fn each_node_is_told_with_its_reasons() {
           "merit": null
         }
       ],
+      "asked": {
+        "revision": 40,
+        "atMs": 1700000000000,
+        "event": "desired-set",
+        "vm": "shop/web",
+        "node": null,
+        "epoch": null,
+        "generation": null,
+        "detail": "running",
+        "by": "uid 1000 on b"
+      },
       "revision": 42
     }
     --- exit 0
@@ -98,6 +120,7 @@ async fn a_vm_that_runs_is_told_with_its_host() {
     let daemon = Daemon::start(Script { explained: there, ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("vm explain shop/web").await, @"
     shop/web is healthy on b.
+    Asked last: 40 2023-11-14T22:13:20Z desired-set shop/web: running (by uid 1000 on b)
     Placed now, it would find no host.
 
     NODE            POINTS   FREE MEMORY   BECAUSE

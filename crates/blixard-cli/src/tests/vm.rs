@@ -33,6 +33,7 @@ fn generation(number: u64) -> Generation {
         drv: "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-microvm-run.drv".to_owned(),
         deployment_id: "ab".repeat(16),
         at_ms: 1_763_930_000_000 + number * 3_600_000,
+        by: "root on alpha".to_owned(),
     }
 }
 
@@ -122,6 +123,7 @@ async fn the_list_as_json_has_everything() {
               "number": 1,
               "deployment": "abababababababababababababababab",
               "atMs": 1763933600000,
+              "by": "root on alpha",
               "drv": "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-microvm-run.drv",
               "closure": {
                 "root": "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfz1-microvm-run",
@@ -135,6 +137,7 @@ async fn the_list_as_json_has_everything() {
               "number": 2,
               "deployment": "abababababababababababababababab",
               "atMs": 1763937200000,
+              "by": "root on alpha",
               "drv": "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-microvm-run.drv",
               "closure": {
                 "root": "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfz2-microvm-run",
@@ -467,6 +470,7 @@ async fn the_history_of_a_vm_begins_with_its_newest_generation() {
         number,
         deployment_id: format!("{number:032x}"),
         at_ms: number * 86_400_000,
+        by: if number > 1 { format!("uid {number} on alpha") } else { String::new() },
         ..Generation::default()
     };
     let hello = Vm {
@@ -477,10 +481,10 @@ async fn the_history_of_a_vm_begins_with_its_newest_generation() {
     };
     let daemon = Daemon::start(Script { vms: vec![hello], ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("vm history hello").await, @"
-    GENERATION   STATE                  DEPLOYED               DEPLOYMENT                         RUNNER
-    3            wanted                 1970-01-04T00:00:00Z   00000000000000000000000000000003   -
-    2            runs, to be replaced   1970-01-03T00:00:00Z   00000000000000000000000000000002   -
-    1            -                      1970-01-02T00:00:00Z   00000000000000000000000000000001   -
+    GENERATION   STATE                  DEPLOYED               BY               DEPLOYMENT                         RUNNER
+    3            wanted                 1970-01-04T00:00:00Z   uid 3 on alpha   00000000000000000000000000000003   -
+    2            runs, to be replaced   1970-01-03T00:00:00Z   uid 2 on alpha   00000000000000000000000000000002   -
+    1            -                      1970-01-02T00:00:00Z   -                00000000000000000000000000000001   -
     --- exit 0
     ");
     let json = daemon.blixard("vm history hello -o json").await.out;

@@ -167,6 +167,7 @@ impl ClusterState {
             deployment: deploy.deployment,
             builder: deploy.builder.as_ref().map(|signature| signature.node),
             at: moment.at,
+            by: moment.by,
         };
         vm.in_partition = in_partition(vm, definition.spec.keeps_in_partition());
         vm.generations.insert(number, generation);

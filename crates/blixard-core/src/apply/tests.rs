@@ -6,6 +6,7 @@ mod discard;
 mod evaluation;
 mod lifecycle;
 mod membership;
+mod principal;
 mod restart;
 mod safety;
 mod terms;

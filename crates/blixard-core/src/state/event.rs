@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Admission, Desired, Phase, Preemption, Roles};
 use crate::lease::LeaseTimes;
 use crate::ports::UnixMillis;
+use crate::principal::Principal;
 
 /// Events kept. A watcher further behind lists anew.
 pub const EVENTS_KEPT: usize = 1000;
@@ -20,6 +21,9 @@ pub struct Event {
     pub revision: Revision,
     /// When the leader proposed that.
     pub at: UnixMillis,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
     /// What.
     pub kind: EventKind,
 }
@@ -91,6 +95,19 @@ pub enum EventKind {
     VolumeForgotten { vm: VmId, volume: VolumeName, node: NodeId },
 }
 
+impl EventKind {
+    /// Whether this is somebody's wish for a vm.
+    fn asks(&self, wanted: &VmId) -> bool {
+        match self {
+            Self::GenerationAdded { vm, .. }
+            | Self::DesiredSet { vm, .. }
+            | Self::RestartRequested { vm }
+            | Self::DeletionRequested { vm } => vm == wanted,
+            _ => false,
+        }
+    }
+}
+
 /// Events after the revision that was asked for are forgotten: list anew, then watch from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("events before revision {oldest} are forgotten")]
@@ -115,5 +132,10 @@ impl EventLog {
     /// The events, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Event> + ExactSizeIterator {
         self.0.iter()
+    }
+
+    /// What somebody asked of a vm last, among the events that are kept.
+    pub fn last_asked(&self, vm: &VmId) -> Option<&Event> {
+        self.iter().rev().find(|event| event.by.is_some() && event.kind.asks(vm))
     }
 }

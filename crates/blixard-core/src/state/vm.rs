@@ -20,6 +20,7 @@ use blixard_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::ports::UnixMillis;
+use crate::principal::Principal;
 
 /// Generations kept of each vm; older ones are forgotten, with their roots.
 pub const GENERATIONS_KEPT: usize = 10;
@@ -173,6 +174,9 @@ pub struct Generation {
     pub builder: Option<NodeId>,
     /// When.
     pub at: UnixMillis,
+    /// Who deployed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
 }
 
 /// Where a vm is in its life.

@@ -2,6 +2,7 @@
 
 use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
+use blixard_core::principal::Principal;
 use blixard_core::signature::{BuilderSignature, NodeKey};
 use blixard_core::state::{EvaluationKey, Files, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId, Revision};
@@ -19,8 +20,11 @@ use super::{
 use super::{role_to, roles_from, spec_from, spec_to, store_path, vm_id};
 use crate::v1::{self, envelope};
 
-/// The version of the encoding that this program writes, and the newest it reads.
-pub const ENVELOPE_VERSION: u32 = 1;
+/// The newest version of the encoding that this program reads. It writes this one where an entry says who asks for it,
+/// which older programs do not know.
+pub const ENVELOPE_VERSION: u32 = 2;
+/// The version of entries that do not say it, and of all before.
+const NAMELESS_VERSION: u32 = 1;
 
 fn id(bytes: [u8; 16]) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(&bytes)
@@ -32,9 +36,10 @@ fn id(bytes: [u8; 16]) -> bytes::Bytes {
 /// When a spec cannot be written as JSON, which does not happen for one that was parsed.
 pub fn encode_envelope(envelope: &Envelope) -> Result<Vec<u8>, ConvertError> {
     let message = v1::Envelope {
-        version: ENVELOPE_VERSION,
+        version: if envelope.by.is_some() { ENVELOPE_VERSION } else { NAMELESS_VERSION },
         request_id: id(envelope.request.0),
         at_ms: envelope.at.0,
+        by: envelope.by.map(principal_to),
         command: Some(command_to(&envelope.command)?),
     };
     Ok(message.encode_to_vec())
@@ -47,16 +52,38 @@ pub fn encode_envelope(envelope: &Envelope) -> Result<Vec<u8>, ConvertError> {
 /// meets it has to stop.
 pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, ConvertError> {
     let message = v1::Envelope::decode(bytes).map_err(|error| ConvertError::of("envelope", &error))?;
-    if message.version != ENVELOPE_VERSION {
-        let problem = format!("version {} is unknown, this server reads {ENVELOPE_VERSION}", message.version);
+    if !(NAMELESS_VERSION..=ENVELOPE_VERSION).contains(&message.version) {
+        let read = format!("{NAMELESS_VERSION} to {ENVELOPE_VERSION}");
+        let problem = format!("version {} is unknown, this server reads {read}", message.version);
         return Err(ConvertError { field: "envelope", problem });
     }
     let unknown = || ConvertError::of("command", "is unknown to this server");
     Ok(Envelope {
         request: RequestId(random_id("request_id", &message.request_id)?),
         at: UnixMillis(message.at_ms),
+        by: message.by.map(principal_from).transpose()?,
         command: command_from(message.command.ok_or_else(unknown)?)?,
     })
+}
+
+fn principal_to(principal: Principal) -> envelope::Principal {
+    use envelope::principal::Who;
+    let who = match principal {
+        Principal::User { node, uid } => Who::User(envelope::User { node: node.0, uid }),
+        Principal::Node { node } => Who::Node(node.0),
+        Principal::TokenHolder => Who::TokenHolder(envelope::TokenHolder {}),
+    };
+    envelope::Principal { who: Some(who) }
+}
+
+fn principal_from(principal: envelope::Principal) -> Result<Principal, ConvertError> {
+    use envelope::principal::Who;
+    match principal.who {
+        Some(Who::User(user)) => Ok(Principal::User { node: NodeId(user.node), uid: user.uid }),
+        Some(Who::Node(node)) => Ok(Principal::Node { node: NodeId(node) }),
+        Some(Who::TokenHolder(_)) => Ok(Principal::TokenHolder),
+        None => Err(ConvertError::of("by", "is unknown to this server")),
+    }
 }
 
 fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {

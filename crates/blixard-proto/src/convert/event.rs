@@ -1,13 +1,18 @@
 //! What happened, as watchers see it.
 
-use blixard_core::state::{Admission, Event, EventKind, HealthStatus, Phase};
+use blixard_core::state::{Admission, ClusterState, Event, EventKind, HealthStatus, Phase};
 use blixard_types::{Epoch, NodeId, VmId, VolumeName};
 
 use crate::v1;
 
 /// An event as watchers see it.
 #[must_use]
-pub fn event_view(event: &Event) -> v1::Event {
+pub fn event_view(state: &ClusterState, event: &Event) -> v1::Event {
+    let by = event.by.map(|by| by.named(state)).unwrap_or_default();
+    v1::Event { by, ..what_happened(event) }
+}
+
+fn what_happened(event: &Event) -> v1::Event {
     let of = |kind: &str| v1::Event {
         revision: event.revision.0,
         at_ms: event.at.0,

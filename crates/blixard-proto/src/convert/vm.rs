@@ -7,6 +7,7 @@ use blixard_core::state::{
 };
 use blixard_types::{GenerationNumber, NodeId, VmId};
 
+use super::event::event_view;
 use super::{ConvertError, closure_to, spec_to};
 use crate::v1::{self, VmStatus};
 
@@ -53,7 +54,7 @@ pub fn vm_view(
         running_generation: running_generation(vm).map(|generation| generation.0),
         reason,
         source: vm.source.to_string(),
-        generations: vm.generations.iter().map(generation_view).collect(),
+        generations: vm.generations.iter().map(|one| generation_view(state, one)).collect(),
         spec: state.target_spec(vm).map(spec_to).transpose()?.unwrap_or_default(),
         failures: vm.failures,
         wishes: vm.wishes,
@@ -80,6 +81,7 @@ pub fn explanation_view(
         best: name(explanation.best),
         verdicts: explanation.verdicts.iter().map(verdict_view).collect(),
         revision: state.applied.revision().0,
+        asked: state.events.last_asked(id).map(|event| event_view(state, event)),
     }
 }
 
@@ -98,13 +100,17 @@ fn verdict_view(verdict: &Verdict) -> v1::NodeVerdict {
     v1::NodeVerdict { node: verdict.node.0, name: verdict.name.to_string(), verdict: Some(shown) }
 }
 
-fn generation_view((number, generation): (&GenerationNumber, &Generation)) -> v1::Generation {
+fn generation_view(
+    state: &ClusterState,
+    (number, generation): (&GenerationNumber, &Generation),
+) -> v1::Generation {
     v1::Generation {
         number: number.0,
         closure: Some(closure_to(&generation.closure)),
         drv: generation.drv.to_string(),
         deployment_id: generation.deployment.to_string(),
         at_ms: generation.at.0,
+        by: generation.by.map(|by| by.named(state)).unwrap_or_default(),
     }
 }
 

@@ -12,7 +12,7 @@ fn position(index: u64) -> LogPosition {
 
 fn init() -> Vec<u8> {
     let command = Command::InitCluster { cluster: ClusterId([7; 16]) };
-    encode_envelope(&Envelope { request: RequestId([1; 16]), at: UnixMillis(5), command }).unwrap()
+    encode_envelope(&Envelope { request: RequestId([1; 16]), at: UnixMillis(5), by: None, command }).unwrap()
 }
 
 #[test]
@@ -35,6 +35,7 @@ fn a_checkpoint_restores_the_same_state_and_is_of_the_moment_it_was_taken() {
     let again = Envelope {
         request: RequestId([2; 16]),
         at: UnixMillis(6),
+        by: None,
         command: Command::DeleteVm { vm: "web".parse().unwrap(), files: Files::Keep },
     };
     replica.apply(position(4), &encode_envelope(&again).unwrap()).unwrap();
@@ -75,7 +76,8 @@ fn marks(replica: &Replica, wish: &str) {
         let mut request = [0; 16];
         request[15] = u8::try_from(index).unwrap();
         let command = Command::DeleteVm { vm: vm.parse().unwrap(), files: Files::Keep };
-        encode_envelope(&Envelope { request: RequestId(request), at: UnixMillis(index), command }).unwrap()
+        encode_envelope(&Envelope { request: RequestId(request), at: UnixMillis(index), by: None, command })
+            .unwrap()
     };
     replica.apply(position(1), &init()).unwrap();
     for index in 2..=5 {
@@ -86,7 +88,7 @@ fn marks(replica: &Replica, wish: &str) {
 
 fn audit(revision: Revision, digest: blixard_types::Sha256Hash) -> Vec<u8> {
     let command = Command::Audit { revision, digest };
-    encode_envelope(&Envelope { request: RequestId([8; 16]), at: UnixMillis(9), command }).unwrap()
+    encode_envelope(&Envelope { request: RequestId([8; 16]), at: UnixMillis(9), by: None, command }).unwrap()
 }
 
 #[test]

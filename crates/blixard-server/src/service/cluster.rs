@@ -80,28 +80,32 @@ impl ClusterService for ClusterApi {
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
-        self.make_token(request.into_inner()).await.map(Response::new)
+        let (request, by) = self.server.asked(request)?;
+        self.make_token(request, by).await.map(Response::new)
     }
 
     async fn remove_node(
         &self,
         request: Request<RemoveNodeRequest>,
     ) -> Result<Response<RemoveNodeResponse>, Status> {
-        self.take_out(request.into_inner()).await.map(Response::new)
+        let (request, by) = self.server.asked(request)?;
+        self.take_out(request, by).await.map(Response::new)
     }
 
     async fn set_admission(
         &self,
         request: Request<SetAdmissionRequest>,
     ) -> Result<Response<SetAdmissionResponse>, Status> {
-        self.admit(request.into_inner()).await.map(Response::new)
+        let (request, by) = self.server.asked(request)?;
+        self.admit(request, by).await.map(Response::new)
     }
 
     async fn declare_lost(
         &self,
         request: Request<DeclareLostRequest>,
     ) -> Result<Response<DeclareLostResponse>, Status> {
-        self.give_up(request.into_inner()).await.map(Response::new)
+        let (request, by) = self.server.asked(request)?;
+        self.give_up(request, by).await.map(Response::new)
     }
 
     type WatchStream = Answers<WatchResponse>;

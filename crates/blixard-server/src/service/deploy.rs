@@ -2,8 +2,10 @@
 
 use blixard_core::command::TakeOver;
 use blixard_core::ports::nix::Selection;
+use blixard_core::principal::Principal;
 use blixard_core::state::{Node, Role};
 use blixard_proto::hint::with_hint;
+use blixard_proto::principal::{PRINCIPAL, principal_value};
 use blixard_proto::v1::deploy_service_client::DeployServiceClient;
 use blixard_proto::v1::deploy_service_server::DeployService;
 use blixard_proto::v1::{DeployEvent, DeployRequest, UploadRequest, UploadResponse};
@@ -34,9 +36,10 @@ impl DeployService for DeployApi {
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Self::DeployStream>, Status> {
         if self.server.builder.is_none() {
-            return self.elsewhere(request.into_inner()).await;
+            return self.elsewhere(request).await;
         }
-        let order = order(request.into_inner())?;
+        let (request, by) = self.server.asked(request)?;
+        let order = order(request, by)?;
         let (server, builds) = (self.server.clone(), self.builds.clone());
         let stream =
             answers(EVENTS_QUEUED, |events| async move { run(&server, &builds, order, &events).await });
@@ -67,7 +70,15 @@ impl DeployService for DeployApi {
 
 impl DeployApi {
     /// A server that does not build passes the call on to one that does.
-    async fn elsewhere(&self, request: DeployRequest) -> Result<Response<Answers<DeployEvent>>, Status> {
+    async fn elsewhere(
+        &self,
+        request: Request<DeployRequest>,
+    ) -> Result<Response<Answers<DeployEvent>>, Status> {
+        let (request, by) = self.server.asked(request)?;
+        let mut request = Request::new(request);
+        if let Some(by) = by.and_then(principal_value) {
+            request.metadata_mut().insert(PRINCIPAL, by);
+        }
         let mut builder = DeployServiceClient::new(self.builder_elsewhere().await?);
         let events = builder.deploy(request).await?.into_inner();
         Ok(Response::new(Box::pin(events)))
@@ -89,7 +100,7 @@ impl DeployApi {
     }
 }
 
-fn order(request: DeployRequest) -> Result<DeployOrder, Status> {
+fn order(request: DeployRequest, by: Option<Principal>) -> Result<DeployOrder, Status> {
     let source = request.source.ok_or_else(|| Status::invalid_argument("source: is missing"))?;
     let selection = match (request.attributes, request.configurations) {
         (named, configurations) if named.is_empty() && configurations.is_empty() => Selection::All,
@@ -99,6 +110,7 @@ fn order(request: DeployRequest) -> Result<DeployOrder, Status> {
     };
     Ok(DeployOrder {
         request: RequestId(random_id("request_id", &request.request_id)?),
+        by,
         id: source.id.parse().map_err(|error| Status::invalid_argument(format!("source.id: {error}")))?,
         source: locked_source(&source)?,
         selection,

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::peer::CallingNode;
 use super::{Answers, answers};
 use crate::leader::leases::{Granting, NotGranted};
-use crate::{ProposeFailure, Server, status};
+use crate::{ProposeFailure, Proposer, Server, status};
 
 /// Messages that may wait for a host. A host has one heartbeat open and at most one report a vm, so
 /// this is room for a burst; beyond it the stream waits, and the host sends its heartbeat again.
@@ -82,9 +82,9 @@ async fn attend(
                     asked.push(async move { (leases.ask(heartbeat.clone(), received).await, heartbeat) });
                 }
                 Some(Some(host_message::Message::Report(report))) => {
-                    let (server, hello) = (Arc::clone(&server), hello.clone());
+                    let (proposer, hello) = (server.proposer(), hello.clone());
                     let report = decode_host_report(report)?;
-                    reports.push(async move { propose_report(&server, &hello, report).await });
+                    reports.push(async move { propose_report(&proposer, &hello, report).await });
                 }
                 Some(Some(host_message::Message::Hello(_)) | None) => {
                     return Err(Status::invalid_argument("expected a heartbeat or a report"));
@@ -190,9 +190,12 @@ fn grant(heartbeat: &Heartbeat, granting: Granting, granted: &mut Option<Granted
     Grant { n: heartbeat.n, term, incarnation, revision, lease_ms, pace, content }
 }
 
-async fn propose_report(server: &Server, hello: &Hello, report: HostReport) -> Result<ReportAnswer, Status> {
+async fn propose_report(
+    proposer: &Proposer,
+    hello: &Hello,
+    report: HostReport,
+) -> Result<ReportAnswer, Status> {
     let HostReport { sequence, vm, epoch, report } = report;
-    let proposer = server.proposer();
     let (node, daemon) = (hello.node, hello.daemon);
     let command = Command::Report { node, daemon, sequence, vm, epoch, report };
     match proposer.propose_when_there_is_room(proposer.fresh_request(), command).await {
@@ -204,3 +207,6 @@ async fn propose_report(server: &Server, hello: &Hello, report: HostReport) -> R
         Err(failure) => Err(status::propose(&failure)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use blixard_core::apply::MembershipRejection;
 use blixard_core::command::{AdmitNode, Command, MembershipCommand, Outcome};
+use blixard_core::principal::Principal;
 use blixard_core::state::Role;
 use blixard_pki::{SigningRequest, TokenSecret};
 use blixard_proto::v1::join_service_server::JoinService;
@@ -39,7 +40,7 @@ impl JoinService for JoinApi {
             return Err(status::rejection(&MembershipRejection::UnknownToken.into()));
         }
         let authority = self.server.keyring.authority().ok_or_else(no_key)?;
-        let proposer = self.server.proposer();
+        let proposer = self.server.proposer().by(Some(Principal::TokenHolder));
         let (name, roles) = (admit.name.clone(), admit.roles.clone());
         let command = Command::Membership(MembershipCommand::AdmitNode(admit));
         let outcome = proposer.propose(proposer.fresh_request(), command).await;

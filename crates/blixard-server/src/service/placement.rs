@@ -1,6 +1,7 @@
 //! `PlacementService`: rebalancing and preemption.
 
 use blixard_core::command::{Command, PlacementCommand};
+use blixard_core::principal::Principal;
 use blixard_core::rebalance::MOVES_MAX;
 use blixard_core::schedule::rebalance::{self, Move, RebalancePlan};
 use blixard_core::state::{ClusterState, HealthStatus, Phase, Run};
@@ -18,16 +19,24 @@ pub struct PlacementApi {
 }
 
 impl PlacementApi {
-    async fn propose(&self, request_id: &[u8], command: PlacementCommand) -> Result<(), Status> {
+    async fn propose(
+        &self,
+        (request_id, by): (&[u8], Option<Principal>),
+        command: PlacementCommand,
+    ) -> Result<(), Status> {
         let id = RequestId(random_id("request_id", request_id)?);
-        let proposed = self.server.proposer().propose(id, Command::Placement(command)).await;
+        let proposed = self.server.proposer().by(by).propose(id, Command::Placement(command)).await;
         proposed.map(|_| ()).map_err(|failure| status::propose(&failure))
     }
 
-    async fn rebalance(&self, request: RebalanceRequest) -> Result<RebalanceResponse, Status> {
+    async fn rebalance(
+        &self,
+        request: RebalanceRequest,
+        by: Option<Principal>,
+    ) -> Result<RebalanceResponse, Status> {
         self.server.linearize().await?;
         if request.stop {
-            self.propose(&request.request_id, PlacementCommand::EndRebalance).await?;
+            self.propose((&request.request_id, by), PlacementCommand::EndRebalance).await?;
             return Ok(self.server.replica.read(|state| rebalance_view(state, &RebalancePlan::default())));
         }
         let (plan, mut answer) = self.server.replica.read(|state| {
@@ -42,7 +51,7 @@ impl PlacementApi {
         }
         let moves: Vec<_> = plan.moves.iter().map(|one| (one.vm.clone(), one.epoch)).collect();
         let begin = PlacementCommand::Rebalance { moves, max_parallel: request.max_parallel.max(1) };
-        self.propose(&request.request_id, begin).await?;
+        self.propose((&request.request_id, by), begin).await?;
         self.server.wait(request.wait_ms, |state| unfinished(state, &plan.moves) == 0).await;
         answer.unfinished = self.server.replica.read(|state| unfinished(state, &plan.moves));
         Ok(answer)
@@ -69,17 +78,18 @@ impl PlacementService for PlacementApi {
         &self,
         request: Request<RebalanceRequest>,
     ) -> Result<Response<RebalanceResponse>, Status> {
-        Self::rebalance(self, request.into_inner()).await.map(Response::new)
+        let (request, by) = self.server.asked(request)?;
+        Self::rebalance(self, request, by).await.map(Response::new)
     }
 
     async fn set_preemption(
         &self,
         request: Request<SetPreemptionRequest>,
     ) -> Result<Response<SetPreemptionResponse>, Status> {
-        let SetPreemptionRequest { request_id, on } = request.into_inner();
+        let (SetPreemptionRequest { request_id, on }, by) = self.server.asked(request)?;
         self.server.linearize().await?;
         let set = PlacementCommand::SetPreemption { preemption: preemption(on) };
-        self.propose(&request_id, set).await?;
+        self.propose((&request_id, by), set).await?;
         let revision = self.server.replica.read(|state| state.applied.revision().0);
         Ok(Response::new(SetPreemptionResponse { on, revision }))
     }

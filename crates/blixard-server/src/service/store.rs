@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use blixard_core::command::Command;
 use blixard_core::garbage::forgettable;
 use blixard_core::ports::nix::RootName;
+use blixard_core::principal::Principal;
 use blixard_core::roots::{build_root, generation_root};
 use blixard_core::state::{ClusterState, Role};
 use blixard_proto::random_id;
@@ -39,10 +40,10 @@ impl StoreService for StoreApi {
         &self,
         request: Request<CollectGarbageRequest>,
     ) -> Result<Response<CollectGarbageResponse>, Status> {
-        if request.extensions().get::<CallingNode>().is_some() {
+        let (CollectGarbageRequest { request_id, dry_run, keep, node }, by) = self.server.asked(request)?;
+        if matches!(by, Some(Principal::Node { .. })) {
             return Err(Status::permission_denied("nodes forget nothing"));
         }
-        let CollectGarbageRequest { request_id, dry_run, keep, node } = request.into_inner();
         let request = RequestId(random_id("request_id", &request_id)?);
         if keep == Some(0) {
             return Err(Status::invalid_argument("keep: at least 1, the generation that should run"));
@@ -55,7 +56,8 @@ impl StoreService for StoreApi {
             (old.clone(), views(state, &old), roots_of(state, &old))
         });
         if let Some(keep) = keep.filter(|_| !dry_run && !old.is_empty()) {
-            let proposed = self.server.proposer().propose(request, Command::ForgetGenerations { keep }).await;
+            let proposed =
+                self.server.proposer().by(by).propose(request, Command::ForgetGenerations { keep }).await;
             proposed.map_err(|failure| status::propose(&failure))?;
         }
         let roots = roots.into_iter().map(|RootName(name)| name).collect();

@@ -2,6 +2,7 @@
 
 use blixard_core::apply::Rejection;
 use blixard_core::command::{Command, VolumeCommand};
+use blixard_core::principal::Principal;
 use blixard_core::state::ClusterState;
 use blixard_proto::v1::volume_service_server::VolumeService;
 use blixard_proto::v1::{DeleteVolumeRequest, DeleteVolumeResponse, ForgetVolumesRequest};
@@ -18,9 +19,13 @@ pub struct VolumeApi {
 }
 
 impl VolumeApi {
-    async fn propose(&self, request_id: &[u8], command: VolumeCommand) -> Result<(), Status> {
+    async fn propose(
+        &self,
+        (request_id, by): (&[u8], Option<Principal>),
+        command: VolumeCommand,
+    ) -> Result<(), Status> {
         let id = RequestId(random_id("request_id", request_id)?);
-        let proposed = self.server.proposer().propose(id, Command::Volume(command)).await;
+        let proposed = self.server.proposer().by(by).propose(id, Command::Volume(command)).await;
         proposed.map(|_| ()).map_err(|failure| status::propose(&failure))
     }
 }
@@ -59,7 +64,7 @@ impl VolumeService for VolumeApi {
         &self,
         request: Request<DeleteVolumeRequest>,
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
-        let request = request.into_inner();
+        let (request, by) = self.server.asked(request)?;
         let id = volume_id(&request.volume)?;
         self.server.linearize().await?;
         let checked = self.server.replica.read(|state| {
@@ -70,8 +75,11 @@ impl VolumeService for VolumeApi {
         if request.dry_run {
             return Ok(Response::new(DeleteVolumeResponse { volume: Some(volume), gone: false }));
         }
-        self.propose(&request.request_id, VolumeCommand::Delete { volume: id.clone(), life: Some(life) })
-            .await?;
+        self.propose(
+            (&request.request_id, by),
+            VolumeCommand::Delete { volume: id.clone(), life: Some(life) },
+        )
+        .await?;
         // One of another life is not the one that was to go.
         let gone = |state: &ClusterState| {
             state.volumes_of(&id.vm).all(|(name, volume)| *name != id.name || volume.life != life)
@@ -85,7 +93,7 @@ impl VolumeService for VolumeApi {
         &self,
         request: Request<ForgetVolumesRequest>,
     ) -> Result<Response<ForgetVolumesResponse>, Status> {
-        let request = request.into_inner();
+        let (request, by) = self.server.asked(request)?;
         let vm = vm_id(&request.vm)?;
         let name = (!request.name.is_empty()).then(|| request.name.parse::<VolumeName>()).transpose();
         let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -96,7 +104,7 @@ impl VolumeService for VolumeApi {
         });
         let volumes = found.map_err(|refused| status::rejection(&refused))?;
         if !request.dry_run {
-            self.propose(&request.request_id, VolumeCommand::Forget { vm, volume: name }).await?;
+            self.propose((&request.request_id, by), VolumeCommand::Forget { vm, volume: name }).await?;
         }
         Ok(Response::new(ForgetVolumesResponse { volumes }))
     }

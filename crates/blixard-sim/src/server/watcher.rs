@@ -57,7 +57,10 @@ impl Told {
     /// Compares what watchers were told with what has happened.
     pub(crate) fn check(&self, replica: &Replica) -> Vec<Violation> {
         let happened: Option<Vec<Event>> = replica.read(|state| {
-            state.events_after(Revision(0)).ok().map(|events| events.map(event_view).collect())
+            state
+                .events_after(Revision(0))
+                .ok()
+                .map(|events| events.map(|event| event_view(state, event)).collect())
         });
         // Runs are so short that nothing is forgotten.
         let Some(happened) = happened else { return Vec::new() };

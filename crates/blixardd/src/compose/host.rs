@@ -62,7 +62,7 @@ async fn serve(config: &Config, member: NodeFile) -> Result<(), RunError> {
     let book = Book::open(data_dir, &member)?;
     let addresses = book.clone();
     let mesh = Mesh::new(tls_of_mesh, Arc::new(move |node| addresses.address(node)));
-    let servers = Servers::new(book.clone(), mesh.clone());
+    let servers = Servers::new(node, book.clone(), mesh.clone());
     let keyring = Arc::new(Keyring::open(KeyFiles::below(data_dir))?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let systemd = Arc::new(Systemd::connect().await?);

@@ -1,12 +1,15 @@
 //! Calls that come to this node's socket and are a server's to answer.
 //!
-//! They are passed on as they are, and so are their answers: what is said in them is between the caller and the server.
+//! They are passed on as they are, with the name of who asks, and so are their answers: what is said in them is between
+//! the caller and the server.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
 use blixard_core::ports::BoxFuture;
+use blixard_proto::principal::PRINCIPAL;
+use blixard_server::LocalUser;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -46,7 +49,14 @@ impl<S> Service<Request<Body>> for Forwarded<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // Whatever the caller says of itself, it is who the kernel says.
+        request.headers_mut().remove(PRINCIPAL);
+        if let Some(&LocalUser(uid)) = request.extensions().get::<LocalUser>()
+            && let Ok(user) = format!("{}/{uid}", self.servers.node).parse()
+        {
+            request.headers_mut().insert(PRINCIPAL, user);
+        }
         let servers = self.servers.clone();
         Box::pin(async move { Ok(pass_on(servers, request).await.unwrap_or_else(Status::into_http)) })
     }

@@ -285,6 +285,7 @@ fn a_call_that_starts_or_stops_a_vm_counts_once_however_often_it_is_applied() {
     let envelope = |call: u8| Envelope {
         request: RequestId([call; 16]),
         at: UnixMillis(1),
+        by: None,
         command: desired("web", Desired::Stopped),
     };
     for (call, wishes) in [(201, 1), (201, 1), (202, 2), (201, 2)] {

@@ -214,7 +214,7 @@ impl World {
 
     pub(super) fn envelope(&mut self, command: Command) -> Envelope {
         let request = RequestId((u128::from(self.fresh()) << 8 | 7).to_be_bytes());
-        Envelope { request, at: self.wall(), command }
+        Envelope { request, at: self.wall(), by: None, command }
     }
 
     pub(super) fn wall(&self) -> UnixMillis {

@@ -190,7 +190,7 @@ fn commands() -> Vec<Command> {
 }
 
 fn envelope(command: Command) -> Envelope {
-    Envelope { request: RequestId([9; 16]), at: UnixMillis(1_700_000_000_000), command }
+    Envelope { request: RequestId([9; 16]), at: UnixMillis(1_700_000_000_000), by: None, command }
 }
 
 /// The kind of a command. Exhaustive, so that a new one cannot be forgotten in the table above.
@@ -272,8 +272,8 @@ fn a_server_stops_at_what_it_does_not_know_and_says_what_that_is() {
     let register = envelope::RegisterNode { node: 1, name: "alpha".to_owned(), roles: vec![1, 9] };
     said.push(refused(|message| message.command = Some(envelope::Command::RegisterNode(register))));
     insta::assert_snapshot!(said.join("\n"), @r#"
-    envelope: version 0 is unknown, this server reads 1
-    envelope: version 2 is unknown, this server reads 1
+    envelope: version 0 is unknown, this server reads 1 to 2
+    envelope: version 3 is unknown, this server reads 1 to 2
     command: is unknown to this server
     request_id: expected 16 bytes, got 5
     vm: the vm name is empty
@@ -290,12 +290,29 @@ fn a_server_stops_at_what_it_does_not_know_and_says_what_that_is() {
 }
 
 #[test]
+fn who_asks_reads_back_and_an_entry_that_does_not_say_it_is_one_of_before() {
+    let command = Command::Place { vm: vm(), node: NodeId(1), epoch: Epoch(1) };
+    let nobody = encode_envelope(&envelope(command.clone())).unwrap();
+    assert_eq!(v1::Envelope::decode(nobody.as_slice()).unwrap().version, 1);
+    let user = Principal::User { node: NodeId(4), uid: 1000 };
+    for by in [user, Principal::Node { node: NodeId(2) }, Principal::TokenHolder] {
+        let asked = Envelope { by: Some(by), ..envelope(command.clone()) };
+        let bytes = encode_envelope(&asked).unwrap();
+        assert_eq!(v1::Envelope::decode(bytes.as_slice()).unwrap().version, 2);
+        assert_eq!(decode_envelope(&bytes).as_ref(), Ok(&asked));
+    }
+    let unknown = refused(|message| message.by = Some(envelope::Principal::default()));
+    assert_eq!(unknown, "by: is unknown to this server");
+}
+
+#[test]
 fn a_command_of_a_later_version_is_not_skipped() {
     // Field 24 of the envelope: where the next command will be. Key (24 << 3 | 2), length 0.
     let mut bytes = v1::Envelope {
         version: ENVELOPE_VERSION,
         request_id: bytes::Bytes::from_static(&[9; 16]),
         at_ms: 1,
+        by: None,
         command: None,
     }
     .encode_to_vec();

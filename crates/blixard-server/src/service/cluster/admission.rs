@@ -3,6 +3,7 @@
 use blixard_core::command::{Command, FenceCommand};
 use blixard_core::giving_up::{Answers, Objection, objections};
 use blixard_core::ports::UnixMillis;
+use blixard_core::principal::Principal;
 use blixard_core::state::ClusterState;
 use blixard_core::{drain, state};
 use blixard_proto::hint::with_hint;
@@ -17,7 +18,11 @@ use super::change::find;
 use crate::status;
 
 impl ClusterApi {
-    pub(super) async fn admit(&self, request: SetAdmissionRequest) -> Result<SetAdmissionResponse, Status> {
+    pub(super) async fn admit(
+        &self,
+        request: SetAdmissionRequest,
+        by: Option<Principal>,
+    ) -> Result<SetAdmissionResponse, Status> {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         let now = self.server.clock.wall();
         let deadline = request.deadline_in_ms.map(|ms| UnixMillis(now.0.saturating_add(ms)));
@@ -25,7 +30,12 @@ impl ClusterApi {
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
         let command = Command::Fence(FenceCommand::SetAdmission { node, admission });
-        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        self.server
+            .proposer()
+            .by(by)
+            .propose(id, command)
+            .await
+            .map_err(|failure| status::propose(&failure))?;
         if matches!(admission, state::Admission::Draining { .. }) {
             self.server.wait(request.wait_ms, |state| on(state, node) == 0).await;
         }
@@ -33,7 +43,11 @@ impl ClusterApi {
         Ok(self.server.replica.read(|state| admitted(state, node, now)))
     }
 
-    pub(super) async fn give_up(&self, request: DeclareLostRequest) -> Result<DeclareLostResponse, Status> {
+    pub(super) async fn give_up(
+        &self,
+        request: DeclareLostRequest,
+        by: Option<Principal>,
+    ) -> Result<DeclareLostResponse, Status> {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
@@ -46,7 +60,12 @@ impl ClusterApi {
             return Err(with_hint(refused, hint));
         }
         let command = Command::Fence(FenceCommand::DeclareLost { node });
-        self.server.proposer().propose(id, command).await.map_err(|failure| status::propose(&failure))?;
+        self.server
+            .proposer()
+            .by(by)
+            .propose(id, command)
+            .await
+            .map_err(|failure| status::propose(&failure))?;
         Ok(self.server.replica.read(|state| DeclareLostResponse {
             node: state.nodes.get(&node).map(|node| node.name.to_string()).unwrap_or_default(),
             vms: on(state, node),

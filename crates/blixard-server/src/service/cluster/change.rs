@@ -3,6 +3,7 @@
 use blixard_core::apply::MembershipRejection;
 use blixard_core::command::{Command, MembershipCommand};
 use blixard_core::membership::obstacle;
+use blixard_core::principal::Principal;
 use blixard_core::state::{ClusterState, Role, Roles};
 use blixard_pki::{JoinToken, TokenSecret};
 use blixard_proto::hint::with_hint;
@@ -30,6 +31,7 @@ impl ClusterApi {
     pub(super) async fn make_token(
         &self,
         request: CreateTokenRequest,
+        by: Option<Principal>,
     ) -> Result<CreateTokenResponse, Status> {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         let wanted = roles(&request.roles)?;
@@ -45,7 +47,7 @@ impl ClusterApi {
         let secret = secret.map_err(|_| Status::internal("two ids are not 32 bytes"))?;
         let (token, ttl_ms) = (secret.hash(), request.ttl_ms);
         let create = MembershipCommand::CreateToken { token, roles: allowed.clone(), ttl_ms };
-        let created = self.server.proposer().propose(id, Command::Membership(create)).await;
+        let created = self.server.proposer().by(by).propose(id, Command::Membership(create)).await;
         created.map_err(|failure| status::propose(&failure))?;
         // The same request id with another secret has made nothing: what is shown must be known.
         let expires = self.server.replica.read(|state| Some(state.registry.tokens.get(&token)?.expires));
@@ -58,12 +60,21 @@ impl ClusterApi {
         })
     }
 
-    pub(super) async fn take_out(&self, request: RemoveNodeRequest) -> Result<RemoveNodeResponse, Status> {
+    pub(super) async fn take_out(
+        &self,
+        request: RemoveNodeRequest,
+        by: Option<Principal>,
+    ) -> Result<RemoveNodeResponse, Status> {
         let id = RequestId(random_id("request_id", &request.request_id)?);
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
         let remove = Command::Membership(MembershipCommand::RemoveNode { node });
-        self.server.proposer().propose(id, remove).await.map_err(|failure| status::propose(&failure))?;
+        self.server
+            .proposer()
+            .by(by)
+            .propose(id, remove)
+            .await
+            .map_err(|failure| status::propose(&failure))?;
         let gone = |state: &ClusterState| !state.nodes.contains_key(&node);
         self.server.wait(request.wait_ms, gone).await;
         let obstacle = group(&self.server, 0)

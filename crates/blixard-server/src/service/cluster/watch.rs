@@ -90,7 +90,7 @@ fn read(server: &Server, cursor: Revision) -> Read {
         // A revision is told whole, so that who resumes after it misses nothing of it.
         while let Some(event) = after.next_if(|event| events.len() < BATCH || event.revision == last) {
             last = event.revision;
-            events.push(event_view(event));
+            events.push(event_view(state, event));
         }
         let all = after.peek().is_none();
         Read::Events { events, cursor: if all { applied } else { last }, all }

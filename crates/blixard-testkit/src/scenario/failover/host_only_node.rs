@@ -47,6 +47,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     fetched(one, "hello")?;
     it_goes_on_when_the_leader_is_killed(&trio, &servers, one)?;
     it_is_restarted_while_a_server_is_down(&trio, &servers, one)?;
+    who_asked_is_known(second, one)?;
     a_closure_comes_from_a_host(&trio, [builder, second, third], [one, other])?;
     a_new_server_is_found(&binaries, [builder, second, third], one)?;
     without_servers_there_is_one_error(&servers, one)?;
@@ -61,10 +62,28 @@ fn they_hold_no_log(hosts: &[&Host]) -> anyhow::Result<()> {
         ensure!(!log.status.success(), "{} holds a log", host.name());
         await_voters(host, 3).context("`cluster status` on a host that is no server")?;
         let nodes = host.run_ok(&["blixard", "node", "list"])?;
-        let line = nodes.lines().find(|line| line.starts_with(host.name()));
-        let words: Vec<_> = line.with_context(|| nodes.clone())?.split_whitespace().collect();
-        ensure!(words.contains(&"host") && words.contains(&"ready"), "{nodes}");
+        let mut lines = nodes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = lines.find(|line| line.contains(&host.name())).with_context(|| nodes.clone())?;
+        ensure!(line.contains(&"host") && line.contains(&"ready"), "{nodes}");
     }
+    Ok(())
+}
+
+/// Root on the host has deployed, though a server did it; a user there is told from root.
+fn who_asked_is_known(server: &Host, host: &Host) -> anyhow::Result<()> {
+    let by = format!("root on {}", host.name());
+    let history = server.run_ok(&["blixard", "vm", "history", "hello"])?;
+    ensure!(history.contains(&by), "who has deployed is not known: {history}");
+    // The daemon learns of the group when it starts.
+    host.shell(
+        "groupadd --force blixard; useradd --groups blixard --uid 4711 alice; systemctl restart blixardd",
+    )?;
+    await_healthy_pair(host)?;
+    for verb in ["stop", "start"] {
+        host.run_ok(&["setpriv", "--reuid=4711", "--init-groups", "blixard", "vm", verb, "world"])?;
+    }
+    let events = server.run_ok(&["blixard", "events"])?;
+    ensure!(events.contains(&format!("(by uid 4711 on {})", host.name())), "{events}");
     Ok(())
 }
 

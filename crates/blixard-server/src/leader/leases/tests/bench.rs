@@ -220,7 +220,7 @@ impl Log {
     /// Commits and applies a command that somebody has proposed.
     pub(super) fn append(&self, command: Command) {
         let request = RequestId(self.inner(|inner| u128::from(inner.index) | 1 << 100).to_be_bytes());
-        let envelope = Envelope { request, at: UnixMillis(1), command };
+        let envelope = Envelope { request, at: UnixMillis(1), by: None, command };
         self.commit(&encode_envelope(&envelope).unwrap());
     }
 
