@@ -76,7 +76,7 @@ pub struct VolumeLife {
 pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
     let mut set = AssignmentSet { deleted_volumes: deleted_volumes(state, host), ..AssignmentSet::default() };
     for (id, vm) in &state.vms {
-        if vm.last_host == Some(host) {
+        if [vm.last_host, vm.came_from].contains(&Some(host)) {
             set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
         }
         if vm.discards() == Some(host) {
@@ -119,7 +119,8 @@ fn volumes(state: &ClusterState, id: &VmId, spec: &Spec) -> BTreeMap<VolumeName,
 }
 
 /// The nodes that have, or had, a closure: who has built it keeps it for as long as the generation is
-/// kept; who runs it, or ran it last, does likewise.
+/// kept; who runs it, or ran it last, does likewise, and
+/// whom it has left does until it runs elsewhere.
 fn sources(state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
     let mut sources = Vec::new();
     let mut add = |node: Option<NodeId>| {
@@ -133,6 +134,7 @@ fn sources(state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<Node
     }
     for (vm, _) in &same {
         add(vm.last_host);
+        add(vm.came_from);
     }
     sources
 }

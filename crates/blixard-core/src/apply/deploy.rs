@@ -214,6 +214,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         run: Run::Unplaced { why: Unplaced::New },
         last_epoch,
         last_host: None,
+        came_from: None,
         heard: 0,
         in_partition: InPartition::default(),
         failures: 0,

@@ -43,7 +43,7 @@ impl ClusterState {
         vm.in_partition = in_partition(vm, keeps);
         vm.run = Run::Placed { node, epoch, phase: Phase::Assigned };
         vm.last_epoch = epoch;
-        vm.last_host = Some(node);
+        vm.goes_to(node);
         // Where it is placed it has not left.
         vm.moves_from = vm.moves_from.filter(|&from| from != node);
         vm.preempted_by = None;
@@ -121,6 +121,7 @@ impl ClusterState {
                     vm.forgive();
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);
                 }
+                vm.came_from = None;
                 self.volumes_are_made(id, node, *generation);
                 Ok(self.reach(id, epoch, reached, moment))
             }

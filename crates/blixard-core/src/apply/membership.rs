@@ -196,8 +196,9 @@ impl ClusterState {
         for vm in &waiting {
             self.forget(vm, moment);
         }
-        for vm in self.vms.values_mut().filter(|vm| vm.last_host == Some(gone)) {
-            vm.last_host = None;
+        for vm in self.vms.values_mut() {
+            vm.last_host = vm.last_host.filter(|&host| host != gone);
+            vm.came_from = vm.came_from.filter(|&host| host != gone);
         }
     }
 }

@@ -54,13 +54,43 @@ fn a_host_is_granted_what_is_placed_on_it_until_it_says_that_it_has_ended() {
 }
 
 #[test]
-fn a_host_keeps_nothing_of_a_vm_that_has_gone_elsewhere() {
-    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+fn a_host_keeps_nothing_of_a_vm_once_it_runs_elsewhere_and_gives_its_closure_until_then() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000), (3, 1000)]);
     cluster.deploy("web", "a", spec(100));
     cluster.ok(place("web", 2, 1));
+    cluster.ok(report(2, "web", 1, running(1, HealthStatus::Healthy)));
     cluster.ok(report(2, "web", 1, VmReport::Stopped));
-    cluster.ok(place("web", 1, 2));
-    check(&cluster, Some((2, run(1, "a", 100))), &[1]);
+    let keeps = |cluster: &Cluster, host| !assignments_of(&cluster.state, NodeId(host)).retained.is_empty();
+    let sources = |cluster: &Cluster, host| {
+        let set = assignments_of(&cluster.state, NodeId(host));
+        let Intent::Run(run) = &set.assignments[&vm("web")].intent else { panic!("it should run") };
+        run.sources.clone()
+    };
+    // It does not come up on the first host that it goes to, which has nothing to give.
+    for (host, epoch) in [(3, 2), (1, 3)] {
+        cluster.ok(place("web", host, epoch));
+        assert_eq!(sources(&cluster, host), [NodeId(2)]);
+        assert!(keeps(&cluster, 2) && keeps(&cluster, host));
+        if host == 3 {
+            cluster.ok(report(host, "web", epoch, failed(1, "no closure")));
+        }
+    }
+    assert!(!keeps(&cluster, 3));
+    cluster.ok(report(1, "web", 3, running(1, HealthStatus::Pending)));
+    check(&cluster, Some((3, run(1, "a", 100))), &[1]);
+}
+
+#[test]
+fn a_vm_that_goes_back_to_where_it_was_has_left_nobody() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+    cluster.deploy("web", "a", spec(100));
+    for (host, epoch) in [(1, 1), (2, 2), (1, 3)] {
+        cluster.ok(place("web", host, epoch));
+        if epoch < 3 {
+            cluster.ok(report(host, "web", epoch, failed(1, "boom")));
+        }
+    }
+    check(&cluster, Some((3, run(1, "a", 100))), &[1]);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub struct Vm {
     pub last_epoch: Epoch,
     /// The host it was placed on last.
     pub last_host: Option<NodeId>,
+    /// The host that it has left, until it runs elsewhere: it has the closure, and keeps it until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_from: Option<NodeId>,
     /// The number of the newest report on its placement by the daemon whose session is open; 0 if none.
     pub heard: u64,
     /// What a cut-off host may do with it at its newest epoch.
@@ -87,6 +90,14 @@ impl Vm {
     /// Whether the host that it is placed on should run it.
     pub fn wanted_there(&self) -> bool {
         self.wanted() && self.restart == Restart::No
+    }
+
+    /// It is placed on a host, and has left another one if it was there before.
+    pub(crate) fn goes_to(&mut self, node: NodeId) {
+        // Of several hosts on which it failed to come up, the first is the one that had it.
+        let from = self.came_from.or(self.last_host);
+        self.came_from = from.filter(|&from| from != node);
+        self.last_host = Some(node);
     }
 
     /// The host that has to remove its files before it is forgotten.
