@@ -15,7 +15,12 @@
   StateDirectory = "blixard";
   # Accounts of microVMs pass through it to their own directories, and list nothing.
   StateDirectoryMode = "0711";
-  RuntimeDirectory = "blixard";
+  RuntimeDirectory = [
+    "blixard"
+    "blixard-epochs"
+  ];
+  # The next daemon, and what this one has left to start, find there which epochs are over.
+  RuntimeDirectoryPreserve = true;
   UMask = "0077";
   LimitNOFILE = 65536;
 

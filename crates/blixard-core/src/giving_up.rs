@@ -67,7 +67,7 @@ pub fn objections(state: &ClusterState, id: NodeId, answers: Answers) -> Vec<Obj
         return Vec::new();
     }
     let here: Vec<_> = state.vms.iter().filter(|(_, vm)| vm.run.host() == Some(id)).collect();
-    let kept = here.iter().filter(|(_, vm)| vm.in_partition == InPartition::MayRun);
+    let kept = here.iter().filter(|(_, vm)| vm.in_partition != InPartition::Stops);
     let kept: Vec<VmId> = kept.map(|(vm, _)| (*vm).clone()).collect();
     let other = |(&other, of): (&NodeId, &Node)| other != id && takes_vms(of);
     let alone = !state.nodes.iter().any(other);

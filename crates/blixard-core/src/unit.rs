@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::holder::{ENV_LEASE, LeaseName};
+use blixard_types::holder::{ENV_LEASE, EPOCHS_DIR, LeaseName, StartUnder};
 use blixard_types::spec::{Account, Interface, InterfaceKind, KvmUse, OnPartition, VmKind};
 use blixard_types::unit::{
     DRAIN_UNIT, LEASE_UNIT, RunUnitName, StopUnitName, tenant_keep_slice, tenant_slice,
@@ -69,8 +69,10 @@ pub struct HostLayout {
     pub runtime_dir: String,
     /// The bridge that taps are put on whose interface names none.
     pub bridge: Option<String>,
-    /// The program `blixard-lease`, absolute: it executes what runs under a lease.
+    /// The program `blixard-lease`, absolute: it executes every vm's program, if that may still start.
     pub lease_program: String,
+    /// Where the epochs are written that are over, absolute. It outlives the daemon, and no boot.
+    pub epochs_dir: String,
     /// Where the shared volumes are that this host has.
     pub shared: BTreeMap<VolumeName, String>,
     /// Where secrets of vms are, absolute: a folder each tenant.
@@ -90,8 +92,15 @@ impl Default for HostLayout {
     fn default() -> Self {
         let (state_dir, runtime_dir) = ("/var/lib/blixard".to_owned(), "/run/blixard-vms".to_owned());
         let lease_program = "/usr/local/bin/blixard-lease".to_owned();
-        let credentials_dir = "/etc/blixard/credentials".to_owned();
-        Self { state_dir, runtime_dir, bridge: None, lease_program, shared: BTreeMap::new(), credentials_dir }
+        Self {
+            state_dir,
+            runtime_dir,
+            bridge: None,
+            lease_program,
+            epochs_dir: EPOCHS_DIR.to_owned(),
+            shared: BTreeMap::new(),
+            credentials_dir: "/etc/blixard/credentials".to_owned(),
+        }
     }
 }
 
@@ -104,6 +113,11 @@ impl HostLayout {
     /// The directory a vm's runner is started in.
     pub fn vm_state_dir(&self, vm: &VmId) -> String {
         format!("{}/{}/{}", self.vms_dir(), vm.tenant(), vm.name())
+    }
+
+    /// The file with the newest epoch of a vm that is over.
+    pub fn epoch_mark(&self, vm: &VmId) -> String {
+        format!("{}/{}", self.epochs_dir, RunUnitName::of(vm))
     }
 
     /// The directory for a vm's sockets.
@@ -139,7 +153,7 @@ pub fn run_unit(
         description: format!("Blixard microVM {vm}, generation {}", run.generation),
         slice: slice(vm, kept),
         account: spec.account.clone(),
-        argv: argv(run, layout, lease),
+        argv: argv(vm, epoch, run, layout, lease),
         environment: environment(vm, epoch, run, layout, lease),
         working_directory,
         runtime_directory,
@@ -161,14 +175,25 @@ fn slice(vm: &VmId, kept: bool) -> String {
     if kept { tenant_keep_slice(vm.tenant()) } else { tenant_slice(vm.tenant()) }
 }
 
-/// Under a lease the runner is executed by a program that looks, in the cgroup that is killed when the
-/// lease is over, whether that one is held: a start may be carried out long after it was decided.
-fn argv(run: &RunIntent, layout: &HostLayout, lease: Option<&UnitLease>) -> Vec<String> {
+/// The runner is executed by a program that looks whether it may still start: a start may be carried out long
+/// after it was decided, when its epoch was ended, or its lease. It looks in the unit that is stopped with the
+/// epoch, and in the cgroup that is killed with the lease.
+fn argv(
+    vm: &VmId,
+    epoch: Epoch,
+    run: &RunIntent,
+    layout: &HostLayout,
+    lease: Option<&UnitLease>,
+) -> Vec<String> {
+    let kept = run.spec.placement.on_partition == OnPartition::Keep;
+    let under = match lease {
+        _ if kept => StartUnder::Kept,
+        Some(lease) => StartUnder::Lease(lease.name.clone()),
+        None => StartUnder::Alone,
+    };
     let runner = format!("{}/{RUN_PROGRAM}", run.closure.root);
-    match lease {
-        Some(lease) => vec![layout.lease_program.clone(), "run".to_owned(), lease.name.0.clone(), runner],
-        None => vec![runner],
-    }
+    let guard = [layout.lease_program.clone(), "run".to_owned(), under.to_string()];
+    guard.into_iter().chain([layout.epoch_mark(vm), epoch.to_string(), runner]).collect()
 }
 
 /// What a unit records of itself: enough to adopt it, and to stop it as its own generation wants to be
@@ -314,6 +339,11 @@ mod tests {
             slice: "blixard-a\\x2db.slice",
             account: None,
             argv: [
+                "/usr/local/bin/blixard-lease",
+                "run",
+                "alone",
+                "/run/blixard-epochs/blixard-vm-a\\x2db-web-run.service",
+                "2",
                 "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-run",
             ],
             environment: {
@@ -364,12 +394,15 @@ mod tests {
         let mut spec = Spec::minimal(1, 128);
         let unit = run_unit(&vm, Epoch(1), &intent(spec.clone()), &layout, Some(&lease));
         let runner = "/nix/store/7rjj2w2qgyxk6kf8w4ccvg0dfhhrsfzm-runner/bin/microvm-run";
-        assert_eq!(unit.argv, ["/usr/local/bin/blixard-lease", "run", "7-1", runner]);
+        let mark = "/run/blixard-epochs/blixard-vm-default-web-run.service";
+        let guard = "/usr/local/bin/blixard-lease";
+        assert_eq!(unit.argv, [guard, "run", "lease=7-1", mark, "1", runner]);
         assert_eq!(unit.environment.get(ENV_LEASE).unwrap(), "7-1");
         assert_eq!((unit.bound_to, unit.stop_timeout_ms), (Some("blixard-lease.service"), 1000));
         spec.placement.on_partition = OnPartition::Keep;
         let kept = run_unit(&vm, Epoch(1), &intent(spec), &layout, Some(&lease));
-        assert_eq!((kept.argv, kept.bound_to), (vec![runner.to_owned()], None));
+        assert_eq!(kept.argv, [guard, "run", "kept", mark, "1", runner]);
+        assert_eq!(kept.bound_to, None);
         assert!(kept.environment.contains_key(ENV_KEPT) && !kept.environment.contains_key(ENV_LEASE));
     }
 

@@ -15,7 +15,7 @@ use blixard_types::holder::LeaseName;
 use blixard_types::unit::RunUnitName;
 use blixard_types::{Epoch, GenerationNumber, StorePath, VmId, VolumeName, chain};
 
-use crate::{Host, home, last_words};
+use crate::{Host, home, last_words, over};
 
 /// Pause before a stop that did not work is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -54,6 +54,18 @@ pub(crate) async fn start(
     lease: Option<UnitLease>,
 ) -> Done {
     let (generation, since) = (run.generation, host.clock.wall());
+    match over::is_over(&host.layout, &vm, epoch).await {
+        Ok(false) => {}
+        Ok(true) => {
+            // A daemon before this one has ended it, and may have said so.
+            return stop(host, vm, StopCause::Ended(Ended::before(epoch)), since).await;
+        }
+        Err(error) => {
+            tracing::warn!(%vm, %epoch, error = chain(&error), "cannot tell whether the epoch is over, trying again");
+            tokio::time::sleep(RETRY_AFTER).await;
+            return Done::Unknown { vm };
+        }
+    }
     let reason = match try_start(&host, &vm, epoch, &run, lease.as_ref()).await {
         Ok(Rooted::Yes) => {
             let under = lease.map(|lease| lease.name);
@@ -65,7 +77,7 @@ pub(crate) async fn start(
     tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
     // made sure of, the outcome is unknown, and what is then seen decides.
-    match end(&host, &vm).await {
+    match end_epoch(&host, &vm, epoch).await {
         Ok(()) => {
             end_volumes(&host, &vm).await;
             let reason = last_words::added_to(reason, &host, &vm, since).await;
@@ -83,6 +95,18 @@ async fn end_volumes(host: &Host, vm: &VmId) {
     if let Err(error) = host.volumes.end(vm.clone()).await {
         tracing::warn!(%vm, error = chain(&error), "an ephemeral volume stays");
     }
+}
+
+/// Ends an epoch: nothing starts at it any more, and nothing of it is left.
+async fn end_epoch(host: &Host, vm: &VmId, epoch: Epoch) -> Result<(), String> {
+    over::end(&host.layout, vm, epoch).await.map_err(|error| {
+        format!(
+            "cannot write that epoch {epoch} is over, below {}: {}",
+            host.layout.epochs_dir,
+            chain(&error)
+        )
+    })?;
+    end(host, vm).await
 }
 
 /// Stops the unit of a vm until no process is left, and then takes its interfaces away.
@@ -170,7 +194,11 @@ pub(crate) async fn shutdown(
 
 /// Stops a vm, which has run since then, until no process and no interface of it is left.
 pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause, since: UnixMillis) -> Done {
-    if let Err(error) = end(&host, &vm).await {
+    let gone = match &cause {
+        StopCause::Ended(ended) => end_epoch(&host, &vm, ended.epoch).await,
+        StopCause::Orphan | StopCause::Withdrawn | StopCause::Replaced => end(&host, &vm).await,
+    };
+    if let Err(error) = gone {
         tracing::warn!(%vm, error, "could not stop, trying again");
         tokio::time::sleep(RETRY_AFTER).await;
         return Done::Unknown { vm };

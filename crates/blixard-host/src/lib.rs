@@ -12,6 +12,7 @@ mod home;
 mod last_words;
 mod link;
 mod memory;
+mod over;
 pub mod probe;
 
 use std::sync::Arc;

@@ -8,7 +8,9 @@
 //! ```text
 //! blixard-lease hold         waits for the first order, then holds the lease (blixard-lease.service)
 //! blixard-lease fence        kills everything at once (blixard-fence.service)
-//! blixard-lease run L P A…   executes P, if lease L is held now: what starts every fenced vm
+//! blixard-lease run U M E P A…
+//!                            executes P, what starts every vm, if epoch E is not over by the file M, and
+//!                            U holds now: `lease=NAME`, `kept` (needs none), `alone` (there was none yet)
 //! blixard-lease check        whether the lease of the environment is held now
 //! blixard-lease tell ORDER   gives the holder an order, as the daemon does
 //! ```
@@ -21,15 +23,14 @@ mod notify;
 use std::path::Path;
 use std::process::ExitCode;
 
-use blixard_types::holder::{ENV_LEASE, FENCED_CGROUP, HOLDER_SOCKET, HOLDER_STATUS, Until};
+use blixard_types::holder::{ENV_LEASE, FENCED_CGROUP, HOLDER_SOCKET, HOLDER_STATUS, LeaseName, Until};
 
 /// What systemd reads as "try again later" (sysexits.h, EX_TEMPFAIL).
 const NOT_HELD: u8 = 75;
 /// A call that makes no sense (EX_USAGE).
 const USAGE: u8 = 64;
 
-const HELP: &str =
-    "blixard-lease hold | fence | run LEASE PROGRAM [ARGUMENT…] | check | tell until MS|for MS|endless";
+const HELP: &str = "blixard-lease hold | fence | run UNDER MARK EPOCH PROGRAM [ARGUMENT…] | check | tell until MS|for MS|endless";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,12 +52,18 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error, ExitCode::FAILURE),
         },
-        ["run", lease, program, rest @ ..] => {
-            let Err(error) = guard::run(Path::new(HOLDER_STATUS), lease, program, rest);
+        ["run", under, mark, epoch, program, rest @ ..] => {
+            let (under, epoch) = match (under.parse(), epoch.parse()) {
+                (Ok(under), Ok(epoch)) => (under, epoch),
+                (Err(error), _) => return complain(&error, ExitCode::from(USAGE)),
+                (_, Err(error)) => return complain(&error, ExitCode::from(USAGE)),
+            };
+            let start = guard::Start { under, mark: Path::new(mark), epoch };
+            let Err(error) = guard::run(Path::new(HOLDER_STATUS), &start, program, rest);
             complain(&error, ExitCode::from(NOT_HELD))
         }
         ["check"] => {
-            let lease = std::env::var(ENV_LEASE).unwrap_or_default();
+            let lease = LeaseName(std::env::var(ENV_LEASE).unwrap_or_default());
             match guard::check(Path::new(HOLDER_STATUS), &lease) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => complain(&error, ExitCode::from(NOT_HELD)),

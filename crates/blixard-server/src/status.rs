@@ -132,8 +132,10 @@ fn volume(rejection: &VolumeRejection) -> Status {
         ),
         VolumeRejection::Elsewhere { .. }
         | VolumeRejection::Going { .. }
-        | VolumeRejection::NotShared { .. }
-        | VolumeRejection::MayBeWritten { .. } => Status::failed_precondition(text),
+        | VolumeRejection::NotShared { .. } => Status::failed_precondition(text),
+        VolumeRejection::MayBeWritten { .. } => precondition(
+            "wait until it is back, or say `blixard volume forget` with the vm's name once it is off",
+        ),
     }
 }
 

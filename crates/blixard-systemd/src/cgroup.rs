@@ -53,7 +53,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// A file that cannot be read for another reason than its absence counts as populated.
-async fn is_populated(directory: &Path) -> bool {
+pub(crate) async fn is_populated(directory: &Path) -> bool {
     match tokio::fs::read_to_string(directory.join("cgroup.events")).await {
         Ok(events) => !events.lines().any(|line| line == "populated 0"),
         Err(error) => !is_gone(&error),

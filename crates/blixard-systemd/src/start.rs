@@ -15,6 +15,7 @@ use blixard_core::ports::units::{TransientUnit, UnitError, UnitState};
 use tokio::time::timeout;
 
 use crate::bus::{Bus, JobEnd, JobPath, Link};
+use crate::cgroup;
 use crate::credentials;
 use crate::directory;
 use crate::error::CallError;
@@ -40,6 +41,10 @@ pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitErr
     settings.extend(credentials::settings(name, &credentials::find(&unit.credentials).await?));
     directory::prepare(&unit.working_directory, unit.account.as_ref()).await?;
     let link = bus.link()?;
+    if is_haunted(&link, unit).await.map_err(|error| error.during(ACTION, name))? {
+        let reason = "a process of its last run is left, which the kernel has not ended".to_owned();
+        return Err(UnitError::Refused { action: ACTION, unit: name.to_owned(), reason });
+    }
     // A start that fails is followed by a stop, in systemd too.
     let limit = Duration::from_millis(unit.start_timeout_ms.saturating_add(unit.stop_timeout_ms));
     let result = match timeout(limit.saturating_add(JOB_MARGIN), run_job(&link, name, &settings)).await {
@@ -54,6 +59,19 @@ pub(crate) async fn start(bus: &Bus, unit: &TransientUnit) -> Result<(), UnitErr
         tracing::warn!(unit = name, %error, "what is left of a failed start is not stopped");
     }
     Err(UnitError::Job { action: ACTION, unit: name.to_owned(), result })
+}
+
+/// Whether systemd has forgotten a unit of this name of which a process is left. It may write to what the next
+/// run has.
+async fn is_haunted(link: &Link, unit: &TransientUnit) -> Result<bool, CallError> {
+    for group in unit.name.control_groups() {
+        if cgroup::is_populated(&cgroup::directory(&group)).await
+            && !link.is_loaded(unit.name.as_str()).await?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes the start job and waits for its result.

@@ -15,6 +15,54 @@ pub const FENCED_CGROUP: &str = "/sys/fs/cgroup/blixard.slice";
 /// The environment variable that says under which lease a unit was started.
 pub const ENV_LEASE: &str = "BLIXARD_LEASE";
 
+/// Where a host says which epochs are over there: a file for each vm, named like its run unit, with the newest
+/// of them. Empty after a boot, when nothing runs.
+pub const EPOCHS_DIR: &str = "/run/blixard-epochs";
+/// The file there that is made when a lease is held for the first time: what was to start without one, while
+/// the machine was alone, does not start any more.
+pub const EPOCHS_LEASED: &str = "leased";
+
+/// Under what a vm's program is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartUnder {
+    /// Under this lease, if it is held then.
+    Lease(LeaseName),
+    /// It goes on in a partition, and needs none.
+    Kept,
+    /// The machine is alone and was never fenced.
+    Alone,
+}
+
+impl fmt::Display for StartUnder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lease(lease) => write!(out, "lease={lease}"),
+            Self::Kept => out.write_str("kept"),
+            Self::Alone => out.write_str("alone"),
+        }
+    }
+}
+
+/// A text that is no [`StartUnder`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `lease=NAME`, `kept` or `alone`")]
+pub struct NoStartUnder;
+
+impl FromStr for StartUnder {
+    type Err = NoStartUnder;
+
+    fn from_str(text: &str) -> Result<Self, NoStartUnder> {
+        match text {
+            "kept" => Ok(Self::Kept),
+            "alone" => Ok(Self::Alone),
+            _ => {
+                let lease = text.strip_prefix("lease=").ok_or(NoStartUnder)?;
+                Ok(Self::Lease(LeaseName(lease.to_owned())))
+            }
+        }
+    }
+}
+
 /// The name of a lease: each holder that begins has another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseName(pub String);
@@ -119,6 +167,15 @@ mod tests {
         for text in ["", "until", "until ", "until x", "until -1", "until 18446744073709551616", "endless "] {
             assert_eq!(text.parse::<Until>(), Err(NoOrder), "{text:?}");
         }
+    }
+
+    #[test]
+    fn under_what_something_starts_reads_back_as_it_was() {
+        let lease = StartUnder::Lease(LeaseName("kept".to_owned()));
+        for under in [lease, StartUnder::Kept, StartUnder::Alone] {
+            assert_eq!(under.to_string().parse(), Ok(under));
+        }
+        assert_eq!("7-1".parse::<StartUnder>(), Err(NoStartUnder));
     }
 
     #[test]

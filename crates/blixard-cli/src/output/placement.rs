@@ -18,6 +18,8 @@ pub(crate) struct Rebalance {
     hosts: Vec<Host>,
     /// How many of the moves are not made, or whose vm is not healthy yet.
     unfinished: u64,
+    /// How many vms are on their way for earlier moves, or are to go yet.
+    under_way: u64,
     /// The revision of the cluster's state that this is.
     revision: u64,
 }
@@ -62,6 +64,7 @@ impl From<v1::RebalanceResponse> for Rebalance {
             moves: answer.moves.into_iter().map(moved).collect(),
             hosts: answer.hosts.into_iter().map(host).collect(),
             unfinished: answer.unfinished,
+            under_way: answer.under_way,
             revision: answer.revision,
         }
     }
@@ -84,6 +87,9 @@ impl Rebalance {
 }
 
 pub(crate) fn rebalance(out: &mut dyn Write, told: &Rebalance, would: bool) -> io::Result<()> {
+    if told.moves.is_empty() && told.under_way > 0 {
+        return writeln!(out, "nothing else to move; earlier moves under way: {}", told.under_way);
+    }
     if told.moves.is_empty() {
         return writeln!(out, "every microVM is where it is placed best");
     }

@@ -16,6 +16,7 @@ fn moves(unfinished: u64) -> Script {
         moves: vec![one("shop/web", "its host does\nnot meet"), one("shop/db", "its host is 90 % full")],
         hosts: vec![share("a", 900, 454), share("b", 0, 450)],
         unfinished,
+        under_way: 0,
         revision: 42,
     };
     Script { rebalanced, ..Script::default() }
@@ -63,6 +64,7 @@ async fn what_would_move_is_shown_with_its_reasons() {
         }
       ],
       "unfinished": 0,
+      "underWay": 0,
       "revision": 42
     }
     --- exit 0
@@ -108,6 +110,16 @@ async fn a_rebalancing_is_waited_for_and_what_is_left_is_a_failure_of_its_own_ki
     rebalance dry false stop false, 2 at a time, wait 1800000 ms, id of 16 bytes
     rebalance dry false stop false, 1 at a time, wait 0 ms, id of 16 bytes
     rebalance dry false stop true, 1 at a time, wait 0 ms, id of 16 bytes
+    ");
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_not_called_placed_best() {
+    let rebalanced = RebalanceResponse { under_way: 3, ..RebalanceResponse::default() };
+    let daemon = Daemon::start(Script { rebalanced, ..Script::default() });
+    insta::assert_snapshot!(daemon.blixard("rebalance --dry-run").await, @"
+    nothing else to move; earlier moves under way: 3
+    --- exit 0
     ");
 }
 

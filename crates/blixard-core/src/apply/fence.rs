@@ -66,9 +66,12 @@ impl ClusterState {
         if host.presence == Presence::Present && host.fence != Fence::Armed {
             return Err(Rejection::NoDeadline { node });
         }
+        let declared = host.presence == Presence::DeclaredLost;
         host.presence = Presence::Lost;
         self.note(moment, EventKind::NodeLost { node });
-        self.end_placements(Some(node), InPartition::Stops, moment);
+        // Of what may be either, a lease says nothing; with a person's word nothing of it is left.
+        let over = |which| which == InPartition::Stops || declared;
+        self.end_placements(Some(node), over, moment);
         Ok(moment.changed())
     }
 
@@ -91,8 +94,8 @@ impl ClusterState {
         }
     }
 
-    /// What is kept in a partition has no lease to wait for: the person's word ends it. What stops still
-    /// waits for the silence that `NodeLost` stands for.
+    /// What is kept in a partition has no lease to wait for: the person's word ends it. What stops, or may,
+    /// still waits for the silence that `NodeLost` stands for.
     fn declare_lost(&mut self, node: NodeId, moment: Moment) -> Result<Outcome, Rejection> {
         let host = self.known_node(node)?;
         let newly = host.presence == Presence::Present;
@@ -100,13 +103,18 @@ impl ClusterState {
             host.presence = Presence::DeclaredLost;
             self.note(moment, EventKind::NodeDeclaredLost { node });
         }
-        let ended = self.end_placements(Some(node), InPartition::MayRun, moment);
+        let ended = self.end_placements(Some(node), |which| which == InPartition::MayRun, moment);
         Ok(if newly || ended > 0 { moment.changed() } else { Outcome::Unchanged })
     }
 
-    /// Ends the epochs of the vms of a host, or of all, that a partition has this meaning for.
-    fn end_placements(&mut self, of: Option<NodeId>, which: InPartition, moment: Moment) -> usize {
-        let placed = self.vms.iter().filter(|(_, vm)| vm.in_partition == which);
+    /// Ends the epochs of the vms of a host, or of all, that a partition has one of these meanings for.
+    fn end_placements(
+        &mut self,
+        of: Option<NodeId>,
+        which: impl Fn(InPartition) -> bool,
+        moment: Moment,
+    ) -> usize {
+        let placed = self.vms.iter().filter(|(_, vm)| which(vm.in_partition));
         let placed: Vec<(VmId, Epoch, NodeId)> = placed
             .filter_map(|(id, vm)| match vm.run {
                 Run::Placed { node, epoch, .. } if of.is_none_or(|of| of == node) => {
@@ -175,7 +183,7 @@ impl ClusterState {
         identity.incarnation = incarnation;
         self.fencing.quarantine = Quarantine::Waiting;
         self.note(moment, EventKind::IncarnationBegun { incarnation });
-        self.end_placements(None, InPartition::Stops, moment);
+        self.end_placements(None, |which| which == InPartition::Stops, moment);
         // Every daemon says hello again: what it said before, it said to another incarnation.
         self.nodes.values_mut().for_each(|node| node.session = None);
         let floor = Epoch(incarnation.0.saturating_sub(1).saturating_mul(EPOCHS_PER_INCARNATION));
@@ -251,6 +259,7 @@ impl ClusterState {
 
 /// What a partition means for the epoch of a vm that is to run this next.
 pub(super) fn in_partition(vm: &Vm, keeps: bool) -> InPartition {
-    let sticks = vm.run.host().is_some() && vm.in_partition == InPartition::MayRun;
-    if keeps || sticks { InPartition::MayRun } else { InPartition::Stops }
+    let next = if keeps { InPartition::MayRun } else { InPartition::Stops };
+    let before = vm.run.host().map(|_| vm.in_partition);
+    if before.is_none_or(|before| before == next) { next } else { InPartition::Either }
 }

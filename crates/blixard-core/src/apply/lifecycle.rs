@@ -276,6 +276,9 @@ impl ClusterState {
         if vm.deletion == Deletion::Requested && (vm.files == Files::Discard || files == Files::Keep) {
             return Ok(Outcome::Unchanged);
         }
+        // A new vm of that name would know nothing of the old one's writes, which may land yet.
+        self.check_written(id)?;
+        let vm = self.known_vm(id)?;
         (vm.deletion, vm.files) = (Deletion::Requested, files);
         let runs_nowhere = vm.run.host().is_none() && vm.discards().is_none();
         self.note(moment, EventKind::DeletionRequested { vm: id.clone() });

@@ -106,6 +106,15 @@ impl ClusterState {
         })
     }
 
+    /// Whether a lost host may still write to what a vm shares with others.
+    pub(super) fn check_written(&self, id: &VmId) -> Result<(), Rejection> {
+        let written = self.vms.get(id).and_then(|vm| self.may_be_written(vm, self.target_spec(vm)?));
+        match written.and_then(|(host, names)| Some((host, names.into_iter().next()?))) {
+            Some((host, name)) => Err(Refused::MayBeWritten { host, name }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// A placement makes the volumes that there are not yet, on its host and on no other.
     pub(super) fn promise_volumes(&mut self, id: &VmId, node: NodeId, epoch: Epoch) {
         let spec = self.vms.get(id).and_then(|vm| self.target_spec(vm));

@@ -45,4 +45,6 @@ enum Flaw {
     SameIncarnation,
     /// A start that was decided under one lease is carried out under the next.
     StartAcrossLeases,
+    /// A start that was asked for at an epoch is carried out after that epoch was ended.
+    EpochsStayOpen,
 }

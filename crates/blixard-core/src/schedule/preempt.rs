@@ -39,14 +39,15 @@ struct Victim {
 /// Plans who is stopped now. Nobody, where the cluster does not preempt.
 #[must_use]
 pub fn plan(state: &ClusterState, now: UnixMillis) -> Vec<Eviction> {
-    if state.preemption == Preemption::Off {
+    let asks = |vm: &Vm| vm.run.host().is_none() && preempts(state, vm).is_some();
+    if state.preemption == Preemption::Off || !state.vms.values().any(asks) {
         return Vec::new();
     }
     let mut planner = Planner::of(state);
     let waiting = planner.plan(state, now).waiting;
     let waits = waiting.iter().filter(|(_, why)| why.is_for_a_host()).map(|(id, _)| id);
     let mut waits: Vec<(i32, VmId)> =
-        waits.filter_map(|id| Some((preempts(state, id)?, id.clone()))).collect();
+        waits.filter_map(|id| Some((preempts(state, state.vms.get(id)?)?, id.clone()))).collect();
     if waits.is_empty() {
         return Vec::new();
     }
@@ -70,10 +71,11 @@ pub fn plan(state: &ClusterState, now: UnixMillis) -> Vec<Eviction> {
     evictions
 }
 
-/// The priority of a vm that may ask others to make room.
-fn preempts(state: &ClusterState, id: &VmId) -> Option<i32> {
-    let placement = &state.target_spec(state.vms.get(id)?)?.placement;
-    placement.preempts.then_some(placement.priority)
+/// The priority of a vm that may ask others to make room. One that has failed since it was last well may not:
+/// others would be stopped at each of its tries.
+fn preempts(state: &ClusterState, vm: &Vm) -> Option<i32> {
+    let placement = &state.target_spec(vm)?.placement;
+    (placement.preempts && vm.failures == 0).then_some(placement.priority)
 }
 
 /// Takes the room for a vm, and gives those who make it; none if it has room once others are gone, or never.

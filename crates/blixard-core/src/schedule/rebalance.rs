@@ -19,6 +19,7 @@ use super::filter::{self, Gate};
 use super::fleet::Planner;
 use super::reason::RefusalReason;
 use super::score;
+use crate::rebalance::MOVES_MAX;
 use crate::state::{Admission, ClusterState, HealthStatus, Phase, Run, Vm};
 
 /// How much less full the fuller of two hosts has to be after a move for the sake of room: a guest's restart is not
@@ -94,7 +95,7 @@ pub enum Because {
 }
 
 /// Plans as few moves as will do. Nothing moves that is on its way, is not healthy, or has its volumes where it is;
-/// nor from hosts that are drained or cordoned.
+/// nor from hosts that are drained or cordoned. What is left after [`MOVES_MAX`] is found by the next plan.
 #[must_use]
 pub fn plan(state: &ClusterState) -> RebalancePlan {
     let mut rebalancer = Rebalancer::of(state);
@@ -168,7 +169,9 @@ impl<'a> Rebalancer<'a> {
     }
 
     fn seek_room(&mut self) {
-        while let Some((id, to, because)) = self.best_for_room() {
+        while self.moves.len() < MOVES_MAX
+            && let Some((id, to, because)) = self.best_for_room()
+        {
             self.settle_on(&id, to, because);
         }
     }
@@ -227,6 +230,9 @@ impl<'a> Rebalancer<'a> {
     }
 
     fn settle_on(&mut self, id: &VmId, to: NodeId, because: Because) {
+        if self.moves.len() >= MOVES_MAX {
+            return;
+        }
         let Some((from, epoch)) = self.settled.remove(id) else { return };
         self.planner.relocate(id, to);
         self.moves.push(Move { vm: id.clone(), epoch, from, to, because });

@@ -162,8 +162,10 @@ pub enum InPartition {
     /// It stops it when its lease ends, whatever generation runs.
     #[default]
     Stops,
-    /// It may go on: a generation that is kept was to run at this epoch.
+    /// It may go on: whatever was to run at this epoch is kept.
     MayRun,
+    /// It may go on, or stop with the lease: generations of both kinds were to run at this epoch.
+    Either,
 }
 
 /// One (closure reference, spec) of a vm.

@@ -16,6 +16,7 @@ use blixard_types::{Epoch, Revision, VmId, chain};
 use tokio::task::JoinSet;
 
 use super::Agent;
+use crate::{Host, over};
 
 /// Heartbeats that may go without an answer before the stream is given up: its other end may be a machine
 /// that is off, which nobody tells.
@@ -42,7 +43,44 @@ pub(super) struct Lease {
 /// An order, and what came of it.
 pub(super) struct Fed {
     until: Until,
-    held: Result<LeaseName, HolderError>,
+    held: Result<LeaseName, FeedError>,
+    /// Whether it is the first one of this boot that has an end.
+    first: bool,
+}
+
+/// Why nothing is known to hold an order.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error(transparent)]
+    Holder(#[from] HolderError),
+    /// What was to start without a lease could start yet.
+    #[error("cannot write below {folder} that a lease is held")]
+    Mark {
+        folder: String,
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Gives the holder an order. Before the first one that has an end, starts without a lease come to nothing.
+async fn feed(host: Host, until: Until) -> Fed {
+    let failed = |cause| FeedError::Mark { folder: host.layout.epochs_dir.clone(), cause };
+    let first = match until {
+        Until::At(_) => over::leased(&host.layout).await,
+        Until::Endless => Ok(false),
+    };
+    let first = match first {
+        Ok(first) => first,
+        Err(cause) => return Fed { until, held: Err(failed(cause)), first: false },
+    };
+    let mut held = host.holder.hold(until).await.map_err(FeedError::from);
+    if held.is_err()
+        && until == Until::Endless
+        && let Err(cause) = over::not_leased(&host.layout).await
+    {
+        held = Err(failed(cause));
+    }
+    Fed { until, held, first }
 }
 
 impl Lease {
@@ -74,13 +112,16 @@ impl Agent {
     /// Gives the holder the newest order, one at a time.
     fn feed(&mut self) {
         let Some(until) = order(self.gate.term()).filter(|_| self.lease.feeding.is_empty()) else { return };
-        let holder = self.host.holder.clone();
-        self.lease.feeding.spawn(async move { Fed { until, held: holder.hold(until).await } });
+        self.lease.feeding.spawn(feed(self.host.clone(), until));
     }
 
     pub(super) fn on_fed(&mut self, fed: Option<Fed>) {
+        if fed.as_ref().is_some_and(|fed| fed.first) {
+            // A start without a lease may have come before: what is seen from now on tells.
+            self.observation.forget();
+        }
         match fed {
-            Some(Fed { until, held: Ok(lease) }) => {
+            Some(Fed { until, held: Ok(lease), .. }) => {
                 let held = lease.to_string();
                 self.lease.complained = false;
                 if let Some(over) = self.lease.host.held(until, lease) {
@@ -91,7 +132,7 @@ impl Agent {
                     self.feed();
                 }
             }
-            Some(Fed { until, held: Err(error) }) => {
+            Some(Fed { until, held: Err(error), .. }) => {
                 self.lease.host.not_held();
                 if !std::mem::replace(&mut self.lease.complained, true) {
                     tracing::warn!(%until, error = chain(&error), "no lease is held");

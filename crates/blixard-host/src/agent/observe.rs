@@ -20,8 +20,10 @@ pub(super) struct Observation {
     all: bool,
     /// The vms whose units may have changed since.
     changed: BTreeSet<VmId>,
-    /// Whether there has been one.
+    /// Whether there has been one that counts.
     pub(super) made: bool,
+    /// The running one does not count: it was begun too early.
+    void: bool,
     /// Vms whose action was done before the running observation was begun.
     releasing: BTreeSet<VmId>,
     /// Vms whose action was done since.
@@ -63,6 +65,11 @@ impl Observation {
         self.all = true;
     }
 
+    /// What is seen counts only if it is looked for from now on.
+    pub(super) fn forget(&mut self) {
+        (self.all, self.made, self.void) = (true, false, true);
+    }
+
     /// The vm may be planned again once it has been observed anew.
     pub(super) fn finish(&mut self, vm: VmId) {
         self.changed.insert(vm.clone());
@@ -76,12 +83,13 @@ impl Observation {
         }
         let changed = std::mem::take(&mut self.changed);
         self.releasing.append(&mut self.finished);
+        self.void = false;
         Some(if std::mem::take(&mut self.all) { Sight::All } else { Sight::Of(changed) })
     }
 
     /// The observation that was begun has failed; the next is begun, and is of all.
     fn begin_again(&mut self) {
-        (self.all, self.changed) = (false, BTreeSet::new());
+        (self.all, self.changed, self.void) = (false, BTreeSet::new(), false);
         self.releasing.append(&mut self.finished);
     }
 }
@@ -112,7 +120,7 @@ impl Agent {
                 }
                 self.units.extend(units.into_iter().map(|unit| (unit.vm.clone(), unit)));
                 take_in(&mut self.memories, &self.units, self.host.clock.boot());
-                self.observation.made = true;
+                self.observation.made |= !self.observation.void;
                 for vm in std::mem::take(&mut self.observation.releasing) {
                     self.set_work(&vm, Work::Idle);
                     self.is_seen(&vm);
@@ -158,6 +166,16 @@ mod tests {
         observation.note(UnitChange::Any);
         assert_eq!(observation.begin(), Some(Sight::All));
         assert_eq!(observation.begin(), None, "what was seen with all is not looked at again");
+    }
+
+    #[test]
+    fn what_was_looked_for_too_early_does_not_count() {
+        let mut observation = Observation::due();
+        observation.begin();
+        observation.forget();
+        assert!(observation.void, "the one under way");
+        assert_eq!(observation.begin(), Some(Sight::All));
+        assert!(!observation.void);
     }
 
     #[test]

@@ -19,6 +19,7 @@ impl Place {
     fn hold(&self, orders: &[Until]) -> Result<Lapsed, HoldError> {
         let (socket, status, fenced) = (self.path("socket"), self.path("status"), self.path("fenced"));
         fs::create_dir(&fenced).unwrap();
+        fs::write(fenced.join("cgroup.kill"), "").unwrap();
         let orders = orders.to_vec();
         let sender = {
             let socket = socket.clone();
@@ -61,4 +62,26 @@ fn a_lease_without_an_end_gets_one() {
     let now = now_ms();
     place.hold(&[Until::Endless, Until::At(now + 200)]).unwrap();
     assert!(now_ms() >= now + 200);
+}
+
+#[test]
+fn a_holder_that_can_tell_nobody_any_more_holds_until_the_deadline() {
+    let place = Place::new();
+    let (socket, status) = (place.path("socket"), place.path("status"));
+    let full = std::thread::spawn(move || {
+        while tell(&socket, Until::Endless).is_err() || !status.exists() {
+            std::thread::yield_now();
+        }
+        // As on a file system without a page left.
+        fs::create_dir(status.with_extension("new")).unwrap();
+        for order in [Until::At(now_ms() + 200), Until::At(now_ms() + 400)] {
+            tell(&socket, order).unwrap();
+        }
+        now_ms() + 390
+    });
+    place.hold(&[]).unwrap();
+    assert!(now_ms() >= full.join().unwrap());
+    assert_eq!(fs::read_to_string(place.path("fenced/cgroup.kill")).unwrap(), "1");
+    let status: HolderStatus = fs::read_to_string(place.path("status")).unwrap().parse().unwrap();
+    assert_eq!(status.until, Until::Endless, "the old word stays");
 }

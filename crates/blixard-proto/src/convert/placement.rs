@@ -70,10 +70,14 @@ pub fn rebalance_view(state: &ClusterState, plan: &RebalancePlan) -> v1::Rebalan
         now: share(*now),
         then: share(*then),
     };
+    let ordered = state.rebalancing.as_ref().map_or(0, |rebalancing| rebalancing.moves.len());
+    let moving = state.vms.values().filter(|vm| vm.moves_from.is_some() && vm.wanted());
+    let under_way = ordered.saturating_add(moving.count());
     v1::RebalanceResponse {
         moves: plan.moves.iter().map(moved).collect(),
         hosts: plan.hosts.iter().map(host).collect(),
         unfinished: 0,
+        under_way: under_way as u64,
         revision: state.applied.revision().0,
     }
 }

@@ -2,7 +2,6 @@
 
 use blixard_core::command::{Command, PlacementCommand};
 use blixard_core::principal::Principal;
-use blixard_core::rebalance::MOVES_MAX;
 use blixard_core::schedule::rebalance::{self, Move, RebalancePlan};
 use blixard_core::state::{ClusterState, HealthStatus, Phase, Run};
 use blixard_proto::v1::placement_service_server::PlacementService;
@@ -39,13 +38,15 @@ impl PlacementApi {
             self.propose((&request.request_id, by), PlacementCommand::EndRebalance).await?;
             return Ok(self.server.replica.read(|state| rebalance_view(state, &RebalancePlan::default())));
         }
-        let (plan, mut answer) = self.server.replica.read(|state| {
-            let mut plan = rebalance::plan(state);
-            // What is left is found by the next one.
-            plan.moves.truncate(MOVES_MAX);
-            let view = rebalance_view(state, &plan);
+        // A plan for thousands of vms takes a while, and entries would wait for it.
+        let state = self.server.replica.read(ClusterState::clone);
+        let planned = tokio::task::spawn_blocking(move || {
+            let plan = rebalance::plan(&state);
+            let view = rebalance_view(&state, &plan);
             (plan, view)
         });
+        let (plan, mut answer) =
+            planned.await.map_err(|error| Status::internal(format!("cannot plan: {error}")))?;
         if request.dry_run || plan.moves.is_empty() {
             return Ok(answer);
         }

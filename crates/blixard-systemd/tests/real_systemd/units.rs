@@ -178,6 +178,28 @@ async fn a_stop_returns_when_no_process_is_left() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_unit_does_not_start_beside_a_process_of_its_last_run() -> Result<()> {
+    let Some(machine) = Machine::get("a process of the last run").await? else {
+        return Ok(());
+    };
+    let vm = vm("haunted")?;
+    let groups = RunUnitName::of(&vm).control_groups();
+    let group =
+        Path::new("/sys/fs/cgroup").join(groups.first().context("no cgroup")?.trim_start_matches('/'));
+    std::fs::create_dir_all(&group)?;
+    // As one that is stuck in the kernel: systemd knows nothing of it.
+    let stuck = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {}/cgroup.procs; echo $!", group.display());
+    let stuck = run(&["sh", "-c", &stuck]).await?;
+    let stuck = stuck.trim();
+    let refused = machine.systemd.start(machine.unit(&vm)).await;
+    run(&["sh", "-c", &format!("kill {stuck}; while [ -d /proc/{stuck} ]; do :; done")]).await?;
+    ensure!(matches!(refused, Err(UnitError::Refused { .. })), "{refused:?}");
+    ensure!(seen(&machine.systemd, &vm).await?.is_none());
+    machine.systemd.start(machine.unit(&vm)).await?;
+    Ok(machine.systemd.stop(RunUnitName::of(&vm)).await?)
+}
+
 fn always(burst: u32) -> RestartPolicy {
     RestartPolicy::Always { delay_ms: 100, burst, within_ms: 60_000 }
 }

@@ -12,6 +12,7 @@ use blixard_network::IpNetworks;
 use blixard_nix::NixCli;
 use blixard_proto::Hello;
 use blixard_systemd::{Journalctl, Systemd, SystemdHolder};
+use blixard_types::holder::EPOCHS_DIR;
 use blixard_types::{DaemonId, NodeId};
 use blixard_volume::DiskVolumes;
 
@@ -45,6 +46,7 @@ pub(super) fn agent(config: &Config, surroundings: Surroundings) -> Result<Host,
             runtime_dir: config.host.runtime_dir.display().to_string(),
             bridge: config.host.bridge.clone(),
             lease_program: lease_program(config)?,
+            epochs_dir: EPOCHS_DIR.to_owned(),
             shared: config.host.shared_paths(),
             credentials_dir: config.host.credentials_dir.display().to_string(),
         },

@@ -324,6 +324,8 @@ fn a_shared_volume_is_only_where_a_host_has_it_and_waits_for_a_lost_writer() {
             assert!(matches!(written, VolumeRejection::MayBeWritten { .. }), "{written}");
             let waiting = plan(&cluster.state, cluster.at).waiting.remove(&vm("db")).unwrap();
             assert!(waiting.to_string().contains("`blixard volume forget default/db:media`"), "{waiting}");
+            let kept = refused(cluster.apply(delete("db")));
+            assert!(matches!(kept, VolumeRejection::MayBeWritten { .. }), "{kept}");
             cluster.ok(forget_volumes("db", Some("media")));
         }
         assert_eq!(plan(&cluster.state, cluster.at).placements[0].node, NodeId(2));

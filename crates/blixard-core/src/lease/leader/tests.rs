@@ -206,6 +206,22 @@ fn a_generation_that_is_kept_is_not_moved_even_if_a_later_one_would_be() {
 }
 
 #[test]
+fn a_person_s_word_ends_at_once_only_what_no_generation_of_the_epoch_stops() {
+    let mut kept = spec(100);
+    kept.placement.on_partition = blixard_types::spec::OnPartition::Keep;
+    for (first, second) in [(kept.clone(), spec(100)), (spec(100), kept.clone())] {
+        let mut cluster = two_hosts();
+        cluster.deploy("both", "a", first);
+        cluster.ok(place("both", 1, 1));
+        cluster.deploy("both", "b", second);
+        cluster.ok(fence(FenceCommand::DeclareLost { node: NodeId(1) }));
+        assert_eq!(cluster.vm("both").run.host(), Some(NodeId(1)), "its lease may last yet");
+        cluster.ok(fence(lost(1)));
+        assert_eq!(cluster.vm("both").run, Run::Unplaced { why: Unplaced::Lost { node: NodeId(1) } });
+    }
+}
+
+#[test]
 fn the_longest_lease_counts_until_none_of_it_can_be_left() {
     let mut cluster = two_hosts();
     let times = LeaseTimes { silence_ms: 2800, ..crate::lease::Profile::Fast.times() };

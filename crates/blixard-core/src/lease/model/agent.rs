@@ -66,6 +66,13 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Whether what it is granted has no end.
+    pub(super) fn is_endless(&self) -> bool {
+        self.gate.term() == Term::Endless
+    }
+}
+
 impl World {
     pub(super) fn agent(&mut self, node: usize) -> &mut Agent {
         &mut self.machines[node].daemon.as_mut().unwrap().agent
@@ -214,6 +221,7 @@ impl World {
         let epoch = process.map(|process| process.epoch);
         let now = self.clock(node);
         let daemon = self.machines[node].daemon.as_ref().unwrap().serial;
+        let over = self.machines[node].over.get(&vm).copied();
         let agent = self.agent(node);
         let ended = agent.ended.get(&vm).copied();
         let Some(assignment) = held.assignments.get(&vm) else {
@@ -230,12 +238,14 @@ impl World {
             }
             (_, Some(epoch)) => self.order(node, false, Order::Stop { vm, epoch, daemon }),
             (_, None) if ended == Some(wanted) => self.report(node, vm, wanted, VmReport::Stopped),
-            (Intent::Stop, None) => {
-                agent.ended.insert(vm, wanted);
-            }
+            (Intent::Stop, None) => self.end_epoch(node, &vm, wanted),
             // It was fenced, or has ended by itself: the epoch is over.
             (Intent::Run(_), None) if agent.started.get(&vm) == Some(&wanted) => {
-                agent.ended.insert(vm, wanted);
+                self.end_epoch(node, &vm, wanted);
+            }
+            // A daemon before this one has ended it.
+            (Intent::Run(_), None) if over.is_some_and(|over| wanted <= over) => {
+                self.end_epoch(node, &vm, wanted);
             }
             (Intent::Run(_), None) => {
                 let granted = agent.gate.may_start(now) || agent.pushed.is_some();
@@ -249,6 +259,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Nothing starts at this epoch any more. What has started by now is seen at the next look, before
+    /// anything is reported.
+    fn end_epoch(&mut self, node: usize, vm: &VmId, epoch: Epoch) {
+        if self.flaw != Some(Flaw::EpochsStayOpen) {
+            let over = self.machines[node].over.entry(vm.clone()).or_insert(epoch);
+            *over = epoch.max(*over);
+        }
+        self.agent(node).ended.insert(vm.clone(), epoch);
     }
 
     fn order(&mut self, node: usize, unleased: bool, order: Order) {
@@ -282,7 +302,9 @@ impl World {
     pub(super) fn carry_out(&mut self, node: usize, order: Order) {
         match order {
             Order::Start { vm, epoch, era, daemon } => {
-                let started = self.may_execute(node, era) && !self.machines[node].processes.contains_key(&vm);
+                let machine = &self.machines[node];
+                let closed = machine.is_over(&vm, epoch) || machine.processes.contains_key(&vm);
+                let started = self.may_execute(node, era) && !closed;
                 if started {
                     let serial = self.fresh();
                     self.say(|| format!("{vm} starts on {} at {epoch}", node + 1));
@@ -329,9 +351,12 @@ impl World {
     pub(super) fn done(&mut self, node: usize, vm: VmId, outcome: &Outcome) {
         let agent = self.agent(node);
         agent.busy.remove(&vm);
+        let granted = agent.gate.assignments().and_then(|held| Some(held.assignments.get(&vm)?.epoch));
         match *outcome {
             Outcome::Started(epoch) => drop(agent.started.insert(vm, epoch)),
-            Outcome::Gone(epoch) => drop(agent.ended.insert(vm, epoch)),
+            // What is not granted is nothing to report of.
+            Outcome::Gone(epoch) if granted != Some(epoch) => drop(agent.ended.insert(vm, epoch)),
+            Outcome::Gone(epoch) => self.end_epoch(node, &vm, epoch),
             Outcome::NotStarted => {}
         }
     }

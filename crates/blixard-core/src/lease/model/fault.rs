@@ -10,7 +10,7 @@ use super::world::{MACHINES, SECOND, VMS, Weather, World, next_position, node_id
 use crate::command::{Command, FenceCommand};
 use crate::fixture::{desired, register, restart};
 use crate::lease::Profile;
-use crate::state::{ClusterState, Desired, Role};
+use crate::state::{ClusterState, Desired, Fence, Role};
 
 /// The longest pause of a whole machine that the times allow for, as a hypervisor below it may make one:
 /// W − L − G of the fast profile, less what clocks may be off, in microseconds.
@@ -115,6 +115,7 @@ impl World {
         }
         (machine.up, machine.daemon, machine.holder, machine.bound) = (false, None, None, false);
         machine.processes.clear();
+        machine.over.clear();
         self.say(|| format!("{} crashes", node + 1));
         self.at(self.now + down, Event::Boot { node });
     }
@@ -206,6 +207,9 @@ impl World {
         let present = self.machines[node].daemon.as_ref().map(|daemon| daemon.raft.state.clone());
         let recovered = present.filter(|_| self.rng.one_in(2));
         let state = recovered.unwrap_or_else(|| self.backup.clone());
+        if !self.may_be_restored(&state) {
+            return;
+        }
         self.lineage += 1;
         let state = self.new_incarnation(state);
         let voters = if self.rng.one_in(2) { [node].into() } else { (0..MACHINES - 1).collect() };
@@ -224,6 +228,17 @@ impl World {
                 self.arm_election(at);
             }
         }
+    }
+
+    /// What a restore is trusted with: whoever runs something without a deadline is known to.
+    fn may_be_restored(&self, state: &ClusterState) -> bool {
+        self.machines.iter().enumerate().all(|(at, machine)| {
+            let lasts = machine.processes.values().any(|process| process.dies_at.is_none());
+            let endless = machine.holder.is_none_or(|holder| holder.deadline.is_none());
+            let granted = machine.daemon.as_ref().is_some_and(|daemon| daemon.agent.is_endless());
+            let fence = state.nodes.get(&node_id(at)).map(|node| node.fence);
+            !(lasts && endless || granted) || fence.is_some_and(|fence| fence != Fence::Armed)
+        })
     }
 
     fn new_incarnation(&mut self, mut state: ClusterState) -> ClusterState {

@@ -81,6 +81,8 @@ pub(super) struct Machine {
     pub(super) holder: Option<Holder>,
     /// Whether units that were started without a lease are bound to it by now.
     pub(super) bound: bool,
+    /// The newest epoch of each vm that is over here: nothing starts at it any more, whoever asked and when.
+    pub(super) over: BTreeMap<VmId, Epoch>,
     pub(super) processes: BTreeMap<VmId, Process>,
 }
 
@@ -91,6 +93,11 @@ impl Holder {
 }
 
 impl Machine {
+    /// Whether this epoch of the vm was ended here.
+    pub(super) fn is_over(&self, vm: &VmId, epoch: Epoch) -> bool {
+        self.over.get(vm).is_some_and(|&over| epoch <= over)
+    }
+
     /// Whether a vm executes there now.
     pub(super) fn executes(&self, vm: &VmId, now: u64) -> bool {
         let alive = |process: &Process| process.dies_at.is_none_or(|at| at > now);

@@ -113,6 +113,7 @@ impl World {
                 daemon: None,
                 holder: None,
                 bound: false,
+                over: BTreeMap::new(),
                 processes: BTreeMap::new(),
             });
         }

@@ -1,5 +1,6 @@
 //! Who makes room for whom.
 
+use blixard_types::GenerationNumber;
 use proptest::prelude::*;
 
 use super::*;
@@ -56,6 +57,25 @@ fn nobody_is_stopped_unless_the_cluster_says_so() {
     assert_eq!(planned(&cluster), ["low at 1 for vip"]);
     cluster.ok(preemption(Preemption::Off));
     assert_eq!(planned(&cluster), [] as [&str; 0]);
+}
+
+#[test]
+fn one_that_has_failed_stops_nobody_at_its_next_try() {
+    let mut cluster = full();
+    cluster.ok(preemption(Preemption::On));
+    wants(&mut cluster, "vip", 100, 9);
+    cluster.ok(evict("low", "vip"));
+    cluster.ok(report(1, "low", 1, VmReport::Stopped));
+    cluster.ok(place("vip", 1, 1));
+    let reason = "it ended".to_owned();
+    let failed = VmReport::Failed { generation: GenerationNumber(1), reason };
+    cluster.ok(report(1, "vip", 1, failed));
+    cluster.ok(place("low", 1, 2));
+    cluster.ok(report(1, "low", 2, running(1, HealthStatus::Healthy)));
+    let later = UnixMillis(1 << 40);
+    assert_eq!(plan(&cluster.state, later), []);
+    cluster.state.vms.get_mut(&vm("vip")).unwrap().failures = 0;
+    assert_eq!(plan(&cluster.state, later).len(), 1, "only its failure keeps it");
 }
 
 #[test]

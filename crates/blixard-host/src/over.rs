@@ -1,0 +1,135 @@
+//! Which epochs are over here: a file for each vm, which whatever starts one looks at.
+//!
+//! Owns: the folder of those files, below `/run`: it outlives the daemon, and is empty after a boot, when nothing
+//! runs. Refuses to know: when an epoch ends.
+//!
+//! A file is written before the unit is stopped for the last time, and so before it is seen that no process is
+//! left, and before that is reported. A start that was asked for before, whoever asked and however late it comes,
+//! finds it and executes nothing. Files stay: epochs of a vm only grow, also over its deletion.
+
+use std::fs::Permissions;
+use std::io::{Error, ErrorKind, Result, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use blixard_core::unit::HostLayout;
+use blixard_types::holder::EPOCHS_LEASED;
+use blixard_types::{Epoch, VmId};
+
+/// Ends every epoch of the vm up to this one.
+pub(crate) async fn end(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<()> {
+    let mark = layout.epoch_mark(vm);
+    blocking(move || {
+        if read(&mark)?.is_some_and(|over| epoch <= over) {
+            return Ok(());
+        }
+        // Whole or not at all: what is cut off would be another epoch.
+        let next = format!("{mark}.next");
+        write(&next, &epoch.to_string())?;
+        std::fs::rename(next, mark)
+    })
+    .await
+}
+
+/// Whether this epoch of the vm is over.
+pub(crate) async fn is_over(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<bool> {
+    let mark = layout.epoch_mark(vm);
+    blocking(move || Ok(read(&mark)?.is_some_and(|over| epoch <= over))).await
+}
+
+/// From now on nothing starts that was to start without a lease. Whether it could before.
+pub(crate) async fn leased(layout: &HostLayout) -> Result<bool> {
+    let mark = format!("{}/{EPOCHS_LEASED}", layout.epochs_dir);
+    blocking(move || {
+        let new = !Path::new(&mark).try_exists()?;
+        if new {
+            write(&mark, "")?;
+        }
+        Ok(new)
+    })
+    .await
+}
+
+/// The machine is alone, and nobody here could hold a lease.
+pub(crate) async fn not_leased(layout: &HostLayout) -> Result<()> {
+    let mark = format!("{}/{EPOCHS_LEASED}", layout.epochs_dir);
+    blocking(move || match std::fs::remove_file(mark) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::other)?
+}
+
+fn read(mark: &str) -> Result<Option<Epoch>> {
+    match std::fs::read_to_string(mark) {
+        Ok(text) => {
+            let over = text.trim_end().parse().map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+            Ok(Some(Epoch(over)))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Readable by the accounts of vms, whatever the daemon's umask: their programs look.
+fn write(path: &str, text: &str) -> Result<()> {
+    // systemd makes it for the daemon's unit.
+    if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.is_dir()) {
+        std::fs::create_dir_all(folder)?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    }
+    let mut file = std::fs::File::create(path)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(folder: &Path) -> HostLayout {
+        let epochs_dir = folder.join("epochs").to_str().unwrap().to_owned();
+        HostLayout { epochs_dir, ..HostLayout::default() }
+    }
+
+    #[tokio::test]
+    async fn an_epoch_that_is_over_stays_over_and_those_before_it_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, vm): (_, VmId) = (layout(folder.path()), "a-b/web".parse().unwrap());
+        assert!(!is_over(&layout, &vm, Epoch(1)).await.unwrap());
+        for epoch in [3, 2, 3] {
+            end(&layout, &vm, Epoch(epoch)).await.unwrap();
+            assert!(is_over(&layout, &vm, Epoch(3)).await.unwrap());
+        }
+        assert!(is_over(&layout, &vm, Epoch(1)).await.unwrap());
+        assert!(!is_over(&layout, &vm, Epoch(4)).await.unwrap());
+        assert!(!is_over(&layout, &"a-b/db".parse().unwrap(), Epoch(1)).await.unwrap());
+        let found: Vec<_> = std::fs::read_dir(&layout.epochs_dir).unwrap().collect();
+        assert_eq!(found.len(), 1, "nothing half-made is left: {found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_cannot_be_read_is_an_error_and_no_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, vm): (_, VmId) = (layout(folder.path()), "web".parse().unwrap());
+        end(&layout, &vm, Epoch(3)).await.unwrap();
+        std::fs::write(layout.epoch_mark(&vm), "three").unwrap();
+        assert!(is_over(&layout, &vm, Epoch(4)).await.is_err());
+        assert!(end(&layout, &vm, Epoch(4)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_first_lease_is_told_from_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        not_leased(&layout).await.unwrap();
+        assert!(leased(&layout).await.unwrap());
+        assert!(!leased(&layout).await.unwrap());
+        not_leased(&layout).await.unwrap();
+        assert!(leased(&layout).await.unwrap());
+    }
+}
