@@ -89,9 +89,20 @@ pub(crate) enum IdentityError {
     /// A cluster of its own that is in use.
     #[error(
         "this node has a cluster of its own, with vms or other nodes: it cannot join another. To give that \
-         cluster up, stop blixardd and move {} away", .0.display()
+         cluster up, stop its vms and blixardd, and move {} away", .0.display()
     )]
     InUse(PathBuf),
+    /// Guests of another cluster.
+    #[error(
+        "microVMs run here that {} knows nothing of: {}. Is its disk mounted? If it is to begin anew, stop them first: \
+         systemctl stop 'blixard-vm-*-run.service'", .data_dir.display(), .guests.join(", ")
+    )]
+    Guests {
+        /// Their vms.
+        guests: Vec<String>,
+        /// Where the log and the node's file would be.
+        data_dir: PathBuf,
+    },
     /// Nothing to be here.
     #[error(
         "this node is in no cluster, and without the role `server` it cannot found one: start it with \
@@ -121,7 +132,14 @@ pub(crate) enum IdentityError {
 impl IdentityError {
     /// Whether starting again cannot help before somebody has done something.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::InUse(_) | Self::Homeless | Self::JoinedAsServer | Self::JoinedAsHost)
+        match self {
+            Self::InUse(_)
+            | Self::Guests { .. }
+            | Self::Homeless
+            | Self::JoinedAsServer
+            | Self::JoinedAsHost => true,
+            Self::DataDir { .. } | Self::NodeFile { .. } | Self::HostName(_) | Self::BadHostName(_) => false,
+        }
     }
 
     fn node_file(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {

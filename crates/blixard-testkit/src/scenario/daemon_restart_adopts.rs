@@ -47,9 +47,27 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         await_another_daemon(host, &daemon)?;
         unchanged([hello, world], &before).with_context(|| format!("after {what}"))?;
     }
+    a_cluster_that_knows_nothing_of_them_is_not_founded(host)?;
+    unchanged([hello, world], &before).context("after a daemon without its data")?;
     an_absence(host, [hello, world], &before).context("after an absence")?;
     a_guest_that_died_meanwhile_runs_again(host, hello, &before[0])?;
     a_unit_that_went_meanwhile_is_started_again(host, world, &before[1])
+}
+
+/// As if the disk with the log were not mounted.
+fn a_cluster_that_knows_nothing_of_them_is_not_founded(host: &Host) -> anyhow::Result<()> {
+    let config =
+        "[storage]\ndata_dir = \"/var/lib/elsewhere\"\n[api]\nsocket = \"/run/elsewhere/blixardd.sock\"\n";
+    host.write("/etc/elsewhere.toml", config, 0o600)?;
+    let refused = host.run(&["blixardd", "--config", "/etc/elsewhere.toml"])?;
+    ensure!(
+        refused.status.code() == Some(78),
+        "{}",
+        refused.unexpected("a second cluster over running guests")
+    );
+    let says = |part| refused.stderr.contains(part);
+    ensure!(says("default/hello, default/world") && says("systemctl stop"), "{}", refused.stderr);
+    Ok(())
 }
 
 fn daemon(host: &Host) -> anyhow::Result<String> {

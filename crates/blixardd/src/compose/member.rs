@@ -1,12 +1,15 @@
 //! Which cluster this node is in: the one it has joined, the one it is told to join, or its own.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
+use blixard_core::ports::units::UnitManager as _;
 use blixard_core::state::{ClusterState, Role};
 use blixard_pki::JoinToken;
 use blixard_raft::{RaftNode, RaftOptions};
 use blixard_server::Replica;
+use blixard_systemd::Systemd;
 
 use super::{RunError, log};
 use crate::cluster::Addresses;
@@ -24,13 +27,17 @@ pub(super) async fn membership(config: &Config, token: Option<String>) -> Result
         return Ok(Some(file));
     }
     let Some(token) = token_of(config, token)? else {
-        if config.node.roles.contains(&Role::Server) {
-            return Ok(None);
+        if !config.node.roles.contains(&Role::Server) {
+            return Err(IdentityError::Homeless.into());
         }
-        return Err(IdentityError::Homeless.into());
+        if !log::is_below(data_dir) {
+            no_guests(data_dir).await?;
+        }
+        return Ok(None);
     };
     let token: JoinToken = token.parse()?;
     give_up_own_cluster(config).await?;
+    no_guests(data_dir).await?;
     let applicant = Applicant {
         name: node_name(config.node.name.clone())?,
         roles: config.node.roles.clone(),
@@ -39,6 +46,17 @@ pub(super) async fn membership(config: &Config, token: Option<String>) -> Result
     let file = join(&token, &applicant, data_dir).await?;
     tracing::info!(node = %file.node, cluster = %file.cluster, "joined");
     Ok(Some(file))
+}
+
+/// Guests that run before this node is in a cluster are another's: it would take them for its own, or end them
+/// and tell the holder of their lease that nobody waits for it.
+async fn no_guests(data_dir: &Path) -> Result<(), RunError> {
+    let guests = Systemd::connect().await?.observe().await?;
+    if guests.is_empty() {
+        return Ok(());
+    }
+    let guests = guests.into_iter().map(|unit| unit.vm.to_string()).collect();
+    Err(IdentityError::Guests { guests, data_dir: data_dir.to_owned() }.into())
 }
 
 fn token_of(config: &Config, token: Option<String>) -> Result<Option<String>, RunError> {
