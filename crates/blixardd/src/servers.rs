@@ -10,17 +10,17 @@ mod forward;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_core::directory::{Sighting, agreed_leader, likely_leader};
+use blixard_core::directory::{Listed, Sighting, agreed_leader, likely_leader};
 use blixard_core::ports::{BoxFuture, Clock};
 use blixard_host::{AccessError, ServerAccess};
 use blixard_pki::SigningRequest;
 use blixard_proto::hint::with_hint;
 use blixard_proto::v1::host_service_client::HostServiceClient;
 use blixard_proto::v1::peer_service_client::PeerServiceClient;
-use blixard_proto::v1::{DirectoryRequest, DirectoryResponse, LeaderRequest, RenewRequest};
+use blixard_proto::v1::{AnnounceRequest, DirectoryRequest, DirectoryResponse, LeaderRequest, RenewRequest};
 use blixard_proto::{ConvertError, directory_from};
 use blixard_server::{Keyring, keep_fresh_by};
-use blixard_types::{NodeAddress, NodeId};
+use blixard_types::{NodeAddress, NodeId, NodeName};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tonic::Status;
@@ -70,6 +70,21 @@ struct Survey {
     answered: Vec<NodeId>,
     sightings: Vec<Sighting>,
     failures: Vec<String>,
+}
+
+/// How this node is configured.
+#[derive(Debug)]
+pub(crate) struct Here {
+    pub(crate) name: NodeName,
+    pub(crate) address: Option<NodeAddress>,
+}
+
+impl Here {
+    /// Whether it is listed so. An address that is configured no more is no reason to forget where it was.
+    fn is(&self, listed: &Listed) -> bool {
+        let there = self.address.is_none() || self.address == listed.address;
+        self.name == listed.name && there
+    }
 }
 
 /// The way to the servers.
@@ -137,11 +152,11 @@ impl Servers {
         leader.or_else(|| survey.answered.first().copied()).ok_or_else(|| survey.why_not())
     }
 
-    /// Keeps the list as the servers have it; never ends.
-    pub(crate) async fn follow(self) {
+    /// Keeps the list as the servers have it, and this node in it as it is configured; never ends.
+    pub(crate) async fn follow(self, here: Here) {
         let mut complained = false;
         loop {
-            match self.update().await {
+            match self.agree(&here).await {
                 Ok(()) => complained = false,
                 Err(reason) if complained => {
                     tracing::debug!(reason, "the list of nodes is not brought up to date");
@@ -155,8 +170,23 @@ impl Servers {
         }
     }
 
-    async fn update(&self) -> Result<(), String> {
+    async fn agree(&self, here: &Here) -> Result<(), String> {
         let server = self.any().await.map_err(|error| error.to_string())?;
+        self.update(server).await?;
+        let listed = self.book.listed(self.node);
+        if listed.is_none_or(|listed| here.is(&listed)) {
+            return Ok(());
+        }
+        let mut client = PeerServiceClient::new(self.mesh.channel_to(server));
+        let (name, address) = (here.name.to_string(), here.address.as_ref().map(ToString::to_string));
+        let asked = client.announce(AnnounceRequest { name, address });
+        let late = |_| "no answer in time".to_owned();
+        let announced = tokio::time::timeout(LIST_LIMIT, asked).await.map_err(late)?;
+        announced.map_err(|status| reason(&status))?;
+        self.update(server).await
+    }
+
+    async fn update(&self, server: NodeId) -> Result<(), String> {
         let known = self.book.digest();
         let mut client = PeerServiceClient::new(self.mesh.channel_to(server));
         let asked = client.directory(DirectoryRequest { known: known.into() });

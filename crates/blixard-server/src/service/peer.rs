@@ -3,15 +3,17 @@
 use blixard_core::command::{Command, MembershipCommand, Outcome};
 use blixard_core::directory::Directory;
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
+use blixard_core::principal::Principal;
 use blixard_core::state::Role;
 use blixard_pki::{SigningRequest, Subject};
 use blixard_proto::v1::peer_service_server::PeerService;
 use blixard_proto::v1::propose_response::{Applied, OutcomeUnknown, Result as Proposed};
 use blixard_proto::v1::read_index_response::{NoQuorum, Result as Read};
+use blixard_proto::v1::{AnnounceRequest, AnnounceResponse};
 use blixard_proto::v1::{AuthorityRequest, AuthorityResponse, NotLeader, ProposeRequest, ProposeResponse};
 use blixard_proto::v1::{DirectoryRequest, DirectoryResponse, LeaderRequest, LeaderResponse};
 use blixard_proto::v1::{ReadIndexRequest, ReadIndexResponse, RenewRequest, RenewResponse};
-use blixard_proto::{decode_envelope, directory_to, encode_envelope};
+use blixard_proto::{decode_envelope, directory_to, encode_envelope, node_address, node_name};
 use blixard_types::NodeId;
 use tonic::{Request, Response, Status};
 
@@ -121,6 +123,28 @@ impl PeerService for PeerApi {
         let (directory, digest) = directory_to(&self.server.replica.read(Directory::of));
         let directory = (request.into_inner().known != digest.0.as_slice()).then_some(directory);
         Ok(Response::new(DirectoryResponse { directory, digest: digest.0.to_vec().into() }))
+    }
+
+    async fn announce(
+        &self,
+        request: Request<AnnounceRequest>,
+    ) -> Result<Response<AnnounceResponse>, Status> {
+        let node = caller(&request)?;
+        let AnnounceRequest { name, address } = request.into_inner();
+        let name = node_name(&name)?;
+        let address = address.as_deref().map(node_address).transpose()?;
+        self.server.linearize().await?;
+        // Its roles were its token's to give, and are not its own to change.
+        let roles = self.server.replica.read(|state| state.nodes.get(&node).map(|node| node.roles.clone()));
+        let roles = roles.ok_or_else(|| Status::not_found(format!("there is no node {node}")))?;
+        let moved =
+            address.map(|address| Command::Membership(MembershipCommand::SetAddress { node, address }));
+        let proposer = self.server.proposer().by(Some(Principal::Node { node }));
+        for command in [Some(Command::RegisterNode { node, name, roles }), moved].into_iter().flatten() {
+            let proposed = proposer.propose(proposer.fresh_request(), command).await;
+            proposed.map_err(|failure| status::propose(&failure))?;
+        }
+        Ok(Response::new(AnnounceResponse {}))
     }
 }
 

@@ -28,7 +28,7 @@ use crate::cluster::{self, Incoming, Mesh, Tls, calling_node};
 use crate::config::Config;
 use crate::identity::{IdentityError, NodeFile, node_name};
 use crate::incoming::incoming;
-use crate::servers::{Book, Forwarded, Servers};
+use crate::servers::{Book, Forwarded, Here, Servers};
 use crate::socket::{Admission, listen};
 use crate::system::{KernelEntropy, SystemClock};
 use crate::{binary_cache, notify};
@@ -72,11 +72,12 @@ async fn serve(config: &Config, member: NodeFile) -> Result<(), RunError> {
     parts.spawn(local(servers.clone(), listener, admission));
     let shown = Shown::of(config, &nix, &clock, &book);
     parts.spawn(peers(Arc::clone(&keyring), book, shown, config.cluster.listen.clone(), tls));
-    parts.spawn(for_ever(servers.clone().follow()));
+    let name = node_name(config.node.name.clone())?;
+    let here = Here { name: name.clone(), address: config.cluster.address().cloned() };
+    parts.spawn(for_ever(servers.clone().follow(here)));
     parts.spawn(for_ever(servers.clone().renew(keyring, Arc::clone(&clock))));
     let signer = Arc::new(FileSigner::open(data_dir, &KernelEntropy)?);
-    let name = node_name(config.node.name.clone())?.to_string();
-    if let Some(cache) = binary_cache::cache(config, &name, nix.clone(), signer)? {
+    if let Some(cache) = binary_cache::cache(config, &name.to_string(), nix.clone(), signer)? {
         parts.spawn(async { cache.serve().await.map_err(RunError::Cache) });
     }
     let servers = Arc::new(servers);

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use blixard_core::directory::Directory;
+use blixard_core::directory::{Directory, Listed};
 use blixard_core::state::{PeerStanding, Role};
 use blixard_pki::{PeerGate, PeerIdentity, PeerRefusal};
 use blixard_proto::directory_to;
@@ -119,14 +119,21 @@ impl Book {
         self.look(role).unwrap_or_default()
     }
 
-    /// Takes a list that a server has sent. On disk first: what was once refused stays refused after a restart.
+    /// Takes a list that a server has sent. On disk first: what was once refused stays refused after a restart. One
+    /// that cannot be written counts all the same, and is asked for again.
     pub(super) fn keep(&self, directory: Directory, digest: Vec<u8>) -> Result<(), BookError> {
         let kept = OnDisk { version: VERSION, directory };
-        write(&self.0.path, &kept).map_err(step("write", &self.0.path))?;
+        let written = write(&self.0.path, &kept).map_err(step("write", &self.0.path));
+        let digest = if written.is_ok() { digest } else { Vec::new() };
         let known = Known { directory: Some(kept.directory), digest };
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         self.0.there.send_replace(true);
-        Ok(())
+        written
+    }
+
+    /// How a node is listed, if there is a list.
+    pub(super) fn listed(&self, node: NodeId) -> Option<Listed> {
+        self.look(|known| known.directory.as_ref()?.nodes.get(&node).cloned())
     }
 
     /// Waits until there is one.
@@ -179,7 +186,6 @@ fn write(path: &Path, kept: &OnDisk) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use blixard_core::directory::Listed;
     use blixard_core::ports::UnixMillis;
     use blixard_types::{CertificateSerial, ClusterId};
 
@@ -248,6 +254,16 @@ mod tests {
         assert!(matches!(book.admits(&peer(2, 1)), Err(PeerRefusal::Replaced(NodeId(2)))));
         book.admits(&peer(5, 7)).unwrap();
         book.admits(&peer(3, 8)).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_written_counts_and_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::open(folder.path(), &member()).unwrap();
+        fs::create_dir(folder.path().join(FILE)).unwrap();
+        assert!(book.keep(directory(), vec![7; 32]).is_err());
+        assert!(book.is_server(NodeId(2)) && book.digest().is_empty());
+        assert!(book.admits(&peer(1, 1)).is_err());
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     who_asked_is_known(second, one)?;
     a_closure_comes_from_a_host(&trio, [builder, second, third], [one, other])?;
     a_new_server_is_found(&binaries, [builder, second, third], one)?;
+    it_says_where_it_is_now(one, other)?;
     without_servers_there_is_one_error(&servers, one)?;
     it_is_removed(second, one)?;
     trio.check_never_twice()
@@ -185,6 +186,19 @@ fn listed(host: &Host) -> anyhow::Result<BTreeSet<String>> {
     let file: Value = serde_json::from_str(&text).context("directory.json")?;
     let nodes = field(field(&file, "directory"), "nodes").as_object().context("no nodes")?;
     Ok(nodes.keys().cloned().collect())
+}
+
+/// Its configuration names another address; nobody has to be told by hand.
+fn it_says_where_it_is_now(peer: &Host, host: &Host) -> anyhow::Result<()> {
+    let (old, new) = (format!("{}:7440", host.address()), format!("{}:7440", host.name()));
+    host.shell(&format!(
+        "sed -i 's/^advertise = \"{old}\"/advertise = \"{new}\"/' /etc/blixard/blixardd.toml; systemctl restart blixardd"
+    ))?;
+    wait::until("its new address to be known to its peers", LIMIT, || {
+        let list = peer.run_ok(&["cat", "/var/lib/blixard/directory.json"])?;
+        Ok(if list.contains(&format!("\"{new}\"")) { Seen::Done(()) } else { Seen::Instead(list) })
+    })?;
+    await_healthy_pair(host)
 }
 
 fn without_servers_there_is_one_error(servers: &[Host], host: &Host) -> anyhow::Result<()> {
