@@ -23,7 +23,7 @@ use crate::fixture::{
 };
 use crate::ports::UnixMillis;
 use crate::state::{
-    ClusterState, Desired, EVENTS_KEPT, REQUESTS_KEPT_MS, Resource, Role, Shortage, VmReport,
+    ClusterState, Desired, EVENTS_KEPT, REQUESTS_KEPT_MS, REQUESTS_MAX, Resource, Role, Shortage, VmReport,
 };
 
 /// Hosts 1 and 2, a server 3 that runs no vms, a host 4 whose daemon has not spoken; vms in every
@@ -254,6 +254,23 @@ fn the_same_call_changes_the_state_once_and_has_one_outcome() {
         assert_eq!(cluster.state.vms, once.vms, "{command:?}");
         assert_eq!(cluster.state.nodes, once.nodes, "{command:?}");
     }
+}
+
+#[test]
+fn a_call_that_finds_no_room_is_taken_when_it_is_made_again_and_there_is_some() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
+    let call = RequestId([9; 16]);
+    for number in 0..REQUESTS_MAX as u64 {
+        let other = RequestId((u128::from(number) | 1 << 100).to_be_bytes());
+        cluster.state.requests.remember(other, Ok(Outcome::Unchanged));
+    }
+    cluster.at = UnixMillis(cluster.at.0 + REQUESTS_KEPT_MS / 2);
+    let wish = || deploy(vec![definition("web", "a", spec(100))]);
+    assert_eq!(cluster.apply_as(call, wish()), Err(Rejection::TooManyCalls));
+    assert!(cluster.state.vms.is_empty());
+    // The others are forgotten by then; a refusal that was remembered would not be.
+    cluster.at = UnixMillis(cluster.at.0 + REQUESTS_KEPT_MS / 2 + 1);
+    assert!(cluster.apply_as(call, wish()).is_ok());
 }
 
 #[test]

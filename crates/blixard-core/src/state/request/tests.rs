@@ -71,6 +71,16 @@ fn a_leader_whose_clock_is_an_hour_ahead_or_behind_makes_nothing_forgotten() {
 }
 
 #[test]
+fn a_leader_whose_clock_is_set_back_goes_on_forgetting_from_there() {
+    let mut log = RequestLog::default();
+    apply(&mut log, 1, 1, 1_000_000);
+    apply(&mut log, 2, 1, 100_000);
+    assert!(log.outcome(request(1)).is_some());
+    apply(&mut log, 3, 1, 161_001);
+    assert!(log.outcome(request(1)).is_none() && log.outcome(request(2)).is_none());
+}
+
+#[test]
 fn commands_that_come_late_do_not_make_time_pass_faster() {
     let mut log = RequestLog::default();
     apply(&mut log, 1, 1, 100_000);
