@@ -26,6 +26,7 @@ pub mod preview;
 pub mod principal;
 pub mod rebalance;
 pub mod reconcile;
+pub mod recovery;
 pub mod rollout;
 pub mod roots;
 pub mod schedule;

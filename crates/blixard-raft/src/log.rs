@@ -7,6 +7,7 @@
 
 mod disk;
 mod engine;
+mod extend;
 pub mod inspect;
 mod segments;
 mod store;
@@ -18,6 +19,7 @@ pub(crate) use disk::{DiskError, FileDisk};
 pub use engine::EngineError;
 #[cfg(test)]
 pub(crate) use engine::LogEngine;
+pub use extend::ExtendError;
 pub use segments::BadSegments;
 pub(crate) use segments::{SEGMENT_BYTES, Segments};
 pub use store::LogOpenError;

@@ -31,8 +31,10 @@ use crate::options::{MAX_COMMAND_BYTES, RaftOptions};
 use crate::standing::Standings;
 use crate::types::{Cmd, LogId, Peer, TypeConfig, node_id, position};
 
+mod alone;
 mod open;
 
+pub use alone::AloneError;
 pub use open::OpenError;
 
 /// A node of the consensus group. Cheap to clone; all clones are the same node.
@@ -96,6 +98,21 @@ impl RaftNode {
         disk: Box<dyn LogDisk>,
     ) -> Result<Self, OpenError> {
         open::open(options, machine, move |_: &Path| Ok(disk)).await
+    }
+
+    /// Makes this node the only voter of its group, which has lost its majority for ever, while no process has it
+    /// open. What is in its log counts, known to be committed or not: some of it was. Brings `machine`, which must be
+    /// empty, to that state; then `decide` gives the command that begins what follows, or none, and nothing
+    /// is changed. Blocks.
+    ///
+    /// # Errors
+    /// When there is no log of a member here, or it cannot be read or written.
+    pub fn stand_alone(
+        options: &RaftOptions,
+        machine: &dyn ReplicatedMachine,
+        decide: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<(), AloneError> {
+        alone::stand_alone(options, machine, decide)
     }
 
     /// Forms a cluster of one, this node. Does nothing when the node belongs to a cluster already.

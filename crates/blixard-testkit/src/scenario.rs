@@ -112,6 +112,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[11],
     failover::SCENARIOS[12],
     failover::SCENARIOS[13],
+    failover::SCENARIOS[14],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -13,6 +13,7 @@ mod incoming;
 mod join;
 mod local;
 mod notify;
+mod recover;
 mod servers;
 mod socket;
 mod system;
@@ -44,7 +45,7 @@ struct Arguments {
     part: Option<Part>,
 }
 
-/// Parts of the daemon that are processes of their own. The daemon starts them, people do not.
+/// Parts of the daemon that are processes of their own. The daemon starts those that are hidden, people do not.
 #[derive(Debug, Subcommand)]
 enum Part {
     /// Puts a closure into the store: orders on standard input, answers on standard output.
@@ -53,6 +54,10 @@ enum Part {
     /// Asks all guests of this machine to shut down: what `blixard-drain.service` runs when it goes down.
     #[command(hide = true)]
     Drain(drain::DrainArguments),
+    /// Lets this server go on alone when the others are lost for ever, or after its data was put back from a copy.
+    ///
+    /// The daemon must not run. Says what is lost and who is cut off; changes nothing without --confirm.
+    Recover(recover::RecoverArguments),
 }
 
 /// The exit code for a configuration that cannot be used: systemd need not try again.
@@ -60,10 +65,10 @@ const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.part {
-        Some(Part::Import(arguments)) => return importer::main(&arguments),
-        Some(Part::Drain(arguments)) => return drain::main(&arguments),
-        None => {}
+    match &arguments.part {
+        Some(Part::Import(arguments)) => return importer::main(arguments),
+        Some(Part::Drain(arguments)) => return drain::main(arguments),
+        Some(Part::Recover(_)) | None => {}
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
@@ -71,6 +76,9 @@ fn main() -> ExitCode {
     };
     if arguments.check_config {
         return ExitCode::SUCCESS;
+    }
+    if let Some(Part::Recover(arguments)) = arguments.part {
+        return recover::main(&config, &arguments);
     }
     let filter = EnvFilter::new(&config.log.filter);
     // The journal adds time and level; colours would only be in the way there.

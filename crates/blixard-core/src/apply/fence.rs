@@ -7,7 +7,7 @@ use crate::command::{FenceCommand, Outcome};
 use crate::lease::LeaseTimes;
 use crate::state::{
     Admission, Authority, ClusterState, Deadlines, EventKind, Fence, InPartition, Node, Presence, Quarantine,
-    Run, Unplaced, Vm,
+    Role, Run, Unplaced, Vm,
 };
 
 /// Epochs of an incarnation; each begins this much after the one before, so that an epoch says which
@@ -31,7 +31,9 @@ impl ClusterState {
                 let settled = self.fencing.settling.take();
                 Ok(settled.map_or(Outcome::Unchanged, |_| moment.changed()))
             }
-            FenceCommand::BeginIncarnation { incarnation } => self.begin_incarnation(incarnation, moment),
+            FenceCommand::BeginIncarnation { incarnation, survivor } => {
+                self.begin_incarnation(incarnation, survivor, moment)
+            }
             FenceCommand::EndQuarantine { authority } => {
                 self.check_authority(authority, moment)?;
                 let before = std::mem::take(&mut self.fencing.quarantine);
@@ -170,7 +172,13 @@ impl ClusterState {
         Ok(moment.changed())
     }
 
-    fn begin_incarnation(&mut self, incarnation: Incarnation, moment: Moment) -> Result<Outcome, Rejection> {
+    fn begin_incarnation(
+        &mut self,
+        incarnation: Incarnation,
+        survivor: Option<NodeId>,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
+        survivor.map(|node| self.known_node(node).map(drop)).transpose()?;
         let Some(identity) = self.identity.as_mut() else {
             return Err(Rejection::NotInitialised);
         };
@@ -189,7 +197,22 @@ impl ClusterState {
         let floor = Epoch(incarnation.0.saturating_sub(1).saturating_mul(EPOCHS_PER_INCARNATION));
         self.retired_epoch = self.retired_epoch.max(floor);
         self.vms.values_mut().for_each(|vm| vm.last_epoch = vm.last_epoch.max(floor));
+        if let Some(survivor) = survivor {
+            self.fencing.longest_silence_ms = self.fencing.recovery_quarantine_ms();
+            self.cut_off_all_but(survivor);
+        }
         Ok(moment.changed())
+    }
+
+    /// What was lost may be found again, and would not know that it was: no certificate of it counts, no token gets
+    /// it another one, and no group takes it for a server. It stays known for the volumes that it has, until it is
+    /// removed.
+    fn cut_off_all_but(&mut self, survivor: NodeId) {
+        for (_, node) in self.nodes.iter_mut().filter(|(id, _)| **id != survivor) {
+            node.certificates.clear();
+            node.roles.remove(&Role::Server);
+        }
+        self.registry.tokens.clear();
     }
 
     fn set_admission(

@@ -52,6 +52,8 @@ pub enum FenceCommand {
     BeginIncarnation {
         /// The new incarnation: higher than the last, and one that no other recovery or restore has begun.
         incarnation: Incarnation,
+        /// The one server that is left, where the others are lost for ever: they are cut off.
+        survivor: Option<NodeId>,
     },
     /// No lease of an earlier incarnation can be left.
     EndQuarantine {

@@ -10,7 +10,7 @@ use blixard_types::{Incarnation, NodeId, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::ClusterState;
-use crate::lease::LeaseTimes;
+use crate::lease::{LeaseTimes, Profile};
 use crate::ports::UnixMillis;
 
 /// What the log says of leases.
@@ -137,6 +137,13 @@ impl Fencing {
     #[must_use]
     pub fn quarantine_ms(&self) -> u64 {
         self.silence_ms().max(self.longest_silence_ms)
+    }
+
+    /// The same when a server goes on alone with what it has. Its state may be as old as a copy can be, and know nothing
+    /// of times that were set since: never shorter than with the longest of the profiles.
+    #[must_use]
+    pub fn recovery_quarantine_ms(&self) -> u64 {
+        self.quarantine_ms().max(Profile::Relaxed.times().silence_ms)
     }
 }
 

@@ -28,8 +28,9 @@ pub(crate) fn fence_to(command: &FenceCommand) -> v1::FenceCommand {
             let authority = Some(authority_to(authority));
             To::SettleLeases(message::SettleLeases { authority, since: since.0 })
         }
-        FenceCommand::BeginIncarnation { incarnation } => {
-            To::BeginIncarnation(message::BeginIncarnation { incarnation: incarnation.0 })
+        FenceCommand::BeginIncarnation { incarnation, survivor } => {
+            let survivor = survivor.map(|node| node.0);
+            To::BeginIncarnation(message::BeginIncarnation { incarnation: incarnation.0, survivor })
         }
         FenceCommand::EndQuarantine { authority } => {
             To::EndQuarantine(message::EndQuarantine { authority: Some(authority_to(authority)) })
@@ -70,9 +71,10 @@ pub(crate) fn fence_from(command: v1::FenceCommand) -> Result<FenceCommand, Conv
             authority: authority_from(settle.authority.as_ref())?,
             since: Revision(settle.since),
         },
-        From::BeginIncarnation(begin) => {
-            FenceCommand::BeginIncarnation { incarnation: Incarnation(begin.incarnation) }
-        }
+        From::BeginIncarnation(begin) => FenceCommand::BeginIncarnation {
+            incarnation: Incarnation(begin.incarnation),
+            survivor: begin.survivor.map(NodeId),
+        },
         From::EndQuarantine(end) => {
             FenceCommand::EndQuarantine { authority: authority_from(end.authority.as_ref())? }
         }
@@ -150,7 +152,8 @@ mod tests {
             FenceCommand::FenceArmed { node, daemon: DaemonId([9; 16]), held: Revision(40) },
             FenceCommand::SetLeaseTimes { times },
             FenceCommand::SettleLeases { authority, since: Revision(7) },
-            FenceCommand::BeginIncarnation { incarnation: Incarnation(2) },
+            FenceCommand::BeginIncarnation { incarnation: Incarnation(2), survivor: None },
+            FenceCommand::BeginIncarnation { incarnation: Incarnation(3), survivor: Some(NodeId(2)) },
             FenceCommand::EndQuarantine { authority },
         ];
         commands.extend(

@@ -76,8 +76,8 @@ pub enum LogOpenError {
 /// A log that was read from end to end and is whole.
 #[derive(Debug)]
 pub(crate) struct FoundLog {
-    engine: Arc<dyn LogEngine>,
-    ends: Ends,
+    pub(super) engine: Arc<dyn LogEngine>,
+    pub(super) ends: Ends,
     seal: Seal,
 }
 

@@ -9,7 +9,7 @@ use openraft::errors::Fatal;
 use openraft::{ConfigError, Raft};
 use tokio::sync::mpsc;
 
-use super::{Inner, RaftNode, Rest};
+use super::{Inner, NodeStopped, RaftNode, Rest};
 use crate::alive;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::home::Home;
@@ -23,7 +23,7 @@ use crate::types::{SnapshotMeta, TypeConfig, position};
 
 type Started = Raft<TypeConfig, Machine>;
 
-const LOG_FILE: &str = "log";
+pub(super) const LOG_FILE: &str = "log";
 /// What programs before this one kept their log in.
 const OLD_LOG_FILE: &str = "log.redb";
 const CHECKPOINT_DIRECTORY: &str = "checkpoints";
@@ -189,33 +189,38 @@ pub(super) async fn open(
 impl RaftNode {
     /// The only voter need not wait for a leader that cannot be.
     async fn stand_if_alone(&self) -> Result<(), OpenError> {
-        let raft = &self.0.raft;
-        let me = *raft.node_id();
-        let failed = |fatal| OpenError::Recover { reason: self.stopped(&fatal).reason };
-        let alone = raft
-            .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([me]))
-            .await
-            .map_err(failed)?;
-        if alone {
-            raft.trigger().elect(false).await.map_err(failed)?;
+        let failed = |stopped: NodeStopped| OpenError::Recover { reason: stopped.reason };
+        if self.is_only_voter().await.map_err(failed)? {
+            let elected = self.0.raft.trigger().elect(false).await;
+            elected.map_err(|fatal| failed(self.stopped(&fatal)))?;
         }
         Ok(())
     }
+
+    /// Whether this node is the only one that votes, by what is in its log.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn is_only_voter(&self) -> Result<bool, NodeStopped> {
+        let raft = &self.0.raft;
+        let me = *raft.node_id();
+        let alone =
+            raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([me]));
+        alone.await.map_err(|fatal| self.stopped(&fatal))
+    }
 }
 
-/// What is loaded from disk before openraft starts.
-struct Parts {
-    found: FoundLog,
-    machine: Machine,
-    due: mpsc::Receiver<()>,
+/// What is on disk, the state of the newest checkpoint aside, which the machine has got.
+pub(super) struct OnDisk {
+    pub(super) found: FoundLog,
+    pub(super) meta: SnapshotMeta,
+    checkpoints: CheckpointStore,
 }
 
-impl Parts {
-    fn load(
+impl OnDisk {
+    pub(super) fn read(
         options: &RaftOptions,
-        machine: Arc<dyn ReplicatedMachine>,
-        stop: StopCause,
-        alive: alive::Alive,
+        machine: &dyn ReplicatedMachine,
         disk: impl FnOnce(&Path) -> Result<Box<dyn LogDisk>, OpenError>,
     ) -> Result<Self, OpenError> {
         let directory = &options.data_dir;
@@ -240,6 +245,26 @@ impl Parts {
         };
         let found = FoundLog::read(options.node.0, engine)?;
         check_reach(&found, &meta)?;
+        Ok(Self { found, meta, checkpoints })
+    }
+}
+
+/// What is loaded from disk before openraft starts.
+struct Parts {
+    found: FoundLog,
+    machine: Machine,
+    due: mpsc::Receiver<()>,
+}
+
+impl Parts {
+    fn load(
+        options: &RaftOptions,
+        machine: Arc<dyn ReplicatedMachine>,
+        stop: StopCause,
+        alive: alive::Alive,
+        disk: impl FnOnce(&Path) -> Result<Box<dyn LogDisk>, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let OnDisk { found, meta, checkpoints } = OnDisk::read(options, machine.as_ref(), disk)?;
         let (says, due) = DueCheckpoints::new(options.checkpoint_bytes);
         let machine = Machine {
             replicated: machine,

@@ -1,6 +1,7 @@
 //! A node as its users see it.
 
 mod all_killed;
+mod alone;
 mod changes;
 mod crashes;
 mod failures;

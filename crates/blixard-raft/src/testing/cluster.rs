@@ -214,7 +214,7 @@ impl Cluster {
 /// What is left of a node.
 pub(crate) struct Killed {
     pub(crate) disk: Disk,
-    directory: Arc<TempDir>,
+    pub(crate) directory: Arc<TempDir>,
 }
 
 pub(crate) fn voters<const N: usize>(numbers: [u64; N]) -> BTreeSet<NodeId> {

@@ -17,6 +17,7 @@ mod host_partitioned;
 mod host_reboot;
 mod host_shutdown;
 mod leader_and_host_die_together;
+mod quorum_lost;
 mod rebalance;
 mod story;
 mod volume_sticks;
@@ -33,7 +34,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 14] = [
+pub(super) const SCENARIOS: [Scenario; 15] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -48,6 +49,7 @@ pub(super) const SCENARIOS: [Scenario; 14] = [
     rebalance::SCENARIO,
     credentials::SCENARIO,
     host_only_node::SCENARIO,
+    quorum_lost::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

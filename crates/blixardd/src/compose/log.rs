@@ -36,6 +36,10 @@ pub(super) async fn open(
     options.elections = config.fencing.elections();
     let raft = RaftNode::open(options, machine).await?;
     if member.is_some() {
+        // Alone after a recovery: who was cut off is to be refused from the first handshake on.
+        if raft.is_only_voter().await? {
+            lead(&raft).await?;
+        }
         return Ok(raft);
     }
     if founds_alone(&raft, node).await? {

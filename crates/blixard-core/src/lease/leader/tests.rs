@@ -286,10 +286,14 @@ fn a_lease_that_the_last_host_holds_from_before_the_others_left_is_waited_for() 
     assert_eq!(cluster.state.fencing.silence_ms(), W);
 }
 
+fn incarnation(number: u64) -> Command {
+    fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(number), survivor: None })
+}
+
 #[test]
 fn a_restored_cluster_waits_for_leases_that_its_backup_knows_nothing_of() {
     let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
-    cluster.ok(fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(2) }));
+    cluster.ok(incarnation(2));
     cluster.ok(fence(FenceCommand::SetLeaseTimes { times: crate::lease::Profile::Fast.times() }));
     assert_eq!(cluster.state.fencing.silence_ms(), W);
 }
@@ -310,7 +314,7 @@ fn a_quarantine_is_as_long_as_the_longest_times_that_there_ever_were() {
 #[test]
 fn a_new_incarnation_places_nothing_before_what_was_granted_has_ended_and_never_reuses_an_epoch() {
     let mut cluster = two_hosts();
-    cluster.ok(fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(2) }));
+    cluster.ok(incarnation(2));
     assert_eq!(cluster.vm("web").run.host(), None);
     let epoch = cluster.vm("web").last_epoch.next();
     assert!(epoch > Epoch(1 << 24));
@@ -324,7 +328,7 @@ fn a_new_incarnation_places_nothing_before_what_was_granted_has_ended_and_never_
     assert!(duties.contains(&FenceCommand::EndQuarantine { authority }));
     cluster.ok(fence(FenceCommand::EndQuarantine { authority }));
     cluster.ok(again());
-    let over = fence(FenceCommand::BeginIncarnation { incarnation: Incarnation(1) });
+    let over = incarnation(1);
     assert_eq!(cluster.apply(over), Err(Rejection::OtherIncarnation { incarnation: Incarnation(1) }));
 }
 

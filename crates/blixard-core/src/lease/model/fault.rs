@@ -246,7 +246,7 @@ impl World {
             return state;
         }
         let incarnation = Incarnation(state.incarnation().0.max(self.lineage) + 1);
-        let command = Command::Fence(FenceCommand::BeginIncarnation { incarnation });
+        let command = Command::Fence(FenceCommand::BeginIncarnation { incarnation, survivor: None });
         let position = next_position(&state);
         state.apply(&self.envelope(command), position).unwrap();
         state

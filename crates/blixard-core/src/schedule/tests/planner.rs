@@ -135,6 +135,7 @@ fn happen(cluster: &mut Cluster, happening: &Happening, planner: &mut Planner) {
         Happening::Back(node) => Command::Fence(FenceCommand::NodeBack { node: NodeId(node), authority }),
         Happening::Incarnation => Command::Fence(FenceCommand::BeginIncarnation {
             incarnation: Incarnation(cluster.state.incarnation().0 + 1),
+            survivor: None,
         }),
         Happening::EndQuarantine => Command::Fence(FenceCommand::EndQuarantine { authority }),
         Happening::Token => Command::Audit { revision: Revision(1), digest: Sha256Hash([0; 32]) },
