@@ -11,7 +11,9 @@
     reason = "a tool that measures time and prints what it saw"
 )]
 
+mod attend;
 mod failover;
+mod idle;
 mod load;
 mod logged;
 mod node;
@@ -59,6 +61,10 @@ enum Command {
     Writers(writers::Arguments),
     /// Prints the index and the digest of each entry of a log that no daemon has open
     Log { file: std::path::PathBuf },
+    /// A leader that hosts attend; prints what it took once nothing happened for a while, as JSON
+    Attended(idle::Arguments),
+    /// Hosts that attend it; prints how long they waited, as JSON
+    Attend(attend::Arguments),
     /// Prints the counters of our node as JSON
     Counters { endpoint: String },
 }
@@ -80,6 +86,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Voters { endpoint, nodes } => node::voters(endpoint, nodes).await,
         Command::Writers(arguments) => writers::run(arguments).await,
         Command::Log { file } => logged::print(&file),
+        Command::Attended(arguments) => idle::run(arguments).await,
+        Command::Attend(arguments) => attend::run(arguments).await,
         Command::Counters { endpoint } => node::counters(endpoint).await,
     }
 }

@@ -6,6 +6,7 @@
 mod closure;
 mod deploy_overhead;
 mod failover;
+mod idle_cost;
 mod outcome;
 mod raft_bytes;
 mod raft_vs_etcd;
@@ -38,6 +39,7 @@ const ALL: &[Bench] = &[
     start_storm::BENCH,
     failover::BENCH,
     failover::FENCE,
+    idle_cost::BENCH,
 ];
 
 /// Runs one; exits with a failure when it misses what it must reach.

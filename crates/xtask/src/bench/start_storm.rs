@@ -26,6 +26,7 @@ pub(super) const BENCH: Bench = Bench {
 };
 
 const VMS: usize = 200;
+const PARTS: usize = 4;
 const ROUNDS: u32 = 5;
 const LIMIT: Duration = Duration::from_mins(3);
 const BARE: &str = "/usr/local/bin/bare-starts";
@@ -44,8 +45,7 @@ fn run(workspace: &Workspace) -> anyhow::Result<Outcome> {
 fn measure(workspace: &Workspace, host: &Host, binaries: &Binaries) -> anyhow::Result<Outcome> {
     host.install_blixard(binaries)?;
     host.copy_in(&workspace.target().join("release/examples/bare_starts"), BARE, 0o755)?;
-    let flake = fixture::prepare(host, Fixture::Sleepers(u32::try_from(VMS)?))?;
-    step::step("deploying 200 vms", || host.run_ok(&["blixard", "deploy", &flake]).map(drop))?;
+    step::step("deploying 200 vms", || (0..PARTS).try_for_each(|part| deploy(host, part)))?;
     let runner = host.run_ok(&["sh", "-c", "ls -d /nix/store/*-microvm-sleeper-1"])?;
     let program = format!("{}/bin/microvm-run", runner.trim());
     let mut pairs = Vec::new();
@@ -66,6 +66,15 @@ fn measure(workspace: &Workspace, host: &Host, binaries: &Binaries) -> anyhow::R
     let rounds = Rounds { metric: "units active a second, of 200", unit: "1/s", pairs, must: 0.8, goal: 1.0 };
     outcome.add_figures(&rounds, Better::Higher);
     Ok(outcome)
+}
+
+/// A part of the vms: a command of the log has room for some eighty of these.
+fn deploy(host: &Host, part: usize) -> anyhow::Result<()> {
+    let count = VMS / PARTS;
+    let flake = fixture::prepare(host, Fixture::Sleepers(u32::try_from(count)?))?;
+    let first = part * count + 1;
+    host.shell(&format!("sed -i 's/index + 1/index + {first}/' {flake}/flake.nix"))?;
+    host.run_ok(&["blixard", "deploy", &flake]).map(drop)
 }
 
 /// The daemon starts what it is granted.
