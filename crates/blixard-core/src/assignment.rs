@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId, VolumeName};
 
-use crate::state::{ClusterState, Generation, Made, Run, Vm, Volume, VolumeFate};
+use crate::state::{ClusterState, Made, Run, Vm, Volume, VolumeFate};
 
 /// Everything a host may run or must stop, at one revision. What is not in it has no business there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,42 +74,54 @@ pub struct VolumeLife {
 /// What the state grants a host.
 #[must_use]
 pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
-    let mut set = AssignmentSet { deleted_volumes: deleted_volumes(state, host), ..AssignmentSet::default() };
-    for (id, vm) in &state.vms {
-        if [vm.last_host, vm.came_from].contains(&Some(host)) {
-            set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
+    assigned(state, |node| node == host).remove(&host).unwrap_or_default()
+}
+
+/// What the state grants each host. Who is not in it is granted nothing. For many hosts this takes what it takes for
+/// one: every vm is looked at once.
+#[must_use]
+pub fn assignments(state: &ClusterState) -> BTreeMap<NodeId, AssignmentSet> {
+    assigned(state, |_| true)
+}
+
+fn assigned(state: &ClusterState, asked: impl Fn(NodeId) -> bool) -> BTreeMap<NodeId, AssignmentSet> {
+    let holders = Holders::of(state, &asked);
+    let mut sets = BTreeMap::<NodeId, AssignmentSet>::new();
+    for (vm, volumes) in &state.volumes {
+        let gone = volumes.iter().filter(|(_, volume)| volume.fate == VolumeFate::Delete);
+        for (name, volume) in gone.filter(|(_, volume)| asked(volume.node)) {
+            let set = sets.entry(volume.node).or_default();
+            set.deleted_volumes.entry(vm.clone()).or_default().insert(name.clone(), volume.life);
         }
-        if vm.discards() == Some(host) {
-            set.discarded.insert(id.clone(), vm.last_epoch);
+    }
+    for (id, vm) in &state.vms {
+        for host in [vm.last_host, vm.came_from].into_iter().flatten().filter(|&host| asked(host)) {
+            let retained = vm.generations.keys().copied().collect();
+            sets.entry(host).or_default().retained.insert(id.clone(), retained);
+        }
+        if let Some(host) = vm.discards().filter(|&host| asked(host)) {
+            sets.entry(host).or_default().discarded.insert(id.clone(), vm.last_epoch);
         }
         let Run::Placed { node, epoch, .. } = vm.run else {
             continue;
         };
-        if node != host {
-            continue;
+        if asked(node) {
+            let intent = intent(state, (id, vm), node, &holders);
+            sets.entry(node).or_default().assignments.insert(id.clone(), Assignment { epoch, intent });
         }
-        let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
-        let run = run.filter(|(_, spec)| state.has_volumes(id, spec, host));
-        let intent = run.map_or(Intent::Stop, |(generation, spec)| {
-            let (generation, closure) = (vm.target, generation.closure.clone());
-            let sources = sources(state, &closure, host);
-            let volumes = volumes(state, id, spec);
-            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources, volumes }))
-        });
-        set.assignments.insert(id.clone(), Assignment { epoch, intent });
     }
-    set
+    sets
 }
 
-fn deleted_volumes(state: &ClusterState, host: NodeId) -> BTreeMap<VmId, BTreeMap<VolumeName, Epoch>> {
-    let goes = |volume: &&Volume| volume.node == host && volume.fate == VolumeFate::Delete;
-    let mut deleted = BTreeMap::<VmId, BTreeMap<VolumeName, Epoch>>::new();
-    for (vm, volumes) in &state.volumes {
-        for (name, volume) in volumes.iter().filter(|(_, volume)| goes(volume)) {
-            deleted.entry(vm.clone()).or_default().insert(name.clone(), volume.life);
-        }
-    }
-    deleted
+fn intent(state: &ClusterState, (id, vm): (&VmId, &Vm), host: NodeId, holders: &Holders<'_>) -> Intent {
+    let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
+    let run = run.filter(|(_, spec)| state.has_volumes(id, spec, host));
+    run.map_or(Intent::Stop, |(generation, spec)| {
+        let (generation, closure) = (vm.target, generation.closure.clone());
+        let sources = holders.sources(state, &closure, host);
+        let volumes = volumes(state, id, spec);
+        Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources, volumes }))
+    })
 }
 
 fn volumes(state: &ClusterState, id: &VmId, spec: &Spec) -> BTreeMap<VolumeName, VolumeLife> {
@@ -118,25 +130,43 @@ fn volumes(state: &ClusterState, id: &VmId, spec: &Spec) -> BTreeMap<VolumeName,
     recorded.filter_map(|(name, _, record)| Some((name, life(record?)))).collect()
 }
 
-/// The nodes that have, or had, a closure: who has built it keeps it for as long as the generation is
-/// kept; who runs it, or ran it last, does likewise, and
-/// whom it has left does until it runs elsewhere.
-fn sources(state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
-    let mut sources = Vec::new();
-    let mut add = |node: Option<NodeId>| {
-        let other = node.filter(|node| *node != host && !sources.contains(node));
-        sources.extend(other.filter(|node| state.nodes.contains_key(node)));
-    };
-    let of_vms = state.vms.values().flat_map(|vm| vm.generations.values().map(move |one| (vm, one)));
-    let same: Vec<(&Vm, &Generation)> = of_vms.filter(|(_, one)| one.closure == *closure).collect();
-    for (_, generation) in &same {
-        add(generation.builder);
+/// The nodes that have, or had, the closures that are asked for: who has built one keeps it for as long as the
+/// generation is kept; who runs it, or ran it last, does likewise, and whom its vm has left does until it runs elsewhere.
+struct Holders<'a>(BTreeMap<&'a ClosureRef, Held>);
+
+#[derive(Default)]
+struct Held {
+    builders: Vec<NodeId>,
+    hosts: Vec<NodeId>,
+}
+
+impl<'a> Holders<'a> {
+    fn of(state: &'a ClusterState, asked: impl Fn(NodeId) -> bool) -> Self {
+        let placed = state.vms.values().filter(|vm| vm.run.host().is_some_and(&asked));
+        let targets = placed.filter_map(Vm::target_generation).map(|one| (&one.closure, Held::default()));
+        let mut held: BTreeMap<&ClosureRef, Held> = targets.collect();
+        for vm in state.vms.values() {
+            for generation in vm.generations.values() {
+                if let Some(held) = held.get_mut(&generation.closure) {
+                    held.builders.extend(generation.builder);
+                    held.hosts.extend([vm.last_host, vm.came_from].into_iter().flatten());
+                }
+            }
+        }
+        Self(held)
     }
-    for (vm, _) in &same {
-        add(vm.last_host);
-        add(vm.came_from);
+
+    /// Those that are there, the likeliest first.
+    fn sources(&self, state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
+        let mut sources = Vec::new();
+        let held = self.0.get(closure);
+        for &node in held.iter().flat_map(|held| held.builders.iter().chain(&held.hosts)) {
+            if node != host && !sources.contains(&node) && state.nodes.contains_key(&node) {
+                sources.push(node);
+            }
+        }
+        sources
     }
-    sources
 }
 
 #[cfg(test)]

@@ -3,17 +3,20 @@
 //! Owns: the state in memory, the decoding of log entries, the checkpoint's encoding, and telling
 //! readers that the state has changed. Refuses to know: how entries come to be committed.
 
+mod assigned;
 mod digest;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use blixard_core::assignment::AssignmentSet;
 use blixard_core::ports::consensus::{ApplyHalt, Checkpoint, ReplicatedMachine, RestoreError};
 use blixard_core::state::ClusterState;
 use blixard_proto::{decode_envelope, encode_outcome};
-use blixard_types::{LogPosition, Revision, Sha256Hash};
+use blixard_types::{LogPosition, NodeId, Revision, Sha256Hash};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use assigned::Assigned;
 use digest::{AUDIT_EVERY, Digests};
 
 /// The version of the checkpoint's format that this program writes and reads.
@@ -25,6 +28,7 @@ pub struct Replica {
     state: RwLock<ClusterState>,
     revision: watch::Sender<Revision>,
     digests: Arc<Digests>,
+    assigned: Assigned,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +49,8 @@ impl Replica {
     #[must_use]
     pub fn auditing_every(entries: u64) -> Self {
         let revision = watch::Sender::new(Revision(0));
-        Self { state: RwLock::default(), revision, digests: Arc::new(Digests::every(entries)) }
+        let (digests, assigned) = (Arc::new(Digests::every(entries)), Assigned::default());
+        Self { state: RwLock::default(), revision, digests, assigned }
     }
 
     /// The state's digest, now.
@@ -65,6 +70,11 @@ impl Replica {
         // A poisoned lock means that `apply` panicked, and the node stops then; readers that are still
         // there see the last whole state or one with the entry half applied, and answer nobody anew.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the state, which is this replica's and is looked at now, grants a host.
+    pub(crate) fn assignments(&self, state: &ClusterState, host: NodeId) -> Arc<AssignmentSet> {
+        self.assigned.of(state, host)
     }
 
     /// Tells when the state has changed.

@@ -131,3 +131,25 @@ fn a_host_is_told_who_has_the_closure_the_builder_first_and_never_itself() {
 fn vm_epoch(cluster: &Cluster) -> u64 {
     cluster.vm("web").last_epoch.0 + 1
 }
+
+#[test]
+fn what_all_hosts_are_granted_at_once_is_what_each_is_granted_alone() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000), (3, 1000)]);
+    for (name, runner) in [("web", "a"), ("db", "a"), ("api", "b")] {
+        cluster.deploy(name, runner, spec(100));
+    }
+    cluster.ok(place("web", 1, 1));
+    cluster.ok(place("db", 2, 1));
+    cluster.ok(place("api", 2, 1));
+    cluster.ok(delete("api"));
+    let all = assignments(&cluster.state);
+    assert_eq!(all.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
+    for (host, set) in all {
+        assert_eq!(set, assignments_of(&cluster.state, host));
+        assert!(!set.assignments.is_empty());
+    }
+    let Intent::Run(run) = &assignments_of(&cluster.state, NodeId(1)).assignments[&vm("web")].intent else {
+        panic!("it is to run")
+    };
+    assert_eq!(run.sources, [NodeId(2)], "who else has the closure");
+}

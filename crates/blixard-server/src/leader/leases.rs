@@ -12,9 +12,10 @@
 
 mod duties;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_core::assignment::{AssignmentSet, assignments_of};
+use blixard_core::assignment::AssignmentSet;
 use blixard_core::grant::{Heartbeat, Pace};
 use blixard_core::lease::clock::{ClockWatch, Trust};
 use blixard_core::lease::{LeaderLeases, LeaseTimes, Withheld};
@@ -42,7 +43,7 @@ pub(crate) struct Granting {
     pub(crate) revision: Revision,
     pub(crate) lease_ms: Option<u64>,
     pub(crate) pace: Pace,
-    pub(crate) set: AssignmentSet,
+    pub(crate) set: Arc<AssignmentSet>,
 }
 
 /// Why a heartbeat is not granted anything.
@@ -215,7 +216,7 @@ impl Keeper {
             let answer = self.server.replica.read(|state| {
                 let lease_ms = leases.grant(state, &heartbeat, received, authority)?;
                 let (revision, pace) = (state.applied.revision(), Pace::of(&state.fencing.times));
-                let set = assignments_of(state, heartbeat.node);
+                let set = self.server.replica.assignments(state, heartbeat.node);
                 Ok(Granting { term, incarnation, revision, lease_ms, pace, set })
             });
             let _ = reply.send(answer);

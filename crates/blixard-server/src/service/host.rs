@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use blixard_core::apply::Rejection;
-use blixard_core::assignment::{AssignmentSet, assignments_of};
+use blixard_core::assignment::AssignmentSet;
 use blixard_core::command::Command;
 use blixard_core::grant::{Grant, GrantContent, Heartbeat};
 use blixard_core::lease::Withheld;
@@ -116,12 +116,13 @@ async fn attend(
 /// What a host was granted last on this stream.
 struct Granted {
     stamp: (Incarnation, Revision),
-    set: AssignmentSet,
+    set: Arc<AssignmentSet>,
 }
 
 impl Granted {
     fn is_news(&self, server: &Server, hello: &Hello) -> bool {
-        server.replica.read(|state| assignments_of(state, hello.node)) != self.set
+        let now = server.replica.read(|state| server.replica.assignments(state, hello.node));
+        !Arc::ptr_eq(&now, &self.set) && now != self.set
     }
 }
 
@@ -185,7 +186,11 @@ fn answered(answer: Result<Granting, NotGranted>) -> Result<Option<Granting>, St
 fn grant(heartbeat: &Heartbeat, granting: Granting, granted: &mut Option<Granted>) -> Grant {
     let Granting { term, incarnation, revision, lease_ms, pace, set } = granting;
     let held = granted.as_ref().filter(|last| heartbeat.holds == Some(last.stamp) && last.set == set);
-    let content = if held.is_some() { GrantContent::Unchanged } else { GrantContent::Whole(set.clone()) };
+    let content = if held.is_some() {
+        GrantContent::Unchanged
+    } else {
+        GrantContent::Whole(AssignmentSet::clone(&set))
+    };
     *granted = Some(Granted { stamp: (incarnation, revision), set });
     Grant { n: heartbeat.n, term, incarnation, revision, lease_ms, pace, content }
 }
