@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::idle::{FIRST_HOST, NODE};
 
 /// Hosts that share a connection: as many connections as files may be open on most machines would be too many.
-const PER_CONNECTION: u64 = 50;
+const PER_CONNECTION: u32 = 50;
 /// As with the default times.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     endpoint: String,
     /// How many hosts there are
     #[arg(long)]
-    hosts: u64,
+    hosts: u32,
 }
 
 /// What was seen, of all hosts together.
@@ -63,9 +63,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             channel = Some(endpoint.connect().await.context("cannot reach the leader")?);
         }
         if let Some(channel) = channel.clone() {
-            let (node, hosts_of_all) = (NodeId(FIRST_HOST + number), arguments.hosts);
+            let (node, hosts_of_all) = (NodeId(FIRST_HOST + u64::from(number)), arguments.hosts);
             // Their heartbeats are spread over the pause between two.
-            let phase = HEARTBEAT.mul_f64(number as f64 / hosts_of_all as f64);
+            let phase = HEARTBEAT * number / hosts_of_all;
             hosts.push(tokio::spawn(async move { host(channel, node, phase).await }));
         }
     }
@@ -76,8 +76,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         whole += seen.whole;
     }
     waits.sort_by(f64::total_cmp);
-    let at = |part: f64| waits.get((waits.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN);
-    let figures = Figures { answers: waits.len(), whole, median_ms: at(0.5), p99_ms: at(0.99) };
+    let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or(f64::NAN);
+    let figures = Figures { answers: waits.len(), whole, median_ms: at(50), p99_ms: at(99) };
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
 }

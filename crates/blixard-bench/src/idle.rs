@@ -106,7 +106,6 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// What a certificate says for real.
-#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
 fn named(mut request: Request<()>) -> Result<Request<()>, Status> {
     let node = request.metadata().get(NODE).and_then(|node| node.to_str().ok()?.parse().ok());
     let node = node.ok_or_else(|| Status::unauthenticated("who calls?"))?;
