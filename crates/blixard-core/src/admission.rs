@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::{Claim, Interface, InterfaceKind, Share, ShareProtocol, VmKind};
+use blixard_types::spec::{Claim, Interface, InterfaceKind, Share, ShareProtocol};
 use blixard_types::{NameError, STORE_DIR, Spec, SpecError, StorePath, VmId, VmName};
 use serde_json::Value;
 
@@ -170,7 +170,6 @@ fn admit_spec(json: &Value) -> Result<Spec, Vec<AdmissionProblem>> {
 fn unsupported(spec: &Spec) -> Vec<AdmissionProblem> {
     let macvtap = |interface: &Interface| interface.kind == InterfaceKind::Macvtap;
     let asked = [
-        (spec.kind == VmKind::Task, "kind", "tasks"),
         (spec.interfaces.iter().any(macvtap), "interfaces", "macvtap interfaces"),
         (spec.shares.iter().any(|share| !is_store(share)), "shares", "shares other than /nix/store by 9p"),
         (!spec.devices.is_empty(), "devices", "host devices"),

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use crate::ports::UnixMillis;
@@ -40,6 +41,11 @@ pub enum Stays {
     /// It is being stopped.
     #[error("is being stopped")]
     Stopping,
+    /// It is a task.
+    #[error(
+        "is a task, which would begin anew elsewhere; it runs to its end here, or until the drain's deadline"
+    )]
+    Task,
 }
 
 fn list(vms: &[VmId]) -> String {
@@ -97,7 +103,9 @@ fn drain(
             plan.moves.push((id.clone(), epoch));
             continue;
         };
-        if on_the_way.len() >= at_a_time.max(1) as usize {
+        if state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task) {
+            plan.staying.insert(id.clone(), Stays::Task);
+        } else if on_the_way.len() >= at_a_time.max(1) as usize {
             plan.staying.insert(id.clone(), Stays::Others(on_the_way.clone()));
         } else if planner.move_away(state, id).is_some() {
             plan.moves.push((id.clone(), epoch));

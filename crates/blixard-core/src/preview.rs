@@ -40,6 +40,8 @@ pub enum Fate {
     Waits(Option<WaitingOn>),
     /// It stays stopped, as somebody wants it.
     Stopped,
+    /// It is a task that is done, and does not run again.
+    Done,
 }
 
 /// What deploying these vms now would do.
@@ -100,6 +102,7 @@ fn forecast(
     let placement = plan.placements.iter().find(|placement| placement.vm == id);
     let fate = match (&vm.run, placement) {
         _ if vm.desired == Desired::Stopped => Fate::Stopped,
+        _ if vm.is_done() => Fate::Done,
         (Run::Placed { node, phase, .. }, _) => match phase {
             Phase::Running { generation: runs, .. } if *runs == generation => Fate::Stays(*node),
             Phase::Assigned | Phase::Fetching { .. } | Phase::Starting { .. }

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, GenerationNumber, VmId, VolumeName};
 
 use crate::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
@@ -80,8 +81,19 @@ pub struct Ended {
     pub epoch: Epoch,
     /// What ran; 0, which no generation has, if it was told to stop.
     pub generation: GenerationNumber,
+    /// How.
+    pub exit: Exit,
     /// Why.
     pub reason: String,
+}
+
+/// How a run has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// As it should not have, or as it was told.
+    Failed,
+    /// It was to run once, and has done so.
+    Succeeded,
 }
 
 /// In place of a generation where a vm was told to stop.
@@ -89,13 +101,22 @@ const TOLD_TO_STOP: GenerationNumber = GenerationNumber(0);
 
 impl Ended {
     fn as_told(epoch: Epoch) -> Self {
-        Self { epoch, generation: TOLD_TO_STOP, reason: "it was told to stop".to_owned() }
+        Self::told(epoch, "it was told to stop")
     }
 
     /// Not a failure of the vm: it is placed anew at once.
     fn with_the_lease(epoch: Epoch) -> Self {
-        let reason = "the lease of its host was over".to_owned();
-        Self { epoch, generation: TOLD_TO_STOP, reason }
+        Self::told(epoch, "the lease of its host was over")
+    }
+
+    fn told(epoch: Epoch, reason: &str) -> Self {
+        Self { epoch, generation: TOLD_TO_STOP, exit: Exit::Failed, reason: reason.to_owned() }
+    }
+
+    /// A run that did not go well.
+    #[must_use]
+    pub fn failed(epoch: Epoch, generation: GenerationNumber, reason: String) -> Self {
+        Self { epoch, generation, exit: Exit::Failed, reason }
     }
 
     /// A daemon before this one has ended it, and what it was to say is not known any more.
@@ -112,10 +133,11 @@ impl Ended {
     }
 
     fn last_word(&self) -> VmReport {
-        if self.was_told() {
-            return VmReport::Stopped;
+        match self.exit {
+            _ if self.was_told() => VmReport::Stopped,
+            Exit::Succeeded => VmReport::Succeeded { generation: self.generation },
+            Exit::Failed => VmReport::Failed { generation: self.generation, reason: self.reason.clone() },
         }
-        VmReport::Failed { generation: self.generation, reason: self.reason.clone() }
     }
 }
 
@@ -348,7 +370,7 @@ fn absent(epoch: Epoch, run: &RunIntent, memory: &VmMemory) -> Step {
     let ours = |started: Started| started.epoch == epoch && started.generation == run.generation;
     if memory.running.is_some_and(ours) {
         let reason = "its unit has ended, and systemd does not start it again".to_owned();
-        let ended = Ended { epoch, generation: run.generation, reason };
+        let ended = Ended::failed(epoch, run.generation, reason);
         return Step::Do(Action::Stop(StopCause::Ended(ended)));
     }
     if memory.lacking == Some((epoch, run.generation)) {
@@ -372,7 +394,11 @@ fn present(epoch: Epoch, run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory
     match &unit.state {
         UnitState::Ended { result } => {
             let reason = format!("its unit has ended with `{result}`");
-            Step::Do(Action::Stop(StopCause::Ended(Ended { epoch, generation, reason })))
+            Step::Do(Action::Stop(StopCause::Ended(Ended::failed(epoch, generation, reason))))
+        }
+        UnitState::Completed => {
+            let (exit, reason) = (Exit::Succeeded, "it has run to its end".to_owned());
+            Step::Do(Action::Stop(StopCause::Ended(Ended { epoch, generation, exit, reason })))
         }
         UnitState::Deactivating => Step::Wait(None),
         UnitState::Activating | UnitState::Active => {
@@ -411,6 +437,10 @@ fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMill
     let Some(spell) = spell else {
         return not_yet("it was not up within its deadline", None);
     };
+    // What runs once need not stay up.
+    if run.spec.kind == VmKind::Task {
+        return Health::Known(HealthStatus::Healthy, None);
+    }
     let steady = BootMillis(spell.since.0.saturating_add(rules.active_for_ms));
     if !run.spec.notify && now < steady {
         return not_yet("it did not stay up long enough within its deadline", Some(steady));

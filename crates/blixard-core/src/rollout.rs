@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blixard_types::spec::VmKind;
 use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use crate::command::DeployedVm;
@@ -21,6 +22,10 @@ pub enum Stage {
     Checking(NodeId),
     /// It runs and does what it is for.
     Healthy(NodeId),
+    /// It is a task and runs: what comes of that is not the deployment's business.
+    Runs(NodeId),
+    /// It is a task and has run to its end.
+    Succeeded,
     /// Someone has stopped it; a deployment does not change that.
     Stopped,
     /// It did not come up, or did not become healthy.
@@ -34,13 +39,18 @@ impl Stage {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Placing(_) | Self::Fetching(_) | Self::Starting(_) | Self::Checking(_) => false,
-            Self::Healthy(_) | Self::Stopped | Self::Failed(_) | Self::Superseded => true,
+            Self::Healthy(_)
+            | Self::Runs(_)
+            | Self::Succeeded
+            | Self::Stopped
+            | Self::Failed(_)
+            | Self::Superseded => true,
         }
     }
 
     /// Whether the vm is as its user wants it.
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Healthy(_) | Self::Stopped)
+        matches!(self, Self::Healthy(_) | Self::Runs(_) | Self::Succeeded | Self::Stopped)
     }
 }
 
@@ -67,9 +77,13 @@ fn stage(
     if vm.target != wanted {
         return Stage::Superseded;
     }
+    if vm.is_done() {
+        return Stage::Succeeded;
+    }
     if !vm.wanted() {
         return Stage::Stopped;
     }
+    let is_task = state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task);
     match &vm.run {
         Run::Unplaced { why: Unplaced::Failed { reason, generation, .. } } if *generation == wanted => {
             Stage::Failed(reason.clone())
@@ -78,6 +92,7 @@ fn stage(
         Run::Placed { node, phase: Phase::Running { generation, health }, .. } if *generation == wanted => {
             match health {
                 HealthStatus::Pending => Stage::Checking(*node),
+                HealthStatus::Healthy if is_task => Stage::Runs(*node),
                 HealthStatus::Healthy => Stage::Healthy(*node),
                 HealthStatus::Unhealthy { reason } => Stage::Failed(reason.clone()),
             }

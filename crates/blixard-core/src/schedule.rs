@@ -22,6 +22,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
+use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use crate::ports::UnixMillis;
@@ -32,11 +33,11 @@ pub use reason::{HostRefusal, REFUSALS_SHOWN, RefusalReason, WaitingOn};
 pub use score::Points;
 use shape::Requirement;
 
-/// Pause before a vm that failed is placed again, doubled with each failure in a row.
+/// Pause before a service that failed is placed again, doubled with each failure in a row. Tasks say it themselves.
 pub const BACKOFF_FIRST_MS: u64 = 10_000;
 /// Longest such pause.
 pub const BACKOFF_MAX_MS: u64 = 300_000;
-/// Failures in a row after which a vm waits for a person.
+/// Failures in a row after which a service waits for a person.
 pub const FAILURES_MAX: u32 = 5;
 
 /// What to place now, and why the rest is not.
@@ -80,7 +81,7 @@ pub(crate) fn meets(state: &ClusterState, vm: &Vm, node: &Node) -> Result<(), Re
 }
 
 /// What a vm that has failed waits for before it is tried again.
-fn backoff(vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
+fn backoff(state: &ClusterState, vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
     let Run::Unplaced { why: Unplaced::Failed { at, .. } } = &vm.run else {
         return None;
     };
@@ -89,10 +90,15 @@ fn backoff(vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
     if failures == 0 {
         return None;
     }
-    if failures >= FAILURES_MAX {
+    let (tries, first_ms) = match state.target_spec(vm) {
+        Some(spec) if spec.kind == VmKind::Task => (spec.restart.burst, spec.restart.delay_ms),
+        _ => (FAILURES_MAX, BACKOFF_FIRST_MS),
+    };
+    if failures >= tries {
         return Some(WaitingOn::Operator { failures });
     }
-    let pause = BACKOFF_FIRST_MS.saturating_mul(1 << (failures - 1)).min(BACKOFF_MAX_MS);
+    let doubled = first_ms.saturating_mul(1 << (failures - 1).min(20));
+    let pause = doubled.min(BACKOFF_MAX_MS.max(first_ms));
     let until = UnixMillis(at.0.saturating_add(pause));
     (now < until).then_some(WaitingOn::Backoff { failures, until })
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blixard_core::grant::GrantGate;
-use blixard_core::ports::units::ObservedUnit;
+use blixard_core::ports::units::{ObservedUnit, UnitState};
 use blixard_core::ports::{BootMillis, UnixMillis};
 use blixard_core::reconcile::{self, Action, Checks, Started, Work};
 use blixard_core::state::{VmReport, cut_reason};
@@ -181,6 +181,12 @@ impl Agent {
                 "this machine goes down, so no vm is started or stopped; if it stays up, \
                  `systemctl start blixard-drain` ends that"
             );
+        }
+        // Who was asked to shut down with the machine has not done what it was to do.
+        if self.down && !down {
+            for (vm, unit) in self.units.iter().filter(|(_, unit)| unit.state == UnitState::Completed) {
+                self.memories.entry(vm.clone()).or_default().fenced = unit.epoch;
+            }
         }
         self.down = down;
         down

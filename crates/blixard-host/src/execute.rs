@@ -7,7 +7,7 @@ use blixard_core::assignment::RunIntent;
 use blixard_core::ports::UnixMillis;
 use blixard_core::ports::nix::{RootName, Sharing};
 use blixard_core::ports::units::{Asked, GracefulStop};
-use blixard_core::reconcile::{Ended, StopCause};
+use blixard_core::reconcile::{Ended, Exit, StopCause};
 use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::{UnitLease, run_unit, taps};
 use blixard_core::volume::images;
@@ -81,7 +81,7 @@ pub(crate) async fn start(
         Ok(()) => {
             end_volumes(&host, &vm).await;
             let reason = last_words::added_to(reason, &host, &vm, since).await;
-            Done::Ended { vm, ended: Ended { epoch, generation, reason } }
+            Done::Ended { vm, ended: Ended::failed(epoch, generation, reason) }
         }
         Err(error) => {
             tracing::warn!(%vm, error, "could not clean up after a failed start");
@@ -208,7 +208,9 @@ pub(crate) async fn stop(host: Host, vm: VmId, cause: StopCause, since: UnixMill
         end_volumes(&host, &vm).await;
     }
     match cause {
-        StopCause::Ended(ended) if ended.was_told() => Done::Ended { vm, ended },
+        StopCause::Ended(ended) if ended.was_told() || ended.exit == Exit::Succeeded => {
+            Done::Ended { vm, ended }
+        }
         StopCause::Ended(mut ended) => {
             ended.reason = last_words::added_to(ended.reason, &host, &vm, since).await;
             Done::Ended { vm, ended }

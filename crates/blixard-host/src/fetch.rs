@@ -23,7 +23,7 @@ pub(crate) async fn fetch(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) ->
         Err(reason) => {
             tracing::warn!(%vm, %epoch, %generation, reason, "could not fetch");
             let reason = format!("fetching {}: {reason}", run.closure.root);
-            Done::Ended { vm, ended: Ended { epoch, generation, reason } }
+            Done::Ended { vm, ended: Ended::failed(epoch, generation, reason) }
         }
     }
 }

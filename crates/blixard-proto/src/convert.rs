@@ -179,7 +179,9 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 }
 
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
-    use v1::vm_report::{Failed, Fetching, FilesGone, Report, Running, Starting, Stopped, VolumeGone};
+    use v1::vm_report::{
+        Failed, Fetching, FilesGone, Report, Running, Starting, Stopped, Succeeded, VolumeGone,
+    };
     let report = match report {
         VmReport::Fetching { generation } => Report::Fetching(Fetching { generation: generation.0 }),
         VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
@@ -190,6 +192,7 @@ pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
         VmReport::Stopped => Report::Stopped(Stopped {}),
         VmReport::FilesGone => Report::FilesGone(FilesGone {}),
         VmReport::VolumeGone { volume } => Report::VolumeGone(VolumeGone { name: volume.to_string() }),
+        VmReport::Succeeded { generation } => Report::Succeeded(Succeeded { generation: generation.0 }),
         VmReport::Failed { generation, reason } => {
             Report::Failed(Failed { generation: generation.0, reason: reason.clone() })
         }
@@ -214,6 +217,9 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
         Report::Stopped(_) => VmReport::Stopped,
         Report::FilesGone(_) => VmReport::FilesGone,
         Report::VolumeGone(gone) => VmReport::VolumeGone { volume: volume_name(&gone.name)? },
+        Report::Succeeded(succeeded) => {
+            VmReport::Succeeded { generation: GenerationNumber(succeeded.generation) }
+        }
         Report::Failed(failed) => {
             VmReport::Failed { generation: GenerationNumber(failed.generation), reason: failed.reason }
         }

@@ -7,6 +7,7 @@
 //! activating (auto-restart too)          Activating
 //! inactive, failed with a job            Activating
 //! active, reloading, refreshing          Active
+//! active, but exited                     Completed with status 0, else Ended { Result }
 //! deactivating                           Deactivating
 //! inactive, failed                       Ended { Result }
 //! ```
@@ -20,6 +21,8 @@ use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// waitid(2): it has ended by itself.
+const CLD_EXITED: i32 = 1;
 
 /// The properties of one unit.
 #[derive(Debug)]
@@ -27,12 +30,14 @@ pub(crate) struct UnitProperties(HashMap<&'static str, OwnedValue>);
 
 impl UnitProperties {
     /// Those that are read, each with its interface.
-    pub(crate) const READ: [(&'static str, &'static str); 10] = [
+    pub(crate) const READ: [(&'static str, &'static str); 12] = [
         (UNIT, "LoadState"),
         (UNIT, "ActiveState"),
         (UNIT, "SubState"),
         (UNIT, "Job"),
         (SERVICE, "Result"),
+        (SERVICE, "ExecMainCode"),
+        (SERVICE, "ExecMainStatus"),
         (SERVICE, "Environment"),
         (SERVICE, "NRestarts"),
         (SERVICE, "MainPID"),
@@ -80,11 +85,22 @@ impl UnitProperties {
     pub(crate) fn state(&self) -> UnitState {
         let active = self.text("ActiveState").unwrap_or_default();
         match active.as_str() {
+            "active" if self.text("SubState").as_deref() == Some("exited") => self.completed(),
             "active" | "reloading" | "refreshing" => UnitState::Active,
             "activating" => UnitState::Activating,
             "deactivating" => UnitState::Deactivating,
             _ if self.has_job() || self.restarts_next() => UnitState::Activating,
             _ => UnitState::Ended { result: self.text("Result").unwrap_or_default() },
+        }
+    }
+
+    /// How the program of a unit has ended that systemd keeps in mind. systemd takes some signals for a good end, too.
+    fn completed(&self) -> UnitState {
+        let (code, status) = (self.get::<i32>("ExecMainCode"), self.get::<i32>("ExecMainStatus"));
+        match (code, status) {
+            (Some(CLD_EXITED), Some(0)) => UnitState::Completed,
+            (Some(CLD_EXITED), _) => UnitState::Ended { result: "exit-code".to_owned() },
+            _ => UnitState::Ended { result: "signal".to_owned() },
         }
     }
 
@@ -161,6 +177,18 @@ mod tests {
     #[test]
     fn a_unit_that_failed_and_starts_again_is_not_ended() {
         assert_eq!(state("failed", "failed-before-auto-restart", 0), UnitState::Activating);
+    }
+
+    #[test]
+    fn what_runs_once_is_completed_only_by_its_own_exit_with_status_0() {
+        let ended = |code: i32, status: i32| {
+            let exited = [("ActiveState", "active".into()), ("SubState", "exited".into())];
+            let how = [("ExecMainCode", code.into()), ("ExecMainStatus", status.into())];
+            properties(&[exited, how].concat()).state()
+        };
+        assert_eq!(ended(1, 0), UnitState::Completed);
+        assert_eq!(ended(1, 3), UnitState::Ended { result: "exit-code".to_owned() });
+        assert_eq!(ended(2, 15), UnitState::Ended { result: "signal".to_owned() });
     }
 
     #[test]

@@ -142,8 +142,8 @@ fn lifecycle(unit: &TransientUnit) -> Vec<Setting> {
         Readiness::Executed => vec![("Type", "exec".into())],
         Readiness::Notified => vec![("Type", "notify".into()), ("NotifyAccess", "all".into())],
     };
+    settings.extend([("CollectMode", collect_mode(unit.restart).into())]);
     settings.extend([
-        ("CollectMode", "inactive-or-failed".into()),
         ("KillMode", "control-group".into()),
         ("KillSignal", SIGKILL.into()),
         ("SendSIGKILL", true.into()),
@@ -153,9 +153,18 @@ fn lifecycle(unit: &TransientUnit) -> Vec<Setting> {
     settings
 }
 
+/// systemd.unit(5). How a unit has failed that runs once can be seen until somebody has looked.
+fn collect_mode(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::Never => "inactive",
+        RestartPolicy::Always { .. } => "inactive-or-failed",
+    }
+}
+
 fn restart(policy: RestartPolicy) -> Vec<Setting> {
     match policy {
-        RestartPolicy::Never => vec![("Restart", "no".into())],
+        // And that it has ended well, which is how a daemon learns of it that was away.
+        RestartPolicy::Never => vec![("Restart", "no".into()), ("RemainAfterExit", true.into())],
         RestartPolicy::Always { delay_ms, burst, within_ms } => vec![
             ("Restart", "always".into()),
             ("RestartUSec", microseconds(delay_ms).into()),

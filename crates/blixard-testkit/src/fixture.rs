@@ -23,6 +23,8 @@ pub enum Fixture {
     Volumes,
     /// A real guest, `holder`, that says the hashes of the secrets it is handed, and runs as nobody.
     Credentials,
+    /// Real guests that are tasks: `once` powers off, `broken` panics, `long` waits to be told.
+    Tasks,
     /// This many runners (`sleeper-1` …) that only sleep: placing and starting without guests.
     Sleepers(u32),
     /// One vm, `broken`, whose build fails after it has said `the fixture fails on purpose`.
@@ -44,6 +46,7 @@ impl Fixture {
             Self::Lifecycle => "lifecycle",
             Self::Volumes => "volumes",
             Self::Credentials => "credentials",
+            Self::Tasks => "tasks",
             Self::Sleepers(_) => "sleepers",
             Self::FailingBuild => "failing-build",
             Self::EvaluationError => "evaluation-error",
@@ -71,6 +74,11 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
         Fixture::Volumes => {
             guest_of_its_own(host, &there)?;
             module(host, &there, "virtio_blk")?;
+        }
+        Fixture::Tasks => {
+            guest_of_its_own(host, &there)?;
+            module(host, &there, "pvpanic")?;
+            module(host, &there, "pvpanic-pci")?;
         }
         Fixture::Credentials => {
             guest_of_its_own(host, &there)?;

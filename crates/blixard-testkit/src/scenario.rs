@@ -113,6 +113,7 @@ pub const ALL: &[Scenario] = &[
     failover::SCENARIOS[12],
     failover::SCENARIOS[13],
     failover::SCENARIOS[14],
+    failover::SCENARIOS[15],
 ];
 
 /// The scenarios of these names; all of them if there are no names.

@@ -110,7 +110,7 @@ pub enum VmKind {
     /// Restarted on any exit.
     #[default]
     Service,
-    /// Runs to completion once.
+    /// Runs to completion: it has succeeded once its runner has ended with status 0, and does not run again then.
     Task,
 }
 
@@ -166,10 +166,11 @@ pub enum KvmUse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Restart {
-    /// Pause before each start; at least a second.
+    /// Pause before each start; at least a second. That of a task is doubled with each failure in a row, up to five minutes.
     #[schemars(range(min = 1000, max = 3_600_000))]
     pub delay_ms: u64,
-    /// This many starts within `withinMs` are made; after that the vm has failed.
+    /// This many starts within `withinMs` are made; after that the vm has failed. A task is run this often until it has
+    /// failed for good, whenever that was; what was stopped or lost its host does not count.
     #[schemars(range(min = 1, max = 1000))]
     pub burst: u32,
     /// The window in which starts are counted.

@@ -145,6 +145,11 @@ pub(super) async fn restart(session: &mut Session<'_>, args: &ChangeArgs) -> Res
     changed(session, args, answer, Desired::Running)
 }
 
+fn is_task(vm: &blixard_proto::v1::Vm) -> bool {
+    let spec = serde_json::from_str::<serde_json::Value>(&vm.spec).unwrap_or_default();
+    spec.get("kind").is_some_and(|kind| kind == "task")
+}
+
 /// Tells what has become of a vm.
 fn changed(
     session: &mut Session<'_>,
@@ -154,6 +159,10 @@ fn changed(
 ) -> Result<(), Failure> {
     let there = match desired {
         Desired::Stopped => answer.status == i32::from(VmStatus::Stopped),
+        // Of a task nobody knows more than that it runs.
+        _ if is_task(&answer) => {
+            [VmStatus::Running, VmStatus::Succeeded].map(i32::from).contains(&answer.status)
+        }
         _ => answer.status == i32::from(VmStatus::Healthy),
     };
     let vm = Vm::from(answer);

@@ -11,6 +11,8 @@ use super::table::Table;
 use super::{one_line, vm_status};
 
 const NOTHING: &str = "-";
+/// What a task is that is placed no more.
+const DONE: &str = "succeeded";
 
 /// `vm explain`.
 #[derive(Debug, Serialize)]
@@ -113,6 +115,9 @@ pub(crate) fn explanation(out: &mut dyn Write, told: &Explanation) -> io::Result
         writeln!(out, "It waits: {}", one_line(waiting))?;
     }
     match &told.best {
+        _ if told.status == DONE => {
+            writeln!(out, "It has run to its end; `blixard vm start` or a new generation runs it again.")?;
+        }
         Some(best) => writeln!(out, "Placed now, it would go to {best}.")?,
         None => writeln!(out, "Placed now, it would find no host.")?,
     }

@@ -15,6 +15,7 @@ pub(crate) fn vm_status(number: i32) -> &'static str {
         Ok(VmStatus::Stopping) => "stopping",
         Ok(VmStatus::Stopped) => "stopped",
         Ok(VmStatus::Failed) => "failed",
+        Ok(VmStatus::Succeeded) => "succeeded",
         Ok(VmStatus::Deleting) => "deleting",
         Ok(VmStatus::Unspecified) | Err(_) => UNKNOWN,
     }
@@ -67,6 +68,8 @@ pub(crate) fn stage(number: i32) -> &'static str {
         Ok(Stage::Healthy) => "healthy",
         Ok(Stage::Stopped) => "stopped",
         Ok(Stage::Failed) => "failed",
+        Ok(Stage::Runs) => "running",
+        Ok(Stage::Succeeded) => "succeeded",
         Ok(Stage::Superseded) => "superseded",
         Ok(Stage::Unspecified) | Err(_) => UNKNOWN,
     }

@@ -128,7 +128,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
         |source, protocol| json!({ "shares": [{ "tag": "s", "source": source, "protocol": protocol }] });
     let constraint = json!({ "placement": { "constraints": [{ "label": "zone", "operator": "exists" }] } });
     let words: Vec<_> = [
-        json!({ "kind": "task" }),
         tap("macvtap"),
         share("/nix/store", "virtiofs"),
         share("/srv", "9p"),
@@ -138,7 +137,6 @@ fn what_this_version_does_not_do_is_refused_by_name() {
     .map(|keys| refused("web", keys))
     .collect();
     insta::assert_snapshot!(words.join("\n"), @"
-    microvms.web: blixard.kind: tasks are not supported by this version
     microvms.web: blixard.interfaces: macvtap interfaces are not supported by this version
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
     microvms.web: blixard.shares: shares other than /nix/store by 9p are not supported by this version
@@ -181,7 +179,6 @@ fn all_problems_of_all_vms_are_found_at_once() {
     insta::assert_snapshot!(said, @r#"
     microvms.Bad: the vm name "Bad" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms.Bad: the derivation has no `blixard` attribute: it is not a microVM for Blixard
-    microvms.worse: blixard.kind: tasks are not supported by this version
     microvms.worse: blixard.devices: host devices are not supported by this version
     microvms."A B": the vm name "A B" must be lower-case letters, digits and `-`, beginning and ending with a letter or digit
     microvms."A B": blixard.kvm: unknown variant `maybe`, expected one of `required`, `preferred`, `unused`

@@ -1,6 +1,7 @@
 //! The life of a vm: placed, reported on, started and stopped, deleted. The legal transitions are
 //! drawn in [`crate::state::Vm`]'s module and are all here.
 
+use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, Spec, VmId};
 
 use super::fence::in_partition;
@@ -94,6 +95,7 @@ impl ClusterState {
         if let VmReport::VolumeGone { volume } = report {
             return self.volume_gone(id, volume, (node, epoch), moment);
         }
+        let kind = self.vms.get(id).and_then(|vm| self.target_spec(vm)).map(|spec| spec.kind);
         let vm = self.known_vm(id)?;
         let Run::Placed { node: host, epoch: at, phase } = &vm.run else {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
@@ -118,7 +120,10 @@ impl ClusterState {
             VmReport::Running { generation, health } => {
                 let reached = Phase::Running { generation: *generation, health: bounded(health) };
                 if *health == HealthStatus::Healthy && reached != *phase {
-                    vm.forgive();
+                    // A task is well as soon as it runs, and may fail all the same.
+                    if kind != Some(VmKind::Task) {
+                        vm.forgive();
+                    }
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);
                 }
                 vm.came_from = None;
@@ -128,6 +133,11 @@ impl ClusterState {
             VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
             // Said of an epoch that is over, and heard above.
             VmReport::FilesGone | VmReport::VolumeGone { .. } => Ok(Outcome::Unchanged),
+            VmReport::Succeeded { generation } => {
+                vm.forgive();
+                let why = Unplaced::Succeeded { at: moment.at, generation: *generation };
+                Ok(self.end(id, epoch, why, moment))
+            }
             VmReport::Failed { generation, reason } => {
                 // The end of an older generation says nothing of the one that is wanted now.
                 if *generation == vm.target {
@@ -156,6 +166,7 @@ impl ClusterState {
             Unplaced::Failed { reason, .. } => {
                 EventKind::Failed { vm: id.clone(), epoch, reason: reason.clone() }
             }
+            Unplaced::Succeeded { .. } => EventKind::Succeeded { vm: id.clone(), epoch },
             Unplaced::Lost { .. } => EventKind::HostLost { vm: id.clone(), epoch },
             Unplaced::New | Unplaced::Stopped => EventKind::Stopped { vm: id.clone(), epoch },
         };
@@ -163,8 +174,13 @@ impl ClusterState {
         let Some(vm) = self.vms.get_mut(id) else {
             return Outcome::Unchanged;
         };
+        let was_done = matches!(why, Unplaced::Succeeded { .. });
         vm.run = Run::Unplaced { why };
         if vm.restart == Restart::Requested {
+            // Who asked for another run gets it; who only wanted it gone from there does not.
+            if was_done && vm.moves_from.is_none() && vm.preempted_by.is_none() {
+                vm.run = Run::Unplaced { why: Unplaced::Stopped };
+            }
             // It was to end: however it did, the next try is a first one.
             vm.restart = Restart::No;
             vm.forgive();
@@ -300,14 +316,19 @@ impl ClusterState {
     }
 }
 
-/// Asking for a vm that has failed to run is asking for another try, at once.
+/// Asking for a vm that has failed to run is asking for another try, at once; asking for a task that is done, for
+/// another run of it.
 pub(super) fn try_again(vm: &mut Vm) -> bool {
-    let failed = matches!(vm.run, Run::Unplaced { why: Unplaced::Failed { .. } });
-    if failed {
+    let over = Run::Unplaced { why: Unplaced::Stopped };
+    let again = match &vm.run {
+        Run::Unplaced { why } => matches!(why, Unplaced::Failed { .. } | Unplaced::Succeeded { .. }),
+        Run::Placed { .. } => false,
+    };
+    if again {
         vm.forgive();
-        vm.run = Run::Unplaced { why: Unplaced::Stopped };
+        vm.run = over;
     }
-    failed
+    again
 }
 
 fn bounded(health: &HealthStatus) -> HealthStatus {

@@ -9,6 +9,7 @@ mod membership;
 mod principal;
 mod restart;
 mod safety;
+mod task;
 mod terms;
 mod volume;
 mod volume_safety;

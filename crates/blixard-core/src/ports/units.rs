@@ -29,12 +29,12 @@ pub enum RestartPolicy {
         /// The window, in milliseconds.
         within_ms: u64,
     },
-    /// Never.
+    /// Never: it runs once, and how it has ended is seen until it is stopped.
     Never,
 }
 
 /// Everything that one transient service needs. The adapter adds nothing that is not written here,
-/// except `CollectMode=inactive-or-failed`, `KillMode=control-group` and `KillSignal=SIGKILL`:
+/// except `CollectMode=`, `RemainAfterExit=` of what is never restarted, `KillMode=control-group` and `KillSignal=SIGKILL`:
 /// stopping a unit is the fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransientUnit {
@@ -96,6 +96,8 @@ pub enum UnitState {
     Active,
     /// It is being stopped.
     Deactivating,
+    /// Its program was to run once, and has ended with status 0. Processes of it may be left.
+    Completed,
     /// It has ended and systemd will not start it again.
     Ended {
         /// systemd's result: `success`, `exit-code`, `start-limit-hit` …

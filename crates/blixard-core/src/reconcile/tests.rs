@@ -5,6 +5,7 @@ mod health;
 mod model;
 mod roots;
 mod stops;
+mod tasks;
 mod volumes;
 
 use super::*;
@@ -54,7 +55,7 @@ fn started(epoch: u64, generation: u64) -> VmMemory {
 /// It is known how this epoch ended.
 fn ended(epoch: u64, generation: u64) -> VmMemory {
     let (epoch, generation) = (Epoch(epoch), GenerationNumber(generation));
-    VmMemory { ended: Some(Ended { epoch, generation, reason: "boom".to_owned() }), ..nothing() }
+    VmMemory { ended: Some(Ended::failed(epoch, generation, "boom".to_owned())), ..nothing() }
 }
 
 fn acknowledged(memory: VmMemory, epoch: u64, report: VmReport) -> VmMemory {
@@ -73,6 +74,7 @@ fn shown_report(report: &VmReport) -> String {
         VmReport::Stopped => "stopped".to_owned(),
         VmReport::FilesGone => "files gone".to_owned(),
         VmReport::VolumeGone { volume } => format!("{volume} gone"),
+        VmReport::Succeeded { generation } => format!("succeeded {generation}"),
         VmReport::Failed { generation, reason } => format!("failed {generation}: {reason}"),
     }
 }
@@ -82,7 +84,10 @@ fn shown_cause(cause: &StopCause) -> String {
         StopCause::Orphan => "stop the orphan".to_owned(),
         StopCause::Withdrawn => "stop what is withdrawn".to_owned(),
         StopCause::Replaced => "stop what is replaced".to_owned(),
-        StopCause::Ended(Ended { epoch, generation, reason }) => {
+        StopCause::Ended(Ended { epoch, generation, exit: Exit::Succeeded, .. }) => {
+            format!("make sure that nothing is left of {generation} at {epoch}, which has succeeded")
+        }
+        StopCause::Ended(Ended { epoch, generation, reason, .. }) => {
             format!("make sure that {generation} at {epoch} has ended: {reason}")
         }
     }

@@ -91,7 +91,7 @@ impl Planner {
         let (mut plan, gate) = (SchedulePlan::default(), Gate::of(state));
         for (priority, id) in std::mem::take(&mut self.pending) {
             let Some(vm) = state.vms.get(&id) else { continue };
-            let waiting = if let Some(waiting) = backoff(vm, now) {
+            let waiting = if let Some(waiting) = backoff(state, vm, now) {
                 Some(waiting)
             } else if let Some((node, new)) = self.choose(state, gate, &id, vm) {
                 self.take(&id, node, new);

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use blixard_types::spec::Strategy;
+use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use super::filter::{self, Gate};
@@ -132,7 +133,12 @@ impl<'a> Rebalancer<'a> {
             node.is_some_and(|node| node.admission == Admission::Open && filter::admits(node).is_ok())
         };
         let settled = state.vms.iter().filter_map(|(id, vm)| Some((id.clone(), settled(vm)?)));
-        let settled = settled.filter(|(_, (node, _))| open(*node)).collect();
+        // A task would begin anew.
+        let is_task = |id: &VmId| {
+            let spec = state.vms.get(id).and_then(|vm| state.target_spec(vm));
+            spec.is_some_and(|spec| spec.kind == VmKind::Task)
+        };
+        let settled = settled.filter(|(id, (node, _))| open(*node) && !is_task(id)).collect();
         let (gate, planner) = (Gate::of(state), Planner::of(state));
         Self { state, gate, planner, settled, moves: Vec::new() }
     }

@@ -57,6 +57,8 @@ pub enum EventKind {
     PhaseReached { vm: VmId, epoch: Epoch, phase: Phase },
     /// A host has stopped a vm.
     Stopped { vm: VmId, epoch: Epoch },
+    /// A task has run to its end.
+    Succeeded { vm: VmId, epoch: Epoch },
     /// A vm has failed.
     Failed { vm: VmId, epoch: Epoch, reason: String },
     /// A vm's host was lost.

@@ -4,10 +4,11 @@
 //!            Place(e + 1)             Report(Starting)             Report(Running)
 //! Unplaced ───────────────▶ Placed(e) ───────────────▶ Starting ───────────────▶ Running
 //!    ▲                        │                            │                        │
-//!    └────────────────────────┴── Report(Stopped | Failed) ┴────────────────────────┘
+//!    └────────────────────────┴── Report(Stopped | Failed | Succeeded) ┴────────────────────────┘
 //! ```
 //!
-//! A host that is lost ends its epochs, too. `Stopped`, `Failed` and lost end an epoch for good: after them the vm runs again only by a new placement.
+//! A host that is lost ends its epochs, too. `Stopped`, `Failed`, `Succeeded` and lost end an epoch for good: after them the vm runs again only by a
+//! new placement, and a task that has succeeded gets one only for another generation, or when somebody starts it.
 //! So no late report can be taken for one of a placement that came after it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,7 +109,12 @@ impl Vm {
 
     /// Whether it should run somewhere.
     pub fn wanted(&self) -> bool {
-        self.desired == Desired::Running && self.deletion == Deletion::Keep
+        self.desired == Desired::Running && self.deletion == Deletion::Keep && !self.is_done()
+    }
+
+    /// Whether it is a task that has done what it should do.
+    pub fn is_done(&self) -> bool {
+        matches!(self.run, Run::Unplaced { why: Unplaced::Succeeded { generation, .. } } if generation == self.target)
     }
 }
 
@@ -245,6 +251,13 @@ pub enum Unplaced {
         /// That host.
         node: NodeId,
     },
+    /// It was to run once, and has done so.
+    Succeeded {
+        /// When.
+        at: UnixMillis,
+        /// What ran.
+        generation: GenerationNumber,
+    },
     /// It ended by itself, or could not be started.
     Failed {
         /// What happened, in the host's words.
@@ -333,6 +346,11 @@ pub enum VmReport {
     VolumeGone {
         /// Which.
         volume: VolumeName,
+    },
+    /// It was to run once, and has ended well; no process of it is left.
+    Succeeded {
+        /// What ran.
+        generation: GenerationNumber,
     },
     /// It ended by itself or could not be started; no process of it is left.
     Failed {

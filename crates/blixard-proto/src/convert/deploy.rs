@@ -63,6 +63,7 @@ pub fn planned(state: &ClusterState, vms: &[VmPreview], builds: &BTreeSet<VmId>)
                 waiting.as_ref().map(ToString::to_string).unwrap_or_default(),
             ),
             Fate::Stopped => (v1::Fate::Stopped, String::new(), String::new()),
+            Fate::Done => (v1::Fate::Done, String::new(), String::new()),
         };
         v1::PlannedVm {
             vm: vm.vm.to_string(),
@@ -112,6 +113,8 @@ pub fn stage_reached(state: &ClusterState, vm: &VmId, stage: &Stage) -> v1::Depl
         Stage::Starting(node) => (v1::Stage::Starting, name(node), String::new()),
         Stage::Checking(node) => (v1::Stage::Checking, name(node), String::new()),
         Stage::Healthy(node) => (v1::Stage::Healthy, name(node), String::new()),
+        Stage::Runs(node) => (v1::Stage::Runs, name(node), String::new()),
+        Stage::Succeeded => (v1::Stage::Succeeded, String::new(), String::new()),
         Stage::Stopped => (v1::Stage::Stopped, String::new(), String::new()),
         Stage::Failed(reason) => (v1::Stage::Failed, String::new(), reason.clone()),
         Stage::Superseded => (v1::Stage::Superseded, String::new(), String::new()),

@@ -52,6 +52,7 @@ fn what_happened(event: &Event) -> v1::Event {
             v1::Event { generation, detail, ..run("phase-reached", id, *epoch) }
         }
         EventKind::Stopped { vm: id, epoch } => run("stopped", id, *epoch),
+        EventKind::Succeeded { vm: id, epoch } => run("succeeded", id, *epoch),
         EventKind::Failed { vm: id, epoch, reason } => {
             v1::Event { detail: reason.clone(), ..run("failed", id, *epoch) }
         }

@@ -5,6 +5,7 @@ use blixard_core::schedule::explain::{Explanation, Verdict};
 use blixard_core::state::{
     ClusterState, Deletion, Desired, Generation, HealthStatus, Phase, Run, Unplaced, Vm,
 };
+use blixard_types::spec::VmKind;
 use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use super::event::event_view;
@@ -42,7 +43,7 @@ pub fn vm_view(
     vm: &Vm,
     waiting: Option<&WaitingOn>,
 ) -> Result<v1::Vm, ConvertError> {
-    let (status, reason) = status(vm, waiting);
+    let (status, reason) = status(state, vm, waiting);
     let node = vm.run.host().or(vm.last_host).and_then(|id| state.nodes.get(&id));
     Ok(v1::Vm {
         vm: id.to_string(),
@@ -75,7 +76,7 @@ pub fn explanation_view(
     let waiting = explanation.waiting.as_ref();
     v1::ExplainVmResponse {
         vm: id.to_string(),
-        status: status(vm, waiting).0.into(),
+        status: status(state, vm, waiting).0.into(),
         node: name(explanation.host),
         waiting_on: waiting.map(ToString::to_string).unwrap_or_default(),
         best: name(explanation.best),
@@ -128,12 +129,13 @@ fn running_generation(vm: &Vm) -> Option<GenerationNumber> {
     }
 }
 
-fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
+fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     let nothing = String::new();
     if vm.deletion == Deletion::Requested {
         return (VmStatus::Deleting, nothing);
     }
     let wanted = vm.desired == Desired::Running;
+    let is_task = state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task);
     match &vm.run {
         Run::Placed { .. } if !vm.wanted_there() => {
             let by = vm.preempted_by.as_ref();
@@ -148,10 +150,12 @@ fn status(vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
             // The old generation runs still: it is about to be replaced.
             _ if *generation != vm.target => (VmStatus::Starting, nothing),
             HealthStatus::Pending => (VmStatus::Running, nothing),
+            HealthStatus::Healthy if is_task => (VmStatus::Running, nothing),
             HealthStatus::Healthy => (VmStatus::Healthy, nothing),
             HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
         },
         Run::Unplaced { .. } if !wanted => (VmStatus::Stopped, nothing),
+        Run::Unplaced { .. } if vm.is_done() => (VmStatus::Succeeded, nothing),
         Run::Unplaced { why: Unplaced::Failed { reason, .. } } => {
             let next = waiting.map(|waiting| format!("{waiting}: ")).unwrap_or_default();
             (VmStatus::Failed, next + reason)

@@ -43,7 +43,9 @@ fn unknown(vm: &VmId) -> Status {
 /// Whether a vm has got where it was sent, or will not get there by waiting.
 fn settled(vm: &VmState, desired: Desired) -> bool {
     match (&vm.run, desired) {
-        (Run::Unplaced { why }, Desired::Running) => matches!(why, Unplaced::Failed { .. }),
+        (Run::Unplaced { why }, Desired::Running) => {
+            matches!(why, Unplaced::Failed { .. } | Unplaced::Succeeded { .. })
+        }
         (Run::Placed { phase: Phase::Running { health, .. }, .. }, Desired::Running) => {
             *health != HealthStatus::Pending
         }

@@ -109,7 +109,8 @@ fn a_unit_with_an_account_runs_under_it() {
 fn a_unit_that_is_never_restarted_has_no_start_limit() {
     let once = TransientUnit { restart: RestartPolicy::Never, ..unit() };
     let all = text(&settings(&once).unwrap());
-    assert!(all.contains("Restart = \"no\""), "{all}");
+    assert!(all.contains("Restart = \"no\"\nRemainAfterExit = true"), "{all}");
+    assert!(all.contains("CollectMode = \"inactive\"\n"), "{all}");
     assert!(!all.contains("StartLimit"), "{all}");
 }
 

@@ -36,6 +36,7 @@ impl Machine {
                 runtime_dir: "/run/blixard-real-systemd".to_owned(),
                 runs: argv(&["/bin/sleep", "1000"]),
                 fails: argv(&["/bin/false"]),
+                completes: argv(&["/bin/true"]),
                 missing: argv(&["/nowhere/program"]),
             },
             _lock: lock,

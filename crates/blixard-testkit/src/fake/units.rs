@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! start ─▶ Active ─ exit ─▶ restart allowed? ─ yes ─▶ Active, restarts + 1
-//!            │                      └─ no ─▶ gone, as with CollectMode=inactive-or-failed
+//!            │                      ├─ no ─▶ gone, as with CollectMode=inactive-or-failed
+//!            │                      └─ never ─▶ Completed or Ended, until it is stopped
 //!            └─ stop ─▶ gone
 //! ```
 
@@ -37,6 +38,8 @@ pub enum FakeProgram {
     Runs,
     /// It starts and exits with an error, each time.
     Fails,
+    /// It starts and exits with status 0, each time.
+    Completes,
     /// There is no such program.
     Missing,
 }
@@ -119,9 +122,9 @@ impl FakeUnits {
         self.emit(UnitChange::Unit(vm));
     }
 
-    /// The program of a vm's unit exits; its restart policy decides what follows.
+    /// The program of a vm's unit exits with an error; its restart policy decides what follows.
     pub fn exit(&self, vm: &VmId) {
-        self.state().exit(vm);
+        self.state().exit(vm, &ended());
         self.emit(UnitChange::Unit(vm.clone()));
     }
 
@@ -193,7 +196,7 @@ impl FakeUnits {
                 Asked::Runs { reason }
             } else {
                 if runs {
-                    state.exit(&vm);
+                    state.exit(&vm, &UnitState::Completed);
                 }
                 Asked::Ended
             }
@@ -239,13 +242,15 @@ impl State {
         let pid = self.pid();
         let started = Unit { restart: unit.restart, seen: observed(vm, unit, pid) };
         self.units.insert(vm.clone(), started);
-        while does == FakeProgram::Fails && self.units.contains_key(vm) {
-            self.exit(vm);
+        let how = if does == FakeProgram::Completes { UnitState::Completed } else { ended() };
+        let ends = matches!(does, FakeProgram::Fails | FakeProgram::Completes);
+        while ends && self.units.get(vm).is_some_and(|unit| unit.seen.state == UnitState::Active) {
+            self.exit(vm, &how);
         }
         Ok(())
     }
 
-    fn exit(&mut self, vm: &VmId) {
+    fn exit(&mut self, vm: &VmId, how: &UnitState) {
         let pid = self.pid();
         let Some(unit) = self.units.get_mut(vm) else {
             return;
@@ -256,8 +261,12 @@ impl State {
                 unit.seen.state = UnitState::Active;
                 unit.seen.main_pid = Some(pid);
             }
-            RestartPolicy::Always { .. } | RestartPolicy::Never => {
+            RestartPolicy::Always { .. } => {
                 self.units.remove(vm);
+            }
+            RestartPolicy::Never => {
+                unit.seen.state = how.clone();
+                unit.seen.main_pid = None;
             }
         }
     }
@@ -301,6 +310,10 @@ impl UnitManager for FakeUnits {
             }
         }))
     }
+}
+
+fn ended() -> UnitState {
+    UnitState::Ended { result: "exit-code".to_owned() }
 }
 
 fn vm_of(unit: &RunUnitName, action: &'static str) -> Result<VmId, UnitError> {

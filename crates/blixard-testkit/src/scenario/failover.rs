@@ -20,6 +20,7 @@ mod leader_and_host_die_together;
 mod quorum_lost;
 mod rebalance;
 mod story;
+mod task;
 mod volume_sticks;
 mod watch;
 
@@ -34,7 +35,7 @@ use crate::host::Host;
 use crate::wait::{self, Seen};
 use watch::{Span, Watch};
 
-pub(super) const SCENARIOS: [Scenario; 15] = [
+pub(super) const SCENARIOS: [Scenario; 16] = [
     daemon_restart_short::SCENARIO,
     host_killed::SCENARIO,
     leader_and_host_die_together::SCENARIO,
@@ -50,6 +51,7 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
     credentials::SCENARIO,
     host_only_node::SCENARIO,
     quorum_lost::SCENARIO,
+    task::SCENARIO,
 ];
 
 /// How long anything may take on a machine that does much else.

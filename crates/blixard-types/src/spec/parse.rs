@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use super::{
-    Account, Check, ConstraintOperator, FileSystem, InterfaceKind, SPEC_SCHEMA, Spec, Volume, VolumeKind,
+    Account, Check, ConstraintOperator, FileSystem, InterfaceKind, SPEC_SCHEMA, Spec, VmKind, Volume,
+    VolumeKind,
 };
 
 /// Why a spec is refused: the key and what is wrong there.
@@ -105,6 +106,10 @@ impl Spec {
     }
 
     fn check_health(&self) -> Result<(), SpecError> {
+        if self.kind == VmKind::Task && !self.health.checks.is_empty() {
+            let rule = "a task ends when it is done, so nothing can be asked of it";
+            return rule_broken("health.checks".to_owned(), &"task", rule);
+        }
         for (at, check) in self.health.checks.iter().enumerate() {
             let (Check::Tcp { address } | Check::Http { address, .. }) = check;
             if address.parse::<std::net::SocketAddr>().is_err() {

@@ -65,6 +65,7 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         ("health", json!({ "checks": [{ "kind": "http", "address": "10.0.0.1:80", "path": "/a b" }] })),
         ("health", json!({ "checks": [{ "kind": "ping" }] })),
         ("hypervisor", json!("xen")),
+        ("kind", json!("once")),
         ("vsockCid", json!(2)),
         ("interfaces", json!([{ "kind": "tap", "id": "sixteen-bytes-id", "mac": "02:00:00:00:00:01" }])),
         ("interfaces", json!([{ "kind": "tap", "id": "vm-a", "mac": "01:00:00:00:00:01" }])),
@@ -114,6 +115,8 @@ fn a_bad_value_is_refused_with_its_key_and_the_rule() {
         health.checks[0].kind: unknown variant `ping`, expected `tcp` or `http`
     hypervisor = "xen"
         hypervisor: unknown variant `xen`, expected one of `qemu`, `cloud-hypervisor`, `firecracker`, `crosvm`, `kvmtool`, `stratovirt`, `alioth`
+    kind = "once"
+        kind: unknown variant `once`, expected `service` or `task`
     vsockCid = 2
         vsockCid: 2 is out of range, allowed is 3 to 4294967294
     interfaces = [{"id":"sixteen-bytes-id","kind":"tap","mac":"02:00:00:00:00:01"}]
@@ -155,6 +158,14 @@ fn a_secret_is_a_file_of_its_tenant() {
     credentials = {"key":"web/key.cred"}
         credentials.key: "web/key.cred" is not allowed: expected a file below the host's directory of the tenant's credentials, as in `web/key`: no absolute path, no `..`, and no `.cred` at its end
     "#);
+}
+
+#[test]
+fn nothing_is_asked_of_a_task() {
+    let mut task = with("kind", json!("task"));
+    assert_eq!(Spec::from_json(&task).unwrap().kind, VmKind::Task);
+    task["health"] = json!({ "checks": [{ "kind": "tcp", "address": "10.0.0.2:80" }] });
+    insta::assert_snapshot!(refused(&task), @r#"health.checks: "task" is not allowed: a task ends when it is done, so nothing can be asked of it"#);
 }
 
 #[test]

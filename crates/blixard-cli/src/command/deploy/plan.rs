@@ -53,6 +53,7 @@ impl From<PlannedVm> for Vm {
             Fate::Placed => "starts",
             Fate::Waits => "waits",
             Fate::Stopped => "stopped",
+            Fate::Done => "done",
             Fate::Unspecified => "unknown",
         };
         Self {

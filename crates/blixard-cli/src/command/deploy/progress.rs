@@ -141,7 +141,7 @@ impl Progress {
         for vm in accepted.vms {
             let reached = self.reached.remove(&vm.vm);
             let stage = reached.as_ref().map_or(Stage::Unspecified, StageReached::stage);
-            if !matches!(stage, Stage::Healthy | Stage::Stopped) {
+            if !is_good(stage) {
                 let line = reached.as_ref().map(stage_line);
                 bad.push(line.unwrap_or_else(|| format!("{}: nothing was heard of it", vm.vm)));
             }
@@ -160,7 +160,11 @@ fn deployed(vm: DeployedVm, reached: Option<StageReached>) -> json::DeployedVm {
 }
 
 fn is_final(reached: &StageReached) -> bool {
-    matches!(reached.stage(), Stage::Healthy | Stage::Stopped | Stage::Failed | Stage::Superseded)
+    is_good(reached.stage()) || matches!(reached.stage(), Stage::Failed | Stage::Superseded)
+}
+
+fn is_good(stage: Stage) -> bool {
+    matches!(stage, Stage::Healthy | Stage::Runs | Stage::Succeeded | Stage::Stopped)
 }
 
 /// What people call a derivation: `web` of `/nix/store/<32 digits>-web.drv`.

@@ -113,11 +113,7 @@ fn a_run_under_a_lease_that_is_over_has_ended() {
 fn while_it_is_not_known_what_the_lease_has_ended_nothing_is_taken_for_failed() {
     let host = holding("a");
     let late = BootMillis(100);
-    let ended = |generation| Ended {
-        epoch: Epoch(1),
-        generation: GenerationNumber(generation),
-        reason: String::new(),
-    };
+    let ended = |generation| Ended::failed(Epoch(1), GenerationNumber(generation), String::new());
     let run = || RunIntent {
         generation: GenerationNumber(1),
         closure: closure("a"),

@@ -38,6 +38,7 @@ fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::PhaseReached { vm, .. }
         | EventKind::Stopped { vm, .. }
         | EventKind::Failed { vm, .. }
+        | EventKind::Succeeded { vm, .. }
         | EventKind::HostLost { vm, .. }
         | EventKind::DeletionRequested { vm }
         | EventKind::Deleted { vm }

@@ -31,6 +31,8 @@ pub struct Ground {
     pub runs: Vec<String>,
     /// A program, with arguments, that exits with an error at once.
     pub fails: Vec<String>,
+    /// A program, with arguments, that exits with status 0 at once.
+    pub completes: Vec<String>,
     /// The path of no program.
     pub missing: Vec<String>,
 }
@@ -89,6 +91,10 @@ pub async fn unit_manager_contract(manager: &dyn UnitManager, ground: &Ground) -
         .await
         .context("starts and stops are announced to everyone")?;
     contract.a_program_that_fails_ends_its_unit().await.context("a program that fails ends its unit")?;
+    contract
+        .how_a_program_that_runs_once_has_ended_is_seen_until_it_is_stopped()
+        .await
+        .context("how a program that runs once has ended is seen until it is stopped")?;
     contract
         .a_program_that_is_missing_leaves_nothing()
         .await
@@ -172,6 +178,29 @@ impl Contract<'_> {
         };
         self.until(&mut changes, &vm, ended).await?;
         self.stop(&vm).await
+    }
+
+    async fn how_a_program_that_runs_once_has_ended_is_seen_until_it_is_stopped(&self) -> Result<()> {
+        let vm = vm("once")?;
+        let failed = UnitState::Ended { result: "exit-code".to_owned() };
+        for (argv, state) in [(&self.ground.completes, UnitState::Completed), (&self.ground.fails, failed)] {
+            let mut changes = self.manager.changes();
+            match self.start(&vm, argv).await {
+                // One that has failed by the time it counts as started is no start, and leaves nothing.
+                Err(error) if matches!(error.downcast_ref(), Some(UnitError::Job { .. })) => {
+                    ensure!(state != UnitState::Completed, "{error:#}");
+                    continue;
+                }
+                started => started?,
+            }
+            let is_seen = |unit: Option<&ObservedUnit>| unit.is_some_and(|unit| unit.state == state);
+            self.until(&mut changes, &vm, is_seen).await?;
+            ensure!(self.seen(&vm).await?.is_some_and(|unit| unit.state == state), "it is forgotten");
+            self.stop(&vm).await?;
+            let left = self.seen(&vm).await?;
+            ensure!(left.is_none(), "{left:?} is left");
+        }
+        Ok(())
     }
 
     async fn a_program_that_is_missing_leaves_nothing(&self) -> Result<()> {

@@ -16,6 +16,7 @@ fn ground() -> Ground {
         runtime_dir: "/run/contract".to_owned(),
         runs: argv("/bin/runs"),
         fails: argv("/bin/fails"),
+        completes: argv("/bin/completes"),
         missing: argv("/bin/missing"),
     }
 }
@@ -23,6 +24,7 @@ fn ground() -> Ground {
 fn units() -> FakeUnits {
     let units = FakeUnits::new();
     units.program("/bin/fails", FakeProgram::Fails);
+    units.program("/bin/completes", FakeProgram::Completes);
     units.program("/bin/missing", FakeProgram::Missing);
     units
 }

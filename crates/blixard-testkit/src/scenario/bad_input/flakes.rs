@@ -132,7 +132,7 @@ const CASES: &[Case] = &[
           j-number = raw run 1;
           k-true = raw run true;
           l-future = vm run { schema = 2; };
-          m-task = vm run { kind = "task"; };
+          m-task = vm run { kind = "task"; health.checks = [ { kind = "tcp"; address = "10.0.0.2:80"; } ]; };
         }; }"#,
         &[
             "microvms.a-missing: blixard: missing field `resources`",
@@ -147,7 +147,7 @@ const CASES: &[Case] = &[
             "microvms.j-number: blixard: expected an attribute set, got a number",
             "microvms.k-true: blixard: expected an attribute set, got a boolean",
             "microvms.l-future: blixard.schema: schema 2 is not supported",
-            "microvms.m-task: blixard.kind: tasks are not supported",
+            "microvms.m-task: blixard.health.checks: \"task\" is not allowed",
         ],
         SCHEMA_HINT,
     ),

@@ -106,7 +106,7 @@ impl Host {
             Action::Start { epoch, run } | Action::Fetch { epoch, run } => {
                 memory.lacking = None;
                 let reason = "it could not be started".to_owned();
-                memory.ended = Some(Ended { epoch, generation: run.generation, reason });
+                memory.ended = Some(Ended::failed(epoch, run.generation, reason));
             }
             Action::Stop(cause) if good => {
                 memory.running = None;
