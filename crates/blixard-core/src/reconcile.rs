@@ -122,8 +122,7 @@ impl Ended {
     /// A daemon before this one has ended it, and what it was to say is not known any more.
     #[must_use]
     pub fn before(epoch: Epoch) -> Self {
-        let reason = "it was ended before the daemon began".to_owned();
-        Self { epoch, generation: TOLD_TO_STOP, reason }
+        Self::told(epoch, "it was ended before the daemon began")
     }
 
     /// Whether it was made to end, by its servers or by the end of the host's lease.
