@@ -97,16 +97,15 @@ async fn end_volumes(host: &Host, vm: &VmId) {
     }
 }
 
-/// Ends an epoch: nothing starts at it any more, and nothing of it is left.
+/// Ends an epoch: nothing starts at it any more, and nothing of it is left. What cannot be marked is stopped all
+/// the same, and not called ended.
 async fn end_epoch(host: &Host, vm: &VmId, epoch: Epoch) -> Result<(), String> {
-    over::end(&host.layout, vm, epoch).await.map_err(|error| {
-        format!(
-            "cannot write that epoch {epoch} is over, below {}: {}",
-            host.layout.epochs_dir,
-            chain(&error)
-        )
-    })?;
-    end(host, vm).await
+    let marked = over::end(&host.layout, vm, epoch).await;
+    end(host, vm).await?;
+    marked.map_err(|error| {
+        let (folder, error) = (&host.layout.epochs_dir, chain(&error));
+        format!("cannot write that epoch {epoch} is over, below {folder}: {error}")
+    })
 }
 
 /// Stops the unit of a vm until no process is left, and then takes its interfaces away.

@@ -11,10 +11,14 @@ use std::fs::Permissions;
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use blixard_core::unit::HostLayout;
 use blixard_types::holder::EPOCHS_LEASED;
 use blixard_types::{Epoch, VmId};
+
+/// Numbers what is half-made: several vms may end at once.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Ends every epoch of the vm up to this one.
 pub(crate) async fn end(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<()> {
@@ -23,8 +27,9 @@ pub(crate) async fn end(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<
         if read(&mark)?.is_some_and(|over| epoch <= over) {
             return Ok(());
         }
-        // Whole or not at all: what is cut off would be another epoch.
-        let next = format!("{mark}.next");
+        // Whole or not at all: what is cut off would be another epoch. A unit's name may be as long as a file's.
+        let next = format!(".next-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let next = Path::new(&mark).with_file_name(next);
         write(&next, &epoch.to_string())?;
         std::fs::rename(next, mark)
     })
@@ -43,7 +48,7 @@ pub(crate) async fn leased(layout: &HostLayout) -> Result<bool> {
     blocking(move || {
         let new = !Path::new(&mark).try_exists()?;
         if new {
-            write(&mark, "")?;
+            write(Path::new(&mark), "")?;
         }
         Ok(new)
     })
@@ -76,9 +81,9 @@ fn read(mark: &str) -> Result<Option<Epoch>> {
 }
 
 /// Readable by the accounts of vms, whatever the daemon's umask: their programs look.
-fn write(path: &str, text: &str) -> Result<()> {
+fn write(path: &Path, text: &str) -> Result<()> {
     // systemd makes it for the daemon's unit.
-    if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.is_dir()) {
+    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
         std::fs::create_dir_all(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     }
@@ -110,6 +115,16 @@ mod tests {
         assert!(!is_over(&layout, &"a-b/db".parse().unwrap(), Epoch(1)).await.unwrap());
         let found: Vec<_> = std::fs::read_dir(&layout.epochs_dir).unwrap().collect();
         assert_eq!(found.len(), 1, "nothing half-made is left: {found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_vm_whose_unit_has_the_longest_name_has_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        let named = |dashes: usize| format!("t{}x/v", "-".repeat(dashes)).parse::<VmId>().ok();
+        let longest = (0..70).rev().find_map(named).unwrap();
+        end(&layout, &longest, Epoch(1)).await.unwrap();
+        assert!(is_over(&layout, &longest, Epoch(1)).await.unwrap());
     }
 
     #[tokio::test]

@@ -14,11 +14,10 @@ use blixard_types::VmId;
 use blixard_types::unit::RunUnitName;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::broadcast::error::RecvError;
-use zbus::zvariant::OwnedObjectPath;
 
 use crate::bus::Bus;
 use crate::error::CallError;
-use crate::{asked, shutdown, start, stop, unit_path};
+use crate::{asked, shutdown, start, stop};
 
 const OBSERVE: &str = "observe";
 
@@ -83,9 +82,9 @@ impl Systemd {
         let one = |vm: VmId| {
             let link = &link;
             async move {
-                let path = unit_path::path_of(RunUnitName::of(&vm).as_str());
-                let path = OwnedObjectPath::try_from(path).map_err(zbus::Error::from)?;
-                Ok(link.properties(&path).await?.map(|unit| unit.observed(vm)))
+                // By its name: to read from the path of one that is not there loads it, and to let it go
+                // again is a change, which would be looked at, for ever.
+                Ok(link.unit(RunUnitName::of(&vm).as_str()).await?.map(|unit| unit.observed(vm)))
             }
         };
         stream::iter(vms)

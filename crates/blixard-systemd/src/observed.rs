@@ -23,6 +23,7 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// waitid(2): it has ended by itself.
 const CLD_EXITED: i32 = 1;
+const LOAD_STATE: &str = "LoadState";
 
 /// The properties of one unit.
 #[derive(Debug)]
@@ -30,8 +31,9 @@ pub(crate) struct UnitProperties(HashMap<&'static str, OwnedValue>);
 
 impl UnitProperties {
     /// Those that are read, each with its interface.
-    pub(crate) const READ: [(&'static str, &'static str); 12] = [
-        (UNIT, "LoadState"),
+    /// Whether it is loaded is read before the others and after them: it may come or go in between.
+    pub(crate) const READ: [(&'static str, &'static str); 13] = [
+        (UNIT, LOAD_STATE),
         (UNIT, "ActiveState"),
         (UNIT, "SubState"),
         (UNIT, "Job"),
@@ -43,15 +45,15 @@ impl UnitProperties {
         (SERVICE, "MainPID"),
         (SERVICE, "ControlGroup"),
         (SERVICE, "TimeoutStopUSec"),
+        (UNIT, LOAD_STATE),
     ];
 
-    pub(crate) fn new(read: HashMap<&'static str, OwnedValue>) -> Self {
-        Self(read)
-    }
-
-    /// Whether there is such a unit. systemd answers for any name at all, with `not-found`.
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.text("LoadState").as_deref() == Some("loaded")
+    /// What was read of a unit; `None` if it was not there all the while. systemd answers for any name at all,
+    /// with `not-found`.
+    pub(crate) fn new(read: Vec<(&'static str, OwnedValue)>) -> Option<Self> {
+        let is = |value: &OwnedValue, text| <&str>::try_from(value).is_ok_and(|is| is == text);
+        let loaded = read.iter().all(|(name, value)| *name != LOAD_STATE || is(value, "loaded"));
+        loaded.then(|| Self(read.into_iter().collect()))
     }
 
     /// The unit as core knows it.
@@ -144,7 +146,7 @@ mod tests {
 
     fn properties(pairs: &[(&'static str, Value<'_>)]) -> UnitProperties {
         let owned = |(name, value): &(&'static str, Value<'_>)| (*name, value.try_to_owned().unwrap());
-        UnitProperties::new(pairs.iter().map(owned).collect())
+        UnitProperties::new(pairs.iter().map(owned).collect()).unwrap()
     }
 
     fn state(active: &str, sub: &str, job: u32) -> UnitState {

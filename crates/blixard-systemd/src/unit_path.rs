@@ -3,26 +3,8 @@
 //! Owns: the escaping of `sd_bus_path_encode(3)`: every byte but `A-Z a-z 0-9` (and a digit that
 //! comes first) becomes `_` and two hex digits. Refuses to know: what a unit is for.
 
-use std::fmt::Write as _;
-
 /// Where systemd has its units on the bus.
 pub(crate) const UNITS: &str = "/org/freedesktop/systemd1/unit";
-
-/// The object path of the unit with this name.
-pub(crate) fn path_of(name: &str) -> String {
-    let mut path = format!("{UNITS}/");
-    for (at, byte) in name.bytes().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => path.push(char::from(byte)),
-            b'0'..=b'9' if at > 0 => path.push(char::from(byte)),
-            _ => {
-                // Writing to a string does not fail.
-                let _ = write!(path, "_{byte:02x}");
-            }
-        }
-    }
-    path
-}
 
 /// The name of the unit at this object path; `None` if it is no unit's path.
 pub(crate) fn unit_at(path: &str) -> Option<String> {
@@ -56,7 +38,6 @@ mod tests {
             (r"blixard_2dvm_2da_2db_5cx2dc_2drun_2eservice", r"blixard-vm-a-b\x2dc-run.service"),
         ] {
             assert_eq!(unit_at(&format!("{UNITS}/{label}")).as_deref(), Some(name));
-            assert_eq!(path_of(name), format!("{UNITS}/{label}"));
         }
     }
 

@@ -3,7 +3,6 @@
 //! Owns: names and shapes of D-Bus methods. Refuses to know: what a sequence of calls is for, and
 //! how a connection comes to be.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -206,8 +205,7 @@ impl Link {
             let value: OwnedValue = self.call(SYSTEMD, path, PROPERTIES, "Get", &(interface, name)).await?;
             Ok::<_, CallError>((name, value))
         };
-        let values: HashMap<_, _> = try_join_all(UnitProperties::READ.map(read)).await?.into_iter().collect();
-        Ok(Some(UnitProperties::new(values)).filter(UnitProperties::is_loaded))
+        Ok(UnitProperties::new(try_join_all(UnitProperties::READ.map(read)).await?))
     }
 
     async fn call<B, R>(

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use blixard_core::ports::units::{
-    ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitError, UnitManager, UnitState,
+    ObservedUnit, Readiness, RestartPolicy, TransientUnit, UnitChange, UnitError, UnitManager, UnitState,
 };
 use blixard_testkit::fake::units::contract::{seen, unit_manager_contract, until};
 use blixard_types::VmId;
 use blixard_types::unit::RunUnitName;
+use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -198,6 +199,27 @@ async fn a_unit_does_not_start_beside_a_process_of_its_last_run() -> Result<()> 
     ensure!(seen(&machine.systemd, &vm).await?.is_none());
     machine.systemd.start(machine.unit(&vm)).await?;
     Ok(machine.systemd.stop(RunUnitName::of(&vm)).await?)
+}
+
+#[tokio::test]
+async fn a_look_at_a_vm_that_is_not_there_is_no_change() -> Result<()> {
+    let Some(machine) = Machine::get("a look at a vm that is not there").await? else {
+        return Ok(());
+    };
+    let (absent, present) = (vm("absent")?, vm("present")?);
+    let mut changes = machine.systemd.changes();
+    for _ in 0..3 {
+        ensure!(machine.systemd.look([absent.clone()].into()).await?.is_empty());
+    }
+    // Everything that was announced before this one's start comes before it.
+    machine.systemd.start(machine.unit(&present)).await?;
+    while let Some(change) = changes.next().await {
+        ensure!(change != UnitChange::Unit(absent.clone()), "it was loaded by being looked at");
+        if change == UnitChange::Unit(present.clone()) {
+            break;
+        }
+    }
+    Ok(machine.systemd.stop(RunUnitName::of(&present)).await?)
 }
 
 fn always(burst: u32) -> RestartPolicy {

@@ -1,6 +1,7 @@
 //! Which cluster this node is in: the one it has joined, the one it is told to join, or its own.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use blixard_pki::JoinToken;
 use blixard_raft::{RaftNode, RaftOptions};
 use blixard_server::Replica;
 use blixard_systemd::Systemd;
+use blixard_types::holder::EPOCHS_DIR;
 
 use super::{RunError, log};
 use crate::cluster::Addresses;
@@ -53,10 +55,22 @@ pub(super) async fn membership(config: &Config, token: Option<String>) -> Result
 async fn no_guests(data_dir: &Path) -> Result<(), RunError> {
     let guests = Systemd::connect().await?.observe().await?;
     if guests.is_empty() {
-        return Ok(());
+        return Ok(forget_epochs(Path::new(EPOCHS_DIR))?);
     }
     let guests = guests.into_iter().map(|unit| unit.vm.to_string()).collect();
     Err(IdentityError::Guests { guests, data_dir: data_dir.to_owned() }.into())
+}
+
+/// Another cluster's epochs say nothing of this one's, which begin anew.
+fn forget_epochs(folder: &Path) -> std::io::Result<()> {
+    let marks = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        marks => marks?,
+    };
+    for mark in marks {
+        fs::remove_file(mark?.path())?;
+    }
+    Ok(())
 }
 
 fn token_of(config: &Config, token: Option<String>) -> Result<Option<String>, RunError> {

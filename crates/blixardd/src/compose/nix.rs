@@ -32,6 +32,7 @@ fn confinement(config: &Config, systemd: &Systemd) -> SystemdConfinement {
     let socket_folder = config.api.socket.parent().map(ToOwned::to_owned);
     let mut hidden =
         vec![config.storage.data_dir.clone(), config.host.state_dir.clone(), config.host.runtime_dir.clone()];
+    hidden.push(config.host.credentials_dir.clone());
     // A socket right below /run is hidden by itself.
     hidden.push(
         socket_folder.filter(|folder| folder != Path::new("/run")).unwrap_or(config.api.socket.clone()),

@@ -39,6 +39,7 @@ impl ClusterApi {
         let allowed = if wanted.is_empty() { every } else { wanted };
         let no_authority = || status::rejection(&MembershipRejection::NoAuthority.into());
         self.server.linearize().await?;
+        self.may_let_in(&allowed, by)?;
         let (authority, addresses) =
             self.server.replica.read(|state| (state.registry.authority, addresses(state, self.server.node)));
         let fingerprint = authority.ok_or_else(no_authority)?;
@@ -58,6 +59,21 @@ impl ClusterApi {
             roles: roles_to(&allowed),
             expires_at_ms: expires.0,
         })
+    }
+
+    /// A server holds the authority's key, which a host that is none does not: it lets no servers in.
+    fn may_let_in(&self, roles: &Roles, by: Option<Principal>) -> Result<(), Status> {
+        let Some(node) = by.and_then(Principal::node).filter(|_| roles.contains(&Role::Server)) else {
+            return Ok(());
+        };
+        let is_server = |state: &ClusterState| {
+            state.nodes.get(&node).is_some_and(|node| node.roles.contains(&Role::Server))
+        };
+        if self.server.replica.read(is_server) {
+            return Ok(());
+        }
+        let refused = Status::permission_denied("a token that lets servers in is made on a server");
+        Err(with_hint(refused, "say it there, or make one for hosts with `--role host`"))
     }
 
     pub(super) async fn take_out(

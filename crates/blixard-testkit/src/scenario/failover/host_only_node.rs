@@ -62,6 +62,9 @@ fn they_hold_no_log(hosts: &[&Host]) -> anyhow::Result<()> {
         let log = host.run(&["test", "-e", "/var/lib/blixard/log"])?;
         ensure!(!log.status.success(), "{} holds a log", host.name());
         await_voters(host, 3).context("`cluster status` on a host that is no server")?;
+        let token = host.run(&["blixard", "cluster", "token", "create"])?.refused()?;
+        ensure!(token.contains("is made on a server") && token.contains("--role host"), "{token}");
+        host.run_ok(&["blixard", "cluster", "token", "create", "--role", "host"])?;
         let nodes = host.run_ok(&["blixard", "node", "list"])?;
         let mut lines = nodes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let line = lines.find(|line| line.contains(&host.name())).with_context(|| nodes.clone())?;
