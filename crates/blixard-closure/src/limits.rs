@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::nar::CHUNK;
 
 /// A peer that was asked and sends nothing for so long is as good as gone.
-pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// What fetching may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl FetchLimits {
     /// The most peers; each has a thread, and a few cannot be outrun by many.
     pub const PEERS_MAX: usize = 16;
     /// The least speed: a chunk within the time after which a peer counts as gone.
-    pub const BYTES_PER_S_MIN: u64 = CHUNK as u64 / SILENCE.as_secs() + 1;
+    pub const BYTES_PER_S_MIN: u64 = CHUNK as u64 / STALLED_AFTER.as_secs() + 1;
 
     fn share(&self) -> u64 {
         (self.memory / self.peers.max(1) as u64).max(Self::MEMORY_MIN)
@@ -78,7 +78,7 @@ impl ServeLimits {
     /// two chunks within the time after which a peer counts as gone.
     #[must_use]
     pub fn bytes_per_s_min(uploads: usize) -> u64 {
-        (2 * CHUNK as u64).saturating_mul(uploads as u64).div_ceil(SILENCE.as_secs())
+        (2 * CHUNK as u64).saturating_mul(uploads as u64).div_ceil(STALLED_AFTER.as_secs())
     }
 }
 
@@ -107,9 +107,9 @@ mod tests {
     fn the_least_speed_gives_every_upload_a_chunk_before_it_looks_dead() {
         for uploads in [1, 2, 16, ServeLimits::UPLOADS_MAX] {
             let speed = ServeLimits::bytes_per_s_min(uploads);
-            let for_each = speed * SILENCE.as_secs() / uploads as u64;
+            let for_each = speed * STALLED_AFTER.as_secs() / uploads as u64;
             assert!(for_each >= 2 * CHUNK as u64, "{uploads}: {for_each}");
         }
-        assert!(FetchLimits::BYTES_PER_S_MIN * SILENCE.as_secs() >= CHUNK as u64);
+        assert!(FetchLimits::BYTES_PER_S_MIN * STALLED_AFTER.as_secs() >= CHUNK as u64);
     }
 }

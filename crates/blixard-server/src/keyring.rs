@@ -172,8 +172,8 @@ pub async fn keep_fresh_by<F>(
     }
 }
 
-/// Pause before another server is asked for the authority's key.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before the servers are asked again for the authority's key.
+const NEXT_ROUND: Duration = Duration::from_secs(1);
 
 /// Fetches the authority's key from another server, if this one lacks it; ends when it is here.
 pub async fn fetch_authority(server: Server) {
@@ -198,7 +198,7 @@ pub async fn fetch_authority(server: Server) {
                 }
             }
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(NEXT_ROUND).await;
     }
 }
 

@@ -4,7 +4,7 @@
 //! which come up as `Unreachable`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blixard_core::ports::units::{
     Asked, GracefulStop, ObservedUnit, TransientUnit, UnitChange, UnitError, UnitManager,
@@ -31,6 +31,8 @@ const READS_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub struct Systemd {
     bus: Arc<Bus>,
+    /// Units of others that have been spoken of: they are met at each observation.
+    strangers: Mutex<BTreeSet<String>>,
 }
 
 impl Systemd {
@@ -38,7 +40,7 @@ impl Systemd {
     /// the background; until then operations fail with [`UnitError::Unreachable`].
     pub async fn connect() -> Result<Self, UnitError> {
         let bus = Bus::connect().await.map_err(|error| error.during("connect to", "the system bus"))?;
-        Ok(Self { bus: Arc::new(bus) })
+        Ok(Self { bus: Arc::new(bus), strangers: Mutex::default() })
     }
 
     /// The connection, for who shares it.
@@ -52,13 +54,18 @@ impl Systemd {
         asked::shutdown(&self.bus.link()?, order).await
     }
 
+    fn is_new(&self, stranger: &str) -> bool {
+        // A set that a panic has left behind is whole.
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).insert(stranger.to_owned())
+    }
+
     async fn observe_units(&self) -> Result<Vec<ObservedUnit>, UnitError> {
         let link = self.bus.link()?;
         let during = |error: CallError| error.during(OBSERVE, RUN_UNITS);
         let units = link.units(RUN_UNITS).await.map_err(during)?;
         let vms = units.into_iter().filter_map(|(name, path)| {
             let vm = RunUnitName::vm(&name);
-            if vm.is_none() {
+            if vm.is_none() && self.is_new(&name) {
                 tracing::warn!(unit = name, "a unit is named like a vm's but is no vm's");
             }
             Some((vm?, path))

@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::lane::{self, LaneEnd};
 use super::session::Session;
-use crate::limits::SILENCE;
+use crate::limits::STALLED_AFTER;
 use crate::nar::pieces::Chunk;
 
 /// Asks this peer until all is there or it is dropped.
@@ -105,9 +105,9 @@ async fn receive(
             return Ok(());
         }
         tokio::select! {
-            part = tokio::time::timeout(SILENCE, parts.message()), if !expected.paths.is_empty() => {
+            part = tokio::time::timeout(STALLED_AFTER, parts.message()), if !expected.paths.is_empty() => {
                 let part = part.map_err(|_| {
-                    PeerFault::Broken(format!("it has sent nothing for {} s", SILENCE.as_secs()))
+                    PeerFault::Broken(format!("it has sent nothing for {} s", STALLED_AFTER.as_secs()))
                 })?;
                 let part = part.map_err(|status| broken(&status))?;
                 let part = part.ok_or_else(|| PeerFault::Broken("it has ended the stream".to_owned()))?;

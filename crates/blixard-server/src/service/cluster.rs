@@ -20,6 +20,8 @@ use blixard_proto::v1::{
 use blixard_types::NodeId;
 use tonic::{Request, Response, Status};
 
+pub(super) use change::find;
+
 use super::{Answers, answers};
 use crate::Server;
 

@@ -70,6 +70,8 @@ fn only_the_named_one(asked: &Host, named: &Host, garbage: &[String]) -> anyhow:
     ensure!(is_valid(asked, on_asked), "another node's store was collected: {collected}");
     let nobody = asked.run(&["blixard", "gc", "--node", "nobody"])?;
     ensure!(nobody.status.code() == Some(5), "{}", nobody.unexpected("an unknown node"));
+    ensure!(nobody.stderr.contains("blixard node list"), "{}", nobody.stderr);
+    asked.run_ok(&["blixard", "gc", "--dry-run", "--node", "1"]).context("a node by its number")?;
     Ok(())
 }
 

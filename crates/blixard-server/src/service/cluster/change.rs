@@ -102,7 +102,7 @@ impl ClusterApi {
     }
 }
 
-pub(super) fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
+pub(in crate::service) fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
     let named = |(&id, node): (&NodeId, &blixard_core::state::Node)| {
         (node.name.as_str() == wanted || id.to_string() == wanted).then_some(id)
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blixard_core::state::{ClusterState, Node};
+use blixard_core::state::Node;
 use blixard_proto::v1::store_service_client::StoreServiceClient;
 use blixard_proto::v1::{CollectStoreRequest, CollectStoreResponse, StoreGarbage};
 use blixard_types::NodeId;
@@ -10,19 +10,21 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 
 use super::StoreApi;
+use crate::service::cluster::find;
 use crate::status;
 
 /// A collection of a large store reads all of it. A node that is gone is noticed by its connection.
 const PATIENCE: Duration = Duration::from_mins(25);
 
 impl StoreApi {
-    /// The nodes that are meant: one by its name, or all.
-    pub(super) fn chosen(&self, name: &str) -> Result<Vec<(NodeId, String)>, Status> {
-        let named = self.server.replica.read(|state| named(state, name));
-        if named.is_empty() {
-            return Err(Status::not_found(format!("there is no node {name}")));
-        }
-        Ok(named)
+    /// The nodes that are meant: one by its name or number, or all.
+    pub(super) fn chosen(&self, wanted: &str) -> Result<Vec<(NodeId, String)>, Status> {
+        self.server.replica.read(|state| {
+            let one = (!wanted.is_empty()).then(|| find(state, wanted)).transpose()?;
+            let meant = |(id, _): &(&NodeId, &Node)| one.is_none_or(|one| **id == one);
+            let nodes = state.nodes.iter().filter(meant);
+            Ok(nodes.map(|(id, node)| (*id, node.name.to_string())).collect())
+        })
     }
 
     /// What came of it on each, in their order.
@@ -51,11 +53,6 @@ impl StoreApi {
         request.set_timeout(PATIENCE);
         client.collect_store(request).await.map(tonic::Response::into_inner)
     }
-}
-
-fn named(state: &ClusterState, name: &str) -> Vec<(NodeId, String)> {
-    let meant = |(_, node): &(&NodeId, &Node)| name.is_empty() || node.name.as_str() == name;
-    state.nodes.iter().filter(meant).map(|(id, node)| (*id, node.name.to_string())).collect()
 }
 
 fn row(node: String, collected: Result<CollectStoreResponse, Status>) -> StoreGarbage {
