@@ -64,8 +64,7 @@ const TASKS_MAX: u64 = 1024;
 pub struct HostLayout {
     /// What outlives a start, absolute.
     pub state_dir: String,
-    /// What does not, absolute, below `/run`, and not below the daemon's own directory there, which
-    /// systemd removes when the daemon stops.
+    /// What does not, absolute, below `/run`, and not below the daemon's own directory there.
     pub runtime_dir: String,
     /// The bridge that taps are put on whose interface names none.
     pub bridge: Option<String>,

@@ -4,14 +4,15 @@
 //! this node's socket ─ kernel ─▶ uid here │ another node ─ certificate ─▶ that node, or the user that it tells of
 //! ```
 
+use blixard_core::command::{Command, Outcome};
 use blixard_core::principal::Principal;
-use blixard_core::state::Role;
+use blixard_core::state::{ClusterState, Role};
 use blixard_proto::principal::told_principal;
-use blixard_types::NodeId;
+use blixard_types::{NodeId, RequestId};
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Status};
 
-use crate::{CallingNode, Server};
+use crate::{CallingNode, Server, status};
 
 /// The user that calls over this node's own socket, as the kernel says. In the extensions of every request that comes
 /// that way, and of no other.
@@ -21,12 +22,27 @@ pub struct LocalUser(pub u32);
 impl Server {
     /// What is asked, and by whom. A node speaks for its own users; a server also for whose call it passes on.
     pub(crate) fn asked<T>(&self, request: Request<T>) -> Result<(T, Option<Principal>), Status> {
-        let is_server = |node: NodeId| {
-            self.replica
-                .read(|state| state.nodes.get(&node).is_some_and(|node| node.roles.contains(&Role::Server)))
-        };
+        let is_server = |node| self.is_server(node);
         let by = who(self.node, request.extensions(), request.metadata(), is_server)?;
         Ok((request.into_inner(), by))
+    }
+
+    /// Proposes what somebody asks for, under the id of the call.
+    pub(crate) async fn ask_for(
+        &self,
+        (request, by): (RequestId, Option<Principal>),
+        command: Command,
+    ) -> Result<Outcome, Status> {
+        let proposed = self.proposer().by(by).propose(request, command).await;
+        proposed.map_err(|failure| status::propose(&failure))
+    }
+
+    /// Whether a node has the role server, as far as is known here.
+    pub(crate) fn is_server(&self, node: NodeId) -> bool {
+        let is_server = |state: &ClusterState| {
+            state.nodes.get(&node).is_some_and(|node| node.roles.contains(&Role::Server))
+        };
+        self.replica.read(is_server)
     }
 }
 

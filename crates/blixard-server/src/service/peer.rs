@@ -4,7 +4,6 @@ use blixard_core::command::{Command, MembershipCommand, Outcome};
 use blixard_core::directory::Directory;
 use blixard_core::ports::consensus::{LinearizeError, ProposeError};
 use blixard_core::principal::Principal;
-use blixard_core::state::Role;
 use blixard_pki::{SigningRequest, Subject};
 use blixard_proto::v1::peer_service_server::PeerService;
 use blixard_proto::v1::propose_response::{Applied, OutcomeUnknown, Result as Proposed};
@@ -37,11 +36,11 @@ fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
 impl PeerApi {
     fn server_calls<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let caller = caller(request)?;
-        let server = self
-            .server
-            .replica
-            .read(|state| state.nodes.get(&caller).is_some_and(|node| node.roles.contains(&Role::Server)));
-        if server { Ok(caller) } else { Err(Status::permission_denied("this service is for servers")) }
+        if self.server.is_server(caller) {
+            Ok(caller)
+        } else {
+            Err(Status::permission_denied("this service is for servers"))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use blixard_proto::{preemption, random_id, rebalance_view};
 use blixard_types::RequestId;
 use tonic::{Request, Response, Status};
 
-use crate::{Server, status};
+use crate::Server;
 
 #[derive(Clone)]
 pub struct PlacementApi {
@@ -24,8 +24,7 @@ impl PlacementApi {
         command: PlacementCommand,
     ) -> Result<(), Status> {
         let id = RequestId(random_id("request_id", request_id)?);
-        let proposed = self.server.proposer().by(by).propose(id, Command::Placement(command)).await;
-        proposed.map(|_| ()).map_err(|failure| status::propose(&failure))
+        self.server.ask_for((id, by), Command::Placement(command)).await.map(drop)
     }
 
     async fn rebalance(

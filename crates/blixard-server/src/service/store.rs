@@ -14,7 +14,7 @@ use blixard_core::garbage::forgettable;
 use blixard_core::ports::nix::RootName;
 use blixard_core::principal::Principal;
 use blixard_core::roots::{build_root, generation_root};
-use blixard_core::state::{ClusterState, Role};
+use blixard_core::state::ClusterState;
 use blixard_proto::random_id;
 use blixard_proto::v1::store_service_server::StoreService;
 use blixard_proto::v1::{CollectGarbageRequest, CollectGarbageResponse, ForgottenGeneration};
@@ -23,7 +23,7 @@ use blixard_types::{GenerationNumber, RequestId, VmId};
 use tonic::{Request, Response, Status};
 
 use super::peer::CallingNode;
-use crate::{Server, status};
+use crate::Server;
 
 pub(super) use own::OwnStore;
 pub use own::{StoreOfHost, store_of_host};
@@ -56,9 +56,7 @@ impl StoreService for StoreApi {
             (old.clone(), views(state, &old), roots_of(state, &old))
         });
         if let Some(keep) = keep.filter(|_| !dry_run && !old.is_empty()) {
-            let proposed =
-                self.server.proposer().by(by).propose(request, Command::ForgetGenerations { keep }).await;
-            proposed.map_err(|failure| status::propose(&failure))?;
+            self.server.ask_for((request, by), Command::ForgetGenerations { keep }).await?;
         }
         let roots = roots.into_iter().map(|RootName(name)| name).collect();
         let stores = self.collect_on(nodes, &CollectStoreRequest { dry_run, roots }).await;
@@ -77,11 +75,9 @@ impl StoreService for StoreApi {
         &self,
         request: Request<CollectStoreRequest>,
     ) -> Result<Response<CollectStoreResponse>, Status> {
-        if let Some(&CallingNode(caller)) = request.extensions().get::<CallingNode>() {
-            let of = |state: &ClusterState| Some(state.nodes.get(&caller)?.roles.contains(&Role::Server));
-            if self.server.replica.read(of) != Some(true) {
-                return Err(Status::permission_denied("a store is collected for servers"));
-            }
+        let caller = request.extensions().get::<CallingNode>();
+        if caller.is_some_and(|&CallingNode(node)| !self.server.is_server(node)) {
+            return Err(Status::permission_denied("a store is collected for servers"));
         }
         self.store.collect(request.into_inner()).await.map(Response::new)
     }

@@ -114,12 +114,7 @@ impl VmService for VmApi {
         let desired = blixard_proto::desired(request.desired)?;
         let id = RequestId(random_id("request_id", &request.request_id)?);
         let command = Command::SetDesired { vm: vm.clone(), desired };
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, command)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), command).await?;
         self.server
             .wait(request.wait_ms, |state| state.vms.get(&vm).is_none_or(|vm| settled(vm, desired)))
             .await;
@@ -133,12 +128,7 @@ impl VmService for VmApi {
         let epoch = |state: &ClusterState| state.vms.get(&vm).map(|vm| vm.last_epoch);
         let before = self.server.replica.read(epoch);
         let command = Command::RestartVm { vm: vm.clone() };
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, command)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), command).await?;
         // The run that was there ends with its epoch; what counts is the one that comes after it.
         let runs_anew = |vm: &VmState| Some(vm.last_epoch) > before && vm.restart == Restart::No;
         let arrived = |vm: &VmState| !vm.wanted() || runs_anew(vm) && settled(vm, Desired::Running);
@@ -153,12 +143,7 @@ impl VmService for VmApi {
         let files = if request.discard_files { Files::Discard } else { Files::Keep };
         let kept_on = self.server.replica.read(|state| kept_on(state, &vm, files));
         let command = Command::DeleteVm { vm: vm.clone(), files };
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, command)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), command).await?;
         self.server.wait(request.wait_ms, |state| !state.vms.contains_key(&vm)).await;
         let gone = self.server.replica.read(|state| !state.vms.contains_key(&vm));
         Ok(Response::new(DeleteVmResponse { gone, kept_on }))

@@ -25,8 +25,7 @@ impl VolumeApi {
         command: VolumeCommand,
     ) -> Result<(), Status> {
         let id = RequestId(random_id("request_id", request_id)?);
-        let proposed = self.server.proposer().by(by).propose(id, Command::Volume(command)).await;
-        proposed.map(|_| ()).map_err(|failure| status::propose(&failure))
+        self.server.ask_for((id, by), Command::Volume(command)).await.map(drop)
     }
 }
 

@@ -15,7 +15,6 @@ use tonic::Status;
 
 use super::ClusterApi;
 use super::change::find;
-use crate::status;
 
 impl ClusterApi {
     pub(super) async fn admit(
@@ -30,12 +29,7 @@ impl ClusterApi {
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
         let command = Command::Fence(FenceCommand::SetAdmission { node, admission });
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, command)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), command).await?;
         if matches!(admission, state::Admission::Draining { .. }) {
             self.server.wait(request.wait_ms, |state| on(state, node) == 0).await;
         }
@@ -60,12 +54,7 @@ impl ClusterApi {
             return Err(with_hint(refused, hint));
         }
         let command = Command::Fence(FenceCommand::DeclareLost { node });
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, command)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), command).await?;
         Ok(self.server.replica.read(|state| DeclareLostResponse {
             node: state.nodes.get(&node).map(|node| node.name.to_string()).unwrap_or_default(),
             vms: on(state, node),

@@ -48,8 +48,7 @@ impl ClusterApi {
         let secret = secret.map_err(|_| Status::internal("two ids are not 32 bytes"))?;
         let (token, ttl_ms) = (secret.hash(), request.ttl_ms);
         let create = MembershipCommand::CreateToken { token, roles: allowed.clone(), ttl_ms };
-        let created = self.server.proposer().by(by).propose(id, Command::Membership(create)).await;
-        created.map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), Command::Membership(create)).await?;
         // The same request id with another secret has made nothing: what is shown must be known.
         let expires = self.server.replica.read(|state| Some(state.registry.tokens.get(&token)?.expires));
         let expires =
@@ -66,10 +65,7 @@ impl ClusterApi {
         let Some(node) = by.and_then(Principal::node).filter(|_| roles.contains(&Role::Server)) else {
             return Ok(());
         };
-        let is_server = |state: &ClusterState| {
-            state.nodes.get(&node).is_some_and(|node| node.roles.contains(&Role::Server))
-        };
-        if self.server.replica.read(is_server) {
+        if self.server.is_server(node) {
             return Ok(());
         }
         let refused = Status::permission_denied("a token that lets servers in is made on a server");
@@ -85,12 +81,7 @@ impl ClusterApi {
         self.server.linearize().await?;
         let node = self.server.replica.read(|state| find(state, &request.node))?;
         let remove = Command::Membership(MembershipCommand::RemoveNode { node });
-        self.server
-            .proposer()
-            .by(by)
-            .propose(id, remove)
-            .await
-            .map_err(|failure| status::propose(&failure))?;
+        self.server.ask_for((id, by), remove).await?;
         let gone = |state: &ClusterState| !state.nodes.contains_key(&node);
         self.server.wait(request.wait_ms, gone).await;
         let obstacle = group(&self.server, 0)
