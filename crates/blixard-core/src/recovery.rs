@@ -9,7 +9,7 @@ use blixard_types::{Incarnation, NodeId, NodeName, VmId, VolumeId};
 
 use crate::command::{Command, FenceCommand};
 use crate::ports::UnixMillis;
-use crate::state::{ClusterState, InPartition};
+use crate::state::{ClusterState, InPartition, Vm};
 
 /// 2020-01-01, in minutes since 1970.
 const EPOCH_MINUTES: u64 = 26_297_280;
@@ -62,13 +62,14 @@ pub fn plan(state: &ClusterState, survivor: NodeId, now: UnixMillis) -> Result<R
         let of = move |name| VolumeId { vm: vm.clone(), name };
         volumes.iter().filter_map(move |(name, volume)| Some((of(name.clone()), gone(volume.node)?)))
     });
-    let kept = state.vms.iter().filter(|(_, vm)| vm.in_partition == InPartition::MayRun);
+    let kept = state.vms.iter().filter(|(_, vm)| vm.in_partition != InPartition::Stops);
+    let moves = |vm: &&Vm| vm.run.host().is_some() && vm.in_partition == InPartition::Stops;
     Ok(Recovery {
         survivor,
         incarnation: next_incarnation(state.incarnation(), now),
         newest_ms: state.events.iter().last().map(|event| now.since(event.at)),
         cut_off: state.nodes.keys().filter_map(|&id| gone(id)).collect(),
-        placed: state.vms.values().filter(|vm| vm.run.host().is_some()).count(),
+        placed: state.vms.values().filter(moves).count(),
         quarantine_ms: state.fencing.recovery_quarantine_ms(),
         volumes: volumes.collect(),
         kept: kept.filter_map(|(id, vm)| Some((id.clone(), gone(vm.run.host()?)?))).collect(),
@@ -135,7 +136,7 @@ impl fmt::Display for Recovery {
 mod tests {
     use super::*;
     use crate::fixture::{Cluster, facts, place, register, session, spec, volume};
-    use blixard_types::spec::{Spec, VolumeKind};
+    use blixard_types::spec::{OnPartition, Spec, VolumeKind};
 
     /// 2026-01-01, 00:01.
     const NOW: UnixMillis = UnixMillis(1_767_225_660_000);
@@ -162,6 +163,27 @@ mod tests {
         assert_eq!(recovery.incarnation, Incarnation(3_156_481), "minutes since 2020");
         assert_eq!(plan(&cluster.state, NodeId(9), NOW), Err(CannotRecover::NoMember(NodeId(9))));
         assert_eq!(plan(&ClusterState::default(), NodeId(1), NOW), Err(CannotRecover::NoCluster));
+    }
+
+    #[test]
+    fn what_may_go_on_where_it_is_cut_off_is_named_and_not_placed_anew() {
+        let mut cluster = cluster();
+        let mut kept = spec(64);
+        kept.placement.on_partition = OnPartition::Keep;
+        for (name, generations) in [("kept", vec![kept.clone()]), ("either", vec![kept, spec(64)])] {
+            for (number, spec) in generations.into_iter().enumerate() {
+                cluster.deploy(name, ["a", "b"][number], spec);
+                if number == 0 {
+                    cluster.ok(place(name, 2, 1));
+                }
+            }
+        }
+        let recovery = plan(&cluster.state, NodeId(1), NOW).unwrap();
+        let named: Vec<_> =
+            recovery.kept.iter().map(|(vm, node)| (vm.name().to_string(), node.to_string())).collect();
+        let on = |name: &str| (name.to_owned(), "n2".to_owned());
+        assert_eq!(named, [on("either"), on("kept")]);
+        assert_eq!(recovery.placed, 2);
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub(crate) async fn end(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<
         // Whole or not at all: what is cut off would be another epoch. A unit's name may be as long as a file's.
         let next = format!(".next-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let next = Path::new(&mark).with_file_name(next);
-        write(&next, &epoch.to_string())?;
-        std::fs::rename(next, mark)
+        let made = write(&next, &epoch.to_string()).and_then(|()| std::fs::rename(&next, mark));
+        // On a file system that is full each try would leave one.
+        made.inspect_err(|_| drop(std::fs::remove_file(&next)))
     })
     .await
 }

@@ -63,7 +63,7 @@ pub(super) fn agent(config: &Config, surroundings: Surroundings) -> Result<Host,
     })
 }
 
-/// What executes vms under a lease: it is installed beside this program.
+/// What executes every vm's program, if that may still start: it is installed beside this program.
 fn lease_program(config: &Config) -> std::io::Result<String> {
     if let Some(program) = &config.host.lease_command {
         return Ok(program.display().to_string());
