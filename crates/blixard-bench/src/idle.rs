@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use blixard_core::command::{Command, Deploy, TakeOver, VmDefinition};
 use blixard_core::ports::consensus::Consensus as _;
 use blixard_core::ports::{BootMillis, Clock, Entropy, RawMillis, UnixMillis};
+use blixard_core::rules::RULES;
 use blixard_core::state::{ClusterState, Role};
 use blixard_pki::KeyFiles;
 use blixard_proto::v1::console_service_client::ConsoleServiceClient;
@@ -135,7 +136,7 @@ fn server(node: &RaftNode, replica: Arc<Replica>, leases: LeaseDesk, dir: &Path)
 }
 
 async fn prepare(server: &Server, hosts: u64) -> anyhow::Result<()> {
-    propose(server, Command::InitCluster { cluster: ClusterId([1; 16]) }).await?;
+    propose(server, Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest }).await?;
     for number in HERE.0..FIRST_HOST + hosts {
         let role = if number == HERE.0 { Role::Server } else { Role::Host };
         let (node, name) = (NodeId(number), format!("n{number}").parse()?);

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use blixard_core::command::{Command, Deploy, Envelope, FenceCommand, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
+use blixard_core::rules::RULES;
 use blixard_core::schedule::{PlacementDecision, Planner};
 use blixard_core::state::{ClusterState, NodeFacts, Role, Terms, Usage, VmReport};
 use blixard_types::spec::{Constraint, ConstraintOperator, Strategy};
@@ -57,7 +58,7 @@ fn daemon(node: u64) -> DaemonId {
 
 fn with_hosts() -> Cluster {
     let mut cluster = Cluster::default();
-    cluster.apply(Command::InitCluster { cluster: ClusterId([1; 16]) });
+    cluster.apply(Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest });
     for id in 1..=HOSTS {
         let (node, name) = (NodeId(id), format!("n{id}").parse().unwrap());
         cluster.apply(Command::RegisterNode { node, name, roles: [Role::Host].into() });

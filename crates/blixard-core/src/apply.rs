@@ -14,6 +14,7 @@ mod membership;
 mod node;
 mod placement;
 mod rejection;
+mod rules;
 mod volume;
 
 use blixard_types::{DaemonId, LogPosition, NodeId, Revision};
@@ -63,7 +64,7 @@ impl ClusterState {
             return Err(Rejection::NotInitialised);
         }
         match command {
-            Command::InitCluster { cluster } => self.init_cluster(*cluster, moment),
+            Command::InitCluster { cluster, rules } => self.init_cluster(*cluster, *rules, moment),
             Command::RegisterNode { node, name, roles } => self.register_node(*node, name, roles, moment),
             Command::OpenSession { node, daemon, boot, facts } => {
                 self.open_session(*node, *daemon, boot, facts, moment)
@@ -85,6 +86,7 @@ impl ClusterState {
             Command::Placement(command) => self.change_placement(command, moment),
             Command::Fence(command) => self.fence(command, moment),
             Command::Membership(command) => self.change_membership(command, moment),
+            Command::KnowRules { node, newest } => self.know_rules(*node, *newest, moment),
             // What it says is compared by whoever holds the state; the state itself is not changed.
             Command::Audit { .. } => Ok(Outcome::Unchanged),
         }

@@ -18,6 +18,7 @@ pub use membership::{AdmitNode, MembershipCommand};
 
 use crate::ports::UnixMillis;
 use crate::principal::Principal;
+use crate::rules::Rules;
 use crate::signature::{BuilderSignature, NodeKey};
 use crate::state::{Desired, EvaluationKey, Files, NodeFacts, RememberedVm, Roles, SourceId, VmReport};
 pub use fence::FenceCommand;
@@ -47,6 +48,8 @@ pub enum Command {
     InitCluster {
         /// The identity.
         cluster: ClusterId,
+        /// The rules by which what follows is applied.
+        rules: Rules,
     },
     /// Adds a node, or renames it and changes its roles.
     RegisterNode {
@@ -148,6 +151,15 @@ pub enum Command {
         revision: Revision,
         /// The digest of the state after it.
         digest: Sha256Hash,
+        /// The rules that held after it.
+        rules: Rules,
+    },
+    /// A server says which rules its program knows.
+    KnowRules {
+        /// The server.
+        node: NodeId,
+        /// The newest of them.
+        newest: Rules,
     },
 }
 
@@ -171,7 +183,8 @@ impl Command {
             | Self::MoveVm { .. }
             | Self::Placement(PlacementCommand::Preempt { .. } | PlacementCommand::EndRebalance)
             | Self::Fence(_)
-            | Self::Audit { .. } => Asker::Cluster,
+            | Self::Audit { .. }
+            | Self::KnowRules { .. } => Asker::Cluster,
             Self::InitCluster { .. }
             | Self::RegisterNode { .. }
             | Self::SetNodeKey { .. }

@@ -12,6 +12,7 @@ use crate::command::{
 };
 use crate::ports::UnixMillis;
 use crate::principal::Principal;
+use crate::rules::RULES;
 use crate::state::{Authority, ClusterState, Desired, Files, HealthStatus, NodeFacts, Role, Terms, VmReport};
 
 /// The platform of every host and vm that says nothing else.
@@ -202,7 +203,7 @@ impl Cluster {
     /// An initialised cluster with these hosts, each with its memory and its first daemon.
     pub(crate) fn with_hosts(hosts: &[(u64, u64)]) -> Self {
         let mut cluster = Self::default();
-        cluster.ok(Command::InitCluster { cluster: ClusterId([1; 16]) });
+        cluster.ok(Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest });
         for &(node, memory_mib) in hosts {
             cluster.ok(register(node, &[Role::Host]));
             cluster.ok(session(node, 1, facts(memory_mib)));

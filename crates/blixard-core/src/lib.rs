@@ -29,6 +29,7 @@ pub mod reconcile;
 pub mod recovery;
 pub mod rollout;
 pub mod roots;
+pub mod rules;
 pub mod schedule;
 pub mod signature;
 pub mod state;

@@ -14,13 +14,14 @@ mod volume;
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::VolumeKind;
+use blixard_types::spec::{VmKind, VolumeKind};
 use blixard_types::{
     ClusterId, Epoch, Incarnation, LogPosition, NodeId, NodeName, Revision, Sha256Hash, Spec, VmId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::rebalance::Rebalancing;
+use crate::rules::Rules;
 
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
@@ -45,6 +46,9 @@ pub use volume::{Hold, Made, Pin, SharedStorage, Volume, VolumeFate, Volumes};
 pub struct ClusterState {
     /// Who the cluster is; absent before the first command.
     pub identity: Option<Identity>,
+    /// The rules by which the next entry is applied.
+    #[serde(default, skip_serializing_if = "Rules::are_unnumbered")]
+    pub rules: Rules,
     /// The last entry that is part of this state.
     pub applied: LogPosition,
     /// The machines.
@@ -131,6 +135,11 @@ impl ClusterState {
     /// The spec of a vm's target generation.
     pub fn target_spec(&self, vm: &Vm) -> Option<&Spec> {
         self.specs.get(&vm.target_generation()?.spec)
+    }
+
+    /// Whether a vm runs to completion.
+    pub fn is_task(&self, vm: &Vm) -> bool {
+        self.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task)
     }
 
     /// The node of this name.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use blixard_core::apply::Rejection;
 use blixard_core::command::{Command, MembershipCommand};
+use blixard_core::rules::RULES;
 use blixard_core::state::{ClusterState, Node, Roles};
 use blixard_types::{ClusterId, NodeName};
 
@@ -18,7 +19,10 @@ pub async fn found_cluster(server: &Server, name: &NodeName, roles: &Roles) -> R
     let proposer = server.proposer();
     if server.replica.read(|state| state.identity.is_none()) {
         let cluster = ClusterId(server.entropy.id());
-        match proposer.propose(proposer.fresh_request(), Command::InitCluster { cluster }).await {
+        match proposer
+            .propose(proposer.fresh_request(), Command::InitCluster { cluster, rules: RULES.newest })
+            .await
+        {
             Ok(_) => tracing::info!(%cluster, "a new cluster"),
             Err(ProposeFailure::Rejected(Rejection::AlreadyInitialised)) => {}
             Err(failure) => return Err(failure),
@@ -42,6 +46,21 @@ pub async fn announce_key(server: &Server) -> Result<(), ProposeFailure> {
     }
     let proposer = server.proposer();
     proposer.propose(proposer.fresh_request(), Command::SetNodeKey { node, key }).await?;
+    Ok(())
+}
+
+/// Says which rules this program knows: the cluster goes by newer ones once every server has.
+async fn announce_rules(server: &Server) -> Result<(), ProposeFailure> {
+    let (node, newest) = (server.node, RULES.newest);
+    if server.replica.read(|state| state.knows_rules(node, newest)) {
+        return Ok(());
+    }
+    let proposer = server.proposer();
+    proposer.propose(proposer.fresh_request(), Command::KnowRules { node, newest }).await?;
+    let active = server.replica.read(|state| state.rules);
+    if active < newest {
+        tracing::info!(%active, %newest, "newer rules are known here, and wait until every server knows them");
+    }
     Ok(())
 }
 
@@ -83,5 +102,5 @@ async fn attempt(server: &Server, name: &NodeName, roles: &Roles) -> Result<(), 
         proposer.propose(proposer.fresh_request(), command).await?;
     }
     announce_key(server).await?;
-    Ok(())
+    announce_rules(server).await
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use blixard_core::assignment::AssignmentSet;
 use blixard_core::ports::consensus::{ApplyHalt, Checkpoint, ReplicatedMachine, RestoreError};
+use blixard_core::rules::{KnownRules, RULES, Rules};
 use blixard_core::state::ClusterState;
 use blixard_proto::{decode_envelope, encode_outcome};
 use blixard_types::{LogPosition, NodeId, Revision, Sha256Hash};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use assigned::Assigned;
+pub use digest::StateDigest;
 use digest::{AUDIT_EVERY, Digests};
 
 /// The version of the checkpoint's format that this program writes and reads.
@@ -29,6 +31,7 @@ pub struct Replica {
     revision: watch::Sender<Revision>,
     digests: Arc<Digests>,
     assigned: Assigned,
+    known: KnownRules,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +39,18 @@ pub struct Replica {
 struct CheckpointFile {
     version: u32,
     state: ClusterState,
+}
+
+/// What is read of a checkpoint that cannot be read as a whole, to say why.
+#[derive(Deserialize)]
+struct Head {
+    state: StateHead,
+}
+
+#[derive(Deserialize)]
+struct StateHead {
+    #[serde(default)]
+    rules: Rules,
 }
 
 impl Default for Replica {
@@ -48,9 +63,13 @@ impl Replica {
     /// One whose state is compared with the other servers' every so many entries.
     #[must_use]
     pub fn auditing_every(entries: u64) -> Self {
+        Self::knowing(RULES, entries)
+    }
+
+    fn knowing(known: KnownRules, entries: u64) -> Self {
         let revision = watch::Sender::new(Revision(0));
         let (digests, assigned) = (Arc::new(Digests::every(entries)), Assigned::default());
-        Self { state: RwLock::default(), revision, digests, assigned }
+        Self { state: RwLock::default(), revision, digests, assigned, known }
     }
 
     /// The state's digest, now.
@@ -61,7 +80,7 @@ impl Replica {
 
     /// The newest digest that the other servers should have had, too.
     #[must_use]
-    pub fn digests(&self) -> watch::Receiver<Option<(Revision, Sha256Hash)>> {
+    pub fn digests(&self) -> watch::Receiver<Option<StateDigest>> {
         self.digests.newest()
     }
 
@@ -88,11 +107,15 @@ impl ReplicatedMachine for Replica {
     fn apply(&self, position: LogPosition, command: &[u8]) -> Result<Vec<u8>, ApplyHalt> {
         let halt = |reason: String| ApplyHalt { position, reason };
         let envelope = decode_envelope(command).map_err(|error| halt(error.to_string()))?;
-        self.digests.check(&envelope).map_err(halt)?;
+        self.digests.check(&envelope, self.known).map_err(halt)?;
         let outcome = {
             let mut state = self.state.write().map_err(|_| halt("an earlier command panicked".to_owned()))?;
-            let before = state.applied;
+            let (before, rules) = (state.applied, state.rules);
             let outcome = state.apply(&envelope, position);
+            if state.rules != rules {
+                self.known.check(state.rules).map_err(|unknown| halt(unknown.to_string()))?;
+                tracing::info!(rules = %state.rules, revision = %position.revision(), "new rules hold from here on");
+            }
             if self.digests.is_due(before, position) {
                 self.digests.take(state.clone());
             }
@@ -113,11 +136,15 @@ impl ReplicatedMachine for Replica {
 
     fn restore(&self, checkpoint: &[u8]) -> Result<(), RestoreError> {
         let refuse = |reason: String| RestoreError { reason };
-        let file: CheckpointFile =
-            serde_json::from_slice(checkpoint).map_err(|error| refuse(error.to_string()))?;
+        let file: CheckpointFile = serde_json::from_slice(checkpoint).map_err(|error| {
+            let head = serde_json::from_slice::<Head>(checkpoint);
+            let unknown = head.ok().and_then(|head| self.known.check(head.state.rules).err());
+            refuse(unknown.map_or_else(|| error.to_string(), |unknown| unknown.to_string()))
+        })?;
         if file.version != CHECKPOINT_VERSION {
             return Err(refuse(format!("version {} is unknown", file.version)));
         }
+        self.known.check(file.state.rules).map_err(|unknown| refuse(unknown.to_string()))?;
         let revision = file.state.applied.revision();
         *self.state.write().map_err(|_| refuse("an earlier command panicked".to_owned()))? = file.state;
         self.revision.send_replace(revision);

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use blixard_core::command::Command;
 use blixard_core::ports::consensus::SharedConsensus;
+use blixard_core::rules::RULES;
 use blixard_core::state::{ClusterState, EventKind, Role};
 use blixard_pki::KeyFiles;
 use blixard_raft::RaftNode;
@@ -85,7 +86,7 @@ fn name(text: &str) -> Option<NodeName> {
 
 /// Gives a new cluster its first state.
 pub(crate) async fn prepare(shared: Shared, server: Server) {
-    let mut commands = vec![Command::InitCluster { cluster: ClusterId([1; 16]) }];
+    let mut commands = vec![Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest }];
     for node in shared.nodes() {
         if let Some(name) = name(&format!("server-{node}")) {
             commands.push(Command::RegisterNode { node, name, roles: [Role::Server].into() });

@@ -200,6 +200,7 @@ impl ClusterState {
         if let Some(survivor) = survivor {
             self.fencing.longest_silence_ms = self.fencing.recovery_quarantine_ms();
             self.cut_off_all_but(survivor);
+            self.review_rules();
         }
         Ok(moment.changed())
     }

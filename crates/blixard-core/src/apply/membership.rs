@@ -181,6 +181,7 @@ impl ClusterState {
         self.nodes.remove(&id);
         self.leave_files_of(id, moment);
         self.review_fencing(moment);
+        self.review_rules();
         self.registry.removed.push_back(RemovedNode { node: id, name: name.clone(), at: moment.at });
         if self.registry.removed.len() > REMOVED_REMEMBERED {
             self.registry.removed.pop_front();

@@ -4,17 +4,24 @@ use blixard_types::{ClusterId, DaemonId, Incarnation, NodeId, NodeName};
 
 use super::{Moment, Rejection};
 use crate::command::Outcome;
+use crate::rules::Rules;
 use crate::signature::NodeKey;
 use crate::state::{
     ClusterState, DAEMONS_REMEMBERED, EventKind, Identity, Node, NodeFacts, Role, Roles, Session,
 };
 
 impl ClusterState {
-    pub(super) fn init_cluster(&mut self, cluster: ClusterId, moment: Moment) -> Result<Outcome, Rejection> {
+    pub(super) fn init_cluster(
+        &mut self,
+        cluster: ClusterId,
+        rules: Rules,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
         if self.identity.is_some() {
             return Err(Rejection::AlreadyInitialised);
         }
         self.identity = Some(Identity { cluster, incarnation: Incarnation(1) });
+        self.rules = rules;
         Ok(moment.changed())
     }
 
@@ -40,6 +47,7 @@ impl ClusterState {
         self.nodes.insert(id, node);
         self.registry.highest_node = self.registry.highest_node.max(id);
         self.review_fencing(moment);
+        self.review_rules();
         self.note(moment, EventKind::NodeRegistered { node: id, name });
         Ok(moment.changed())
     }

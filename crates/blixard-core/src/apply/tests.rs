@@ -8,6 +8,7 @@ mod lifecycle;
 mod membership;
 mod principal;
 mod restart;
+mod rules;
 mod safety;
 mod task;
 mod terms;
@@ -23,6 +24,7 @@ use crate::fixture::{
     spec, starting, vm,
 };
 use crate::ports::UnixMillis;
+use crate::rules::RULES;
 use crate::state::{
     ClusterState, Desired, EVENTS_KEPT, REQUESTS_KEPT_MS, REQUESTS_MAX, Resource, Role, Shortage, VmReport,
 };
@@ -169,7 +171,7 @@ fn a_vm_of_another_source_is_refused_without_take_over() {
 
 #[test]
 fn a_cluster_has_one_identity_and_nothing_comes_before_it() {
-    let init = |byte| Command::InitCluster { cluster: ClusterId([byte; 16]) };
+    let init = |byte| Command::InitCluster { cluster: ClusterId([byte; 16]), rules: RULES.newest };
     check(init(2), &Rejection::AlreadyInitialised);
     check(init(1), &Rejection::AlreadyInitialised);
     for command in [

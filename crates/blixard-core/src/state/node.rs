@@ -7,6 +7,7 @@ use blixard_types::{CertificateSerial, DaemonId, NodeAddress, NodeName, Revision
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Fence, Presence, SharedStorage, Usage};
+use crate::rules::Rules;
 use crate::signature::NodeKey;
 
 /// Virtual processors placed per processor of a host, at most, unless its configuration says otherwise.
@@ -65,6 +66,9 @@ pub struct Node {
     /// The key by which it signs what it has built; absent until it has made it known.
     #[serde(default)]
     pub key: Option<NodeKey>,
+    /// The newest rules that it knows, if it is a server and has said so.
+    #[serde(default, skip_serializing_if = "Rules::are_unnumbered")]
+    pub rules: Rules,
 }
 
 /// Whether a node is to go.
@@ -93,6 +97,7 @@ impl Node {
             certificates: VecDeque::new(),
             departure: Departure::Stays,
             key: None,
+            rules: Rules::UNNUMBERED,
         }
     }
 }

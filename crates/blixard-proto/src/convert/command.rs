@@ -3,6 +3,7 @@
 use blixard_core::command::{Command, Deploy, Envelope, RememberEvaluation, TakeOver, VmDefinition};
 use blixard_core::ports::UnixMillis;
 use blixard_core::principal::Principal;
+use blixard_core::rules::Rules;
 use blixard_core::signature::{BuilderSignature, NodeKey};
 use blixard_core::state::{EvaluationKey, Files, RememberedVm};
 use blixard_types::{ClusterId, DaemonId, DeploymentId, Epoch, NodeId, RequestId, Revision};
@@ -89,8 +90,8 @@ fn principal_from(principal: envelope::Principal) -> Result<Principal, ConvertEr
 fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
     use envelope::Command as To;
     Ok(match command {
-        Command::InitCluster { cluster } => {
-            To::InitCluster(envelope::InitCluster { cluster_id: id(cluster.0) })
+        Command::InitCluster { cluster, rules } => {
+            To::InitCluster(envelope::InitCluster { cluster_id: id(cluster.0), rules: rules.0 })
         }
         Command::RegisterNode { node, name, roles } => To::RegisterNode(envelope::RegisterNode {
             node: node.0,
@@ -136,8 +137,11 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
         Command::Placement(command) => To::Placement(placement_to(command)),
         Command::Fence(command) => To::Fence(fence_to(command)),
         Command::Membership(command) => To::Membership(membership_to(command)),
-        Command::Audit { revision, digest } => {
-            To::Audit(envelope::Audit { revision: revision.0, digest: hash_bytes(*digest) })
+        Command::Audit { revision, digest, rules } => {
+            To::Audit(envelope::Audit { revision: revision.0, digest: hash_bytes(*digest), rules: rules.0 })
+        }
+        Command::KnowRules { node, newest } => {
+            To::KnowRules(envelope::KnowRules { node: node.0, newest: newest.0 })
         }
     })
 }
@@ -145,9 +149,10 @@ fn command_to(command: &Command) -> Result<envelope::Command, ConvertError> {
 fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
     use envelope::Command as From;
     Ok(match command {
-        From::InitCluster(init) => {
-            Command::InitCluster { cluster: ClusterId(random_id("cluster_id", &init.cluster_id)?) }
-        }
+        From::InitCluster(init) => Command::InitCluster {
+            cluster: ClusterId(random_id("cluster_id", &init.cluster_id)?),
+            rules: Rules(init.rules),
+        },
         From::RegisterNode(register) => Command::RegisterNode {
             node: NodeId(register.node),
             name: register.name.parse().map_err(|error| ConvertError::of("name", &error))?,
@@ -189,9 +194,12 @@ fn command_from(command: envelope::Command) -> Result<Command, ConvertError> {
         From::Placement(command) => Command::Placement(placement_from(command)?),
         From::Fence(command) => Command::Fence(fence_from(command)?),
         From::Membership(change) => Command::Membership(membership_from(change)?),
-        From::Audit(audit) => {
-            Command::Audit { revision: Revision(audit.revision), digest: hash("digest", &audit.digest)? }
-        }
+        From::Audit(audit) => Command::Audit {
+            revision: Revision(audit.revision),
+            digest: hash("digest", &audit.digest)?,
+            rules: Rules(audit.rules),
+        },
+        From::KnowRules(know) => Command::KnowRules { node: NodeId(know.node), newest: Rules(know.newest) },
     })
 }
 

@@ -2,16 +2,19 @@
 
 use blixard_core::command::Command;
 
-use crate::Server;
+use crate::{Server, StateDigest};
 
 /// Runs for as long as the replica does.
 pub async fn run(server: Server) {
     let mut digests = server.replica.digests();
     while digests.changed().await.is_ok() {
         let newest = *digests.borrow_and_update();
-        let Some((revision, digest)) = newest.filter(|_| server.log.standing().leads()) else { continue };
+        let Some(StateDigest { revision, rules, digest }) = newest.filter(|_| server.log.standing().leads())
+        else {
+            continue;
+        };
         let proposer = server.proposer();
-        let audit = Command::Audit { revision, digest };
+        let audit = Command::Audit { revision, digest, rules };
         if let Err(failure) = proposer.propose(proposer.fresh_request(), audit).await {
             tracing::info!(%revision, %failure, "the state was not compared");
         }

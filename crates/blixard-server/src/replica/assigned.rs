@@ -49,6 +49,7 @@ impl Sets {
 mod tests {
     use blixard_core::command::{Command, Deploy, Envelope, TakeOver, VmDefinition};
     use blixard_core::ports::UnixMillis;
+    use blixard_core::rules::RULES;
     use blixard_core::state::{Desired, NodeFacts, Role, Terms};
     use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, LogPosition, RequestId};
     use blixard_types::{Sha256Hash, Spec, StorePath};
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn a_set_stays_the_same_in_memory_until_it_changes() {
         let mut state = ClusterState::default();
-        apply(&mut state, Command::InitCluster { cluster: ClusterId([1; 16]) });
+        apply(&mut state, Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest });
         let register = |node, name: &str| Command::RegisterNode {
             node,
             name: name.parse().unwrap(),

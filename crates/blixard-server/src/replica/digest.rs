@@ -1,13 +1,15 @@
 //! Digests of the state, to be compared with those of the other servers.
 //!
 //! Every server takes one after the same entries. The leader says its own in the log (`Audit`); who
-//! remembers another one for that entry stops: what it would answer is not what the cluster decided.
+//! remembers another one for that entry stops: what it would answer is not what the cluster decided. A digest by
+//! rules that this program does not know says nothing about its own state, and is not compared.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blixard_core::command::{Command, Envelope};
+use blixard_core::rules::{KnownRules, Rules};
 use blixard_core::state::ClusterState;
 use blixard_types::{LogPosition, Revision, Sha256Hash};
 use tokio::sync::watch;
@@ -23,8 +25,19 @@ const REMEMBERED: usize = 8;
 #[derive(Debug)]
 pub(super) struct Digests {
     every: u64,
-    remembered: Mutex<VecDeque<(Revision, Sha256Hash)>>,
-    newest: watch::Sender<Option<(Revision, Sha256Hash)>>,
+    remembered: Mutex<VecDeque<StateDigest>>,
+    newest: watch::Sender<Option<StateDigest>>,
+}
+
+/// What the state was after an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateDigest {
+    /// The entry.
+    pub revision: Revision,
+    /// The rules that hold after it.
+    pub rules: Rules,
+    /// SHA-256 of the state.
+    pub digest: Sha256Hash,
 }
 
 /// The digest of a state: SHA-256 of its JSON, which is one for each state.
@@ -40,7 +53,7 @@ impl Digests {
         Self { every: entries.max(1), remembered: Mutex::default(), newest: watch::Sender::new(None) }
     }
 
-    pub(super) fn newest(&self) -> watch::Receiver<Option<(Revision, Sha256Hash)>> {
+    pub(super) fn newest(&self) -> watch::Receiver<Option<StateDigest>> {
         self.newest.subscribe()
     }
 
@@ -54,7 +67,8 @@ impl Digests {
     pub(super) fn take(self: &Arc<Self>, state: ClusterState) {
         let this = Arc::clone(self);
         let work = move || {
-            let taken = (state.applied.revision(), of(&state));
+            let (revision, rules) = (state.applied.revision(), state.rules);
+            let taken = StateDigest { revision, rules, digest: of(&state) };
             let mut remembered = this.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             remembered.push_back(taken);
             if remembered.len() > REMEMBERED {
@@ -68,18 +82,24 @@ impl Digests {
         }
     }
 
-    /// Compares, if this is what the command asks for and the digest is remembered.
-    pub(super) fn check(&self, envelope: &Envelope) -> Result<(), String> {
-        let Command::Audit { revision, digest } = &envelope.command else { return Ok(()) };
+    /// Compares, if this is what the command asks for, the digest is remembered, and these rules make the same state
+    /// everywhere.
+    pub(super) fn check(&self, envelope: &Envelope, known: KnownRules) -> Result<(), String> {
+        let &Command::Audit { revision, digest, rules } = &envelope.command else { return Ok(()) };
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = remembered.iter().find(|(at, _)| at == revision).map(|(_, own)| own);
-        match own {
-            Some(own) if own != digest => Err(format!(
-                "the state at revision {revision} is {own} here and {digest} at the leader: this server's \
-                 memory, disk or program is at fault. Remove it from the cluster and let it join anew"
-            )),
-            _ => Ok(()),
+        let Some(own) = remembered.iter().find(|taken| taken.revision == revision) else { return Ok(()) };
+        let own = own.digest;
+        if own == digest {
+            return Ok(());
         }
+        if !known.contain(rules) {
+            tracing::info!(%revision, %rules, "a state by rules that are not known here is not compared");
+            return Ok(());
+        }
+        Err(format!(
+            "the state at revision {revision} is {own} here and {digest} at the leader: this server's memory, disk \
+             or program is at fault. Remove it from the cluster and let it join anew"
+        ))
     }
 }
 

@@ -6,12 +6,15 @@ use blixard_types::{ClusterId, RequestId};
 
 use super::*;
 
+mod golden;
+mod rules;
+
 fn position(index: u64) -> LogPosition {
     LogPosition { term: 1, index }
 }
 
 fn init() -> Vec<u8> {
-    let command = Command::InitCluster { cluster: ClusterId([7; 16]) };
+    let command = Command::InitCluster { cluster: ClusterId([7; 16]), rules: RULES.newest };
     encode_envelope(&Envelope { request: RequestId([1; 16]), at: UnixMillis(5), by: None, command }).unwrap()
 }
 
@@ -86,8 +89,9 @@ fn marks(replica: &Replica, wish: &str) {
     }
 }
 
-fn audit(revision: Revision, digest: blixard_types::Sha256Hash) -> Vec<u8> {
-    let command = Command::Audit { revision, digest };
+fn audit(said: StateDigest) -> Vec<u8> {
+    let StateDigest { revision, rules, digest } = said;
+    let command = Command::Audit { revision, digest, rules };
     encode_envelope(&Envelope { request: RequestId([8; 16]), at: UnixMillis(9), by: None, command }).unwrap()
 }
 
@@ -98,13 +102,13 @@ fn a_server_whose_state_differs_from_the_leaders_stops_and_says_so() {
         marks(&replica, wish);
         replica
     });
-    let (revision, digest) = leader.digests().borrow().unwrap();
-    assert_eq!(revision, Revision(4));
-    same.apply(position(6), &audit(revision, digest)).unwrap();
-    let halt = other.apply(position(6), &audit(revision, digest)).unwrap_err();
+    let said = leader.digests().borrow().unwrap();
+    assert_eq!((said.revision, said.rules), (Revision(4), RULES.newest));
+    same.apply(position(6), &audit(said)).unwrap();
+    let halt = other.apply(position(6), &audit(said)).unwrap_err();
     assert!(halt.reason.contains("at revision 4"), "{halt}");
     // Who does not remember that entry, as after a restart, has nothing to compare.
-    Replica::default().apply(position(6), &audit(revision, digest)).unwrap();
+    Replica::default().apply(position(6), &audit(said)).unwrap();
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl Witness {
             | Command::Volume(_)
             | Command::Placement(_)
             | Command::Audit { .. }
+            | Command::KnowRules { .. }
             | Command::RegisterNode { .. }
             | Command::SetDesired { .. }
             | Command::RestartVm { .. }

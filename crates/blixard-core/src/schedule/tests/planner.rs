@@ -8,6 +8,7 @@ use super::super::explain::explain;
 use super::*;
 use crate::command::{Command, FenceCommand};
 use crate::fixture::vm;
+use crate::rules::RULES;
 use crate::state::{Admission, Authority};
 
 const NODES: u64 = 4;
@@ -138,7 +139,10 @@ fn happen(cluster: &mut Cluster, happening: &Happening, planner: &mut Planner) {
             survivor: None,
         }),
         Happening::EndQuarantine => Command::Fence(FenceCommand::EndQuarantine { authority }),
-        Happening::Token => Command::Audit { revision: Revision(1), digest: Sha256Hash([0; 32]) },
+        Happening::Token => {
+            let (revision, digest) = (Revision(1), Sha256Hash([0; 32]));
+            Command::Audit { revision, digest, rules: RULES.newest }
+        }
     };
     let _ = cluster.apply(command);
     cluster.arm();

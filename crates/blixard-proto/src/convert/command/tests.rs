@@ -97,8 +97,10 @@ fn membership() -> Vec<Command> {
         MembershipCommand::RemoveNode { node: NodeId(0) },
         MembershipCommand::ForgetNode { node },
     ];
-    let audit = Command::Audit { revision: Revision(u64::MAX), digest: hash("state") };
-    all.into_iter().map(Command::Membership).chain([audit]).collect()
+    let (revision, digest) = (Revision(u64::MAX), hash("state"));
+    let audits = [Rules::UNNUMBERED, Rules(u32::MAX)].map(|rules| Command::Audit { revision, digest, rules });
+    let know = Command::KnowRules { node, newest: Rules(2) };
+    all.into_iter().map(Command::Membership).chain(audits).chain([know]).collect()
 }
 
 /// Every command, each with every variant of what is in it, and with zeros, which protobuf leaves out.
@@ -137,7 +139,8 @@ fn commands() -> Vec<Command> {
         Command::Report { node, daemon, sequence, vm: vm.clone(), epoch, report }
     };
     let mut all = vec![
-        Command::InitCluster { cluster: ClusterId([0; 16]) },
+        Command::InitCluster { cluster: ClusterId([0; 16]), rules: Rules::UNNUMBERED },
+        Command::InitCluster { cluster: ClusterId([7; 16]), rules: Rules(3) },
         register(&[]),
         Command::SetNodeKey { node, key: NodeKey([8; 32]) },
         Command::ForgetGenerations { keep: 3 },
@@ -213,6 +216,7 @@ fn kind(command: &Command) -> usize {
         Command::Volume(_) => 240,
         Command::Placement(_) => 260,
         Command::Audit { .. } => 10,
+        Command::KnowRules { .. } => 142,
         Command::Membership(command) => match command {
             MembershipCommand::AdoptAuthority { .. } => 11,
             MembershipCommand::SetAddress { .. } => 12,
@@ -229,7 +233,7 @@ fn kind(command: &Command) -> usize {
 fn every_command_reads_back_as_it_was() {
     let commands = commands();
     let kinds: std::collections::BTreeSet<_> = commands.iter().map(kind).collect();
-    assert_eq!(kinds.len(), 24);
+    assert_eq!(kinds.len(), 25);
     for command in commands {
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope).unwrap();

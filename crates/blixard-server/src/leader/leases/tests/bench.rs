@@ -10,6 +10,7 @@ use blixard_core::ports::BoxStream;
 use blixard_core::ports::consensus::{Applied, Consensus, ProposeError, ReplicatedMachine, Standing};
 use blixard_core::ports::members::{Membership, MembershipError, Progress, StorageUse};
 use blixard_core::ports::{Clock, Entropy, RawMillis, UnixMillis};
+use blixard_core::rules::RULES;
 use blixard_core::state::{NodeFacts, Role, Terms};
 use blixard_pki::KeyFiles;
 use blixard_proto::{decode_envelope, encode_envelope, encode_outcome};
@@ -59,7 +60,7 @@ impl Bench {
     pub(super) fn elected(times: Option<LeaseTimes>) -> Self {
         let replica = Arc::new(Replica::default());
         let (log, elsewhere) = (Log::new(&replica), Log::new(&Arc::new(Replica::default())));
-        log.append(Command::InitCluster { cluster: ClusterId([1; 16]) });
+        log.append(Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest });
         let registered = [(1, Role::Server), (OPEN, Role::Host), (HOST, Role::Host)];
         for (node, role) in registered {
             let (node, name) = (NodeId(node), format!("n{node}").parse().unwrap());
