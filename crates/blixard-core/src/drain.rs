@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use crate::ports::UnixMillis;
@@ -103,7 +102,7 @@ fn drain(
             plan.moves.push((id.clone(), epoch));
             continue;
         };
-        if state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task) {
+        if state.is_task(vm) {
             plan.staying.insert(id.clone(), Stays::Task);
         } else if on_the_way.len() >= at_a_time.max(1) as usize {
             plan.staying.insert(id.clone(), Stays::Others(on_the_way.clone()));

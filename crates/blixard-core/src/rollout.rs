@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::spec::VmKind;
 use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use crate::command::DeployedVm;
@@ -83,7 +82,6 @@ fn stage(
     if !vm.wanted() {
         return Stage::Stopped;
     }
-    let is_task = state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task);
     match &vm.run {
         Run::Unplaced { why: Unplaced::Failed { reason, generation, .. } } if *generation == wanted => {
             Stage::Failed(reason.clone())
@@ -92,7 +90,7 @@ fn stage(
         Run::Placed { node, phase: Phase::Running { generation, health }, .. } if *generation == wanted => {
             match health {
                 HealthStatus::Pending => Stage::Checking(*node),
-                HealthStatus::Healthy if is_task => Stage::Runs(*node),
+                HealthStatus::Healthy if state.is_task(vm) => Stage::Runs(*node),
                 HealthStatus::Healthy => Stage::Healthy(*node),
                 HealthStatus::Unhealthy { reason } => Stage::Failed(reason.clone()),
             }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blixard_core::unit::HostLayout;
-use blixard_types::holder::EPOCHS_LEASED;
+use blixard_types::holder::{EPOCHS_LEASED, epoch_over};
 use blixard_types::{Epoch, VmId};
 
 /// Numbers what is half-made: several vms may end at once.
@@ -72,10 +72,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 fn read(mark: &str) -> Result<Option<Epoch>> {
     match std::fs::read_to_string(mark) {
-        Ok(text) => {
-            let over = text.trim_end().parse().map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
-            Ok(Some(Epoch(over)))
-        }
+        Ok(text) => epoch_over(&text).map(Some).map_err(|error| Error::new(ErrorKind::InvalidData, error)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -12,7 +12,7 @@ use std::ffi::{CString, NulError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use blixard_types::holder::{EPOCHS_LEASED, HolderStatus, LeaseName, StartUnder};
+use blixard_types::holder::{EPOCHS_LEASED, HolderStatus, LeaseName, StartUnder, epoch_over};
 
 use crate::hold::now_ms;
 
@@ -114,8 +114,8 @@ fn may_start(status: &Path, start: &Start<'_>) -> Result<(), GuardError> {
 fn newest_over(mark: &Path) -> Result<Option<u64>, GuardError> {
     let unknown = |cause| GuardError::NoMark { mark: mark.to_owned(), cause };
     match std::fs::read_to_string(mark) {
-        Ok(text) => match text.trim_end().parse() {
-            Ok(over) => Ok(Some(over)),
+        Ok(text) => match epoch_over(&text) {
+            Ok(over) => Ok(Some(over.0)),
             Err(error) => Err(unknown(io::Error::new(io::ErrorKind::InvalidData, error))),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

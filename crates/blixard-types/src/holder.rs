@@ -4,7 +4,10 @@
 //! datagrams with an absolute instant of `CLOCK_BOOTTIME`: one that is late is not a longer lease.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::str::FromStr;
+
+use crate::Epoch;
 
 /// Where the holder listens.
 pub const HOLDER_SOCKET: &str = "/run/blixard-lease/socket";
@@ -21,6 +24,14 @@ pub const EPOCHS_DIR: &str = "/run/blixard-epochs";
 /// The file there that is made when a lease is held for the first time: what was to start without one, while
 /// the machine was alone, does not start any more.
 pub const EPOCHS_LEASED: &str = "leased";
+
+/// The newest epoch that is over, as the file says; it is written by [`Epoch`]'s `Display`.
+///
+/// # Errors
+/// When the text is no number: it is not taken for none.
+pub fn epoch_over(mark: &str) -> Result<Epoch, ParseIntError> {
+    mark.trim_end().parse().map(Epoch)
+}
 
 /// Under what a vm's program is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]

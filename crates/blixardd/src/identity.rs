@@ -1,12 +1,12 @@
 //! Who this node is, kept beside its log.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use blixard_types::{ClusterId, NodeAddress, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
+
+use crate::file;
 
 /// The node of a cluster of one.
 pub(crate) const FIRST_NODE: NodeId = NodeId(1);
@@ -33,31 +33,14 @@ impl NodeFile {
     /// Reads it, if it is there.
     pub(crate) fn read(data_dir: &Path) -> Result<Option<Self>, IdentityError> {
         let path = data_dir.join(NODE_FILE);
-        let step = |step| IdentityError::node_file(step, &path);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(step("read")(cause)),
-        };
-        let file: Self = serde_json::from_str(&text).map_err(|cause| step("read")(cause.into()))?;
-        match file.version {
-            Self::VERSION => Ok(Some(file)),
-            other => Err(step("read")(io::Error::other(format!("version {other} is unknown")))),
-        }
+        let found = file::read(&path, Self::VERSION, |found: &Self| found.version);
+        found.map_err(IdentityError::node_file("read", &path))
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it.
     pub(crate) fn write(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        let (path, new) = (data_dir.join(NODE_FILE), data_dir.join(format!("{NODE_FILE}.new")));
-        let written = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(data_dir)?.sync_all()
-        };
-        written().map_err(IdentityError::node_file("write", &path))
+        let path = data_dir.join(NODE_FILE);
+        file::write(&path, self).map_err(IdentityError::node_file("write", &path))
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod disk;
 mod drain;
 mod facts;
+mod file;
 mod identity;
 mod importer;
 mod incoming;

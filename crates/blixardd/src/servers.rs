@@ -7,6 +7,7 @@
 mod book;
 mod forward;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub(crate) enum NoServer {
     #[error("no server of the cluster is known")]
     Unknown,
     /// None answers.
-    #[error("no server of the cluster answers: {}", .0.join("; "))]
-    Silent(Vec<String>),
+    #[error("no server of the cluster answers: {}", .0.iter().map(Unasked::to_string).collect::<Vec<_>>().join("; "))]
+    Silent(Vec<Unasked>),
     /// They answer, and none leads.
     #[error("no server of the cluster leads at the moment")]
     NoLeader,
@@ -63,13 +64,22 @@ impl From<NoServer> for Status {
     }
 }
 
+/// A server that says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address}: {reason}")]
+pub(crate) struct Unasked {
+    server: NodeId,
+    address: NodeAddress,
+    reason: String,
+}
+
 /// What the servers say about who leads.
 #[derive(Debug, Default)]
 struct Survey {
     /// Who has said something, the first first.
     answered: Vec<NodeId>,
     sightings: Vec<Sighting>,
-    failures: Vec<String>,
+    failures: Vec<Unasked>,
 }
 
 /// How this node is configured.
@@ -103,8 +113,9 @@ impl Servers {
     /// Asks all of them who leads, until a majority agrees or there is nobody left to wait for.
     async fn survey(&self) -> Survey {
         let servers = self.book.servers();
-        let asked =
-            servers.iter().map(|(node, address)| async move { (*node, address, self.ask(*node).await) });
+        let asked = servers
+            .iter()
+            .map(|(node, address)| async move { (*node, address.clone(), self.ask(*node).await) });
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut survey = Survey::default();
         let mut limit = ANSWER_LIMIT;
@@ -115,19 +126,21 @@ impl Servers {
                     survey.sightings.push(sighting);
                     limit = OTHERS_LIMIT;
                 }
-                Err(reason) => survey.failures.push(format!("{address}: {reason}")),
+                Err(reason) => survey.failures.push(Unasked { server: node, address, reason }),
             }
             if agreed_leader(servers.len(), &survey.sightings).is_some() {
                 break;
             }
         }
         if survey.answered.is_empty() {
-            let told = |address: &NodeAddress| {
-                survey.failures.iter().any(|one| one.starts_with(&format!("{address}: ")))
-            };
-            let silent = servers.iter().filter(|(_, address)| !told(address));
-            let silent: Vec<_> = silent.map(|(_, address)| format!("{address}: no answer in time")).collect();
-            survey.failures.extend(silent);
+            let told: BTreeSet<_> = survey.failures.iter().map(|failure| failure.server).collect();
+            let silent = servers.iter().filter(|(server, _)| !told.contains(server)).cloned();
+            let reason = "no answer in time";
+            survey.failures.extend(silent.map(|(server, address)| Unasked {
+                server,
+                address,
+                reason: reason.to_owned(),
+            }));
         }
         survey
     }

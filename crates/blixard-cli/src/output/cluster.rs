@@ -240,6 +240,24 @@ pub(crate) fn event(out: &mut dyn Write, event: &Event) -> io::Result<()> {
     if let Some(vm) = &event.vm {
         write!(out, " {vm}")?;
     }
+    details(out, event)?;
+    if let Some(by) = &event.by {
+        write!(out, " (by {})", one_line(by))?;
+    }
+    writeln!(out)
+}
+
+/// An event that is told in a sentence on its vm.
+pub(crate) fn event_of_vm(out: &mut dyn Write, event: &Event) -> io::Result<()> {
+    write!(out, "{}", event.event)?;
+    details(out, event)?;
+    if let Some(by) = &event.by {
+        write!(out, ", by {}", one_line(by))?;
+    }
+    writeln!(out, ", at {} (revision {})", utc(event.at_ms), event.revision)
+}
+
+fn details(out: &mut dyn Write, event: &Event) -> io::Result<()> {
     let numbers = [("node", event.node), ("epoch", event.epoch), ("generation", event.generation)];
     for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
         write!(out, " {name} {number}")?;
@@ -247,8 +265,5 @@ pub(crate) fn event(out: &mut dyn Write, event: &Event) -> io::Result<()> {
     if let Some(detail) = &event.detail {
         write!(out, ": {}", one_line(detail))?;
     }
-    if let Some(by) = &event.by {
-        write!(out, " (by {})", one_line(by))?;
-    }
-    writeln!(out)
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use blixard_proto::v1::{self, node_verdict};
 use serde::Serialize;
 
-use super::cluster::{Event, event};
+use super::cluster::{Event, event_of_vm};
 use super::json::some;
 use super::table::Table;
 use super::{one_line, vm_status};
@@ -109,7 +109,7 @@ pub(crate) fn explanation(out: &mut dyn Write, told: &Explanation) -> io::Result
     }
     if let Some(asked) = &told.asked {
         write!(out, "Asked last: ")?;
-        event(out, asked)?;
+        event_of_vm(out, asked)?;
     }
     if let Some(waiting) = &told.waiting_on {
         writeln!(out, "It waits: {}", one_line(waiting))?;

@@ -39,7 +39,7 @@ async fn each_node_is_told_with_its_reasons() {
     let daemon = Daemon::start(Script { explained: explained(), ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("vm explain shop/web").await, @"
     shop/web is pending and on no host.
-    Asked last: 40 2023-11-14T22:13:20Z desired-set shop/web: running (by uid 1000 on b)
+    Asked last: desired-set: running, by uid 1000 on b, at 2023-11-14T22:13:20Z (revision 40)
     It waits: no host will do: c: is lost
     Placed now, it would go to b.
 
@@ -120,7 +120,7 @@ async fn a_vm_that_runs_is_told_with_its_host() {
     let daemon = Daemon::start(Script { explained: there, ..Script::default() });
     insta::assert_snapshot!(daemon.blixard("vm explain shop/web").await, @"
     shop/web is healthy on b.
-    Asked last: 40 2023-11-14T22:13:20Z desired-set shop/web: running (by uid 1000 on b)
+    Asked last: desired-set: running, by uid 1000 on b, at 2023-11-14T22:13:20Z (revision 40)
     Placed now, it would find no host.
 
     NODE            POINTS   FREE MEMORY   BECAUSE

@@ -1,7 +1,6 @@
 //! The life of a vm: placed, reported on, started and stopped, deleted. The legal transitions are
 //! drawn in [`crate::state::Vm`]'s module and are all here.
 
-use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, Spec, VmId};
 
 use super::fence::in_partition;
@@ -95,7 +94,7 @@ impl ClusterState {
         if let VmReport::VolumeGone { volume } = report {
             return self.volume_gone(id, volume, (node, epoch), moment);
         }
-        let kind = self.vms.get(id).and_then(|vm| self.target_spec(vm)).map(|spec| spec.kind);
+        let is_task = self.vms.get(id).is_some_and(|vm| self.is_task(vm));
         let vm = self.known_vm(id)?;
         let Run::Placed { node: host, epoch: at, phase } = &vm.run else {
             return Err(Rejection::OtherEpoch { vm: id.clone(), node, epoch });
@@ -121,7 +120,7 @@ impl ClusterState {
                 let reached = Phase::Running { generation: *generation, health: bounded(health) };
                 if *health == HealthStatus::Healthy && reached != *phase {
                     // A task is well as soon as it runs, and may fail all the same.
-                    if kind != Some(VmKind::Task) {
+                    if !is_task {
                         vm.forgive();
                     }
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use blixard_types::spec::Strategy;
-use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, NodeId, VmId};
 
 use super::filter::{self, Gate};
@@ -134,10 +133,7 @@ impl<'a> Rebalancer<'a> {
         };
         let settled = state.vms.iter().filter_map(|(id, vm)| Some((id.clone(), settled(vm)?)));
         // A task would begin anew.
-        let is_task = |id: &VmId| {
-            let spec = state.vms.get(id).and_then(|vm| state.target_spec(vm));
-            spec.is_some_and(|spec| spec.kind == VmKind::Task)
-        };
+        let is_task = |id: &VmId| state.vms.get(id).is_some_and(|vm| state.is_task(vm));
         let settled = settled.filter(|(id, (node, _))| open(*node) && !is_task(id)).collect();
         let (gate, planner) = (Gate::of(state), Planner::of(state));
         Self { state, gate, planner, settled, moves: Vec::new() }

@@ -5,6 +5,7 @@
 //! otherwise cost a look at each of the others.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use blixard_core::ports::units::{ObservedUnit, UnitChange, UnitError};
 use blixard_core::reconcile::Work;
@@ -60,7 +61,7 @@ impl Observation {
         }
     }
 
-    /// Everything may have changed.
+    /// Everything may have changed, or was not seen.
     pub(super) fn look_at_all(&mut self) {
         self.all = true;
     }
@@ -86,23 +87,24 @@ impl Observation {
         self.void = false;
         Some(if std::mem::take(&mut self.all) { Sight::All } else { Sight::Of(changed) })
     }
-
-    /// The observation that was begun has failed; the next is begun, and is of all.
-    fn begin_again(&mut self) {
-        (self.all, self.changed, self.void) = (false, BTreeSet::new(), false);
-        self.releasing.append(&mut self.finished);
-    }
 }
 
 impl Agent {
     /// Begins an observation where one is due and none is running.
     pub(super) fn observe(&mut self) {
+        self.observe_after(Duration::ZERO);
+    }
+
+    fn observe_after(&mut self, pause: Duration) {
         if !self.observing.is_empty() {
             return;
         }
         let Some(sight) = self.observation.begin() else { return };
         let units = self.host.units.clone();
         self.observing.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let units = match sight.clone() {
                 Sight::All => units.observe().await,
                 Sight::Of(vms) => units.look(vms).await,
@@ -136,12 +138,8 @@ impl Agent {
     }
 
     fn observe_later(&mut self) {
-        self.observation.begin_again();
-        let units = self.host.units.clone();
-        self.observing.spawn(async move {
-            tokio::time::sleep(RETRY_AFTER).await;
-            Seen { sight: Sight::All, units: units.observe().await }
-        });
+        self.observation.look_at_all();
+        self.observe_after(RETRY_AFTER);
     }
 }
 
@@ -185,7 +183,8 @@ mod tests {
         observation.finish(vm("a"));
         observation.begin();
         observation.finish(vm("b"));
-        observation.begin_again();
+        observation.look_at_all();
+        assert_eq!(observation.begin(), Some(Sight::All));
         assert_eq!(observation.releasing, [vm("a"), vm("b")].into());
         assert_eq!(observation.begin(), None, "one of all is under way");
     }

@@ -5,7 +5,6 @@ use blixard_core::schedule::explain::{Explanation, Verdict};
 use blixard_core::state::{
     ClusterState, Deletion, Desired, Generation, HealthStatus, Phase, Run, Unplaced, Vm,
 };
-use blixard_types::spec::VmKind;
 use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use super::event::event_view;
@@ -135,7 +134,6 @@ fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStat
         return (VmStatus::Deleting, nothing);
     }
     let wanted = vm.desired == Desired::Running;
-    let is_task = state.target_spec(vm).is_some_and(|spec| spec.kind == VmKind::Task);
     match &vm.run {
         Run::Placed { .. } if !vm.wanted_there() => {
             let by = vm.preempted_by.as_ref();
@@ -150,7 +148,7 @@ fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStat
             // The old generation runs still: it is about to be replaced.
             _ if *generation != vm.target => (VmStatus::Starting, nothing),
             HealthStatus::Pending => (VmStatus::Running, nothing),
-            HealthStatus::Healthy if is_task => (VmStatus::Running, nothing),
+            HealthStatus::Healthy if state.is_task(vm) => (VmStatus::Running, nothing),
             HealthStatus::Healthy => (VmStatus::Healthy, nothing),
             HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
         },

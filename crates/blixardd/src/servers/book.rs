@@ -4,9 +4,7 @@
 //! node.json (as it was at joining) ─▶ the servers' list ─▶ directory.json ─▶ the same after a restart
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,6 +16,7 @@ use blixard_types::{NodeAddress, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::file;
 use crate::identity::NodeFile;
 
 /// Its name below the data directory. Only a node that is no server has it.
@@ -78,7 +77,8 @@ impl Book {
     /// Opens what is there.
     pub(crate) fn open(data_dir: &Path, member: &NodeFile) -> Result<Self, BookError> {
         let path = data_dir.join(FILE);
-        let directory = read(&path)?;
+        let kept = file::read(&path, VERSION, |kept: &OnDisk| kept.version).map_err(step("read", &path))?;
+        let directory = kept.map(|kept| kept.directory);
         let digest =
             directory.as_ref().map(|directory| directory_to(directory).1.0.to_vec()).unwrap_or_default();
         let there = watch::Sender::new(directory.is_some());
@@ -123,7 +123,7 @@ impl Book {
     /// that cannot be written counts all the same, and is asked for again.
     pub(super) fn keep(&self, directory: Directory, digest: Vec<u8>) -> Result<(), BookError> {
         let kept = OnDisk { version: VERSION, directory };
-        let written = write(&self.0.path, &kept).map_err(step("write", &self.0.path));
+        let written = file::write(&self.0.path, &kept).map_err(step("write", &self.0.path));
         let digest = if written.is_ok() { digest } else { Vec::new() };
         let known = Known { directory: Some(kept.directory), digest };
         *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
@@ -161,31 +161,10 @@ fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BookError 
     move |cause| BookError::Step { step, path, cause }
 }
 
-fn read(path: &Path) -> Result<Option<Directory>, BookError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(step("read", path)(cause)),
-    };
-    let kept: OnDisk = serde_json::from_str(&text).map_err(|cause| step("read", path)(cause.into()))?;
-    match kept.version {
-        VERSION => Ok(Some(kept.directory)),
-        other => Err(step("read", path)(io::Error::other(format!("version {other} is unknown")))),
-    }
-}
-
-/// Whole or not at all.
-fn write(path: &Path, kept: &OnDisk) -> io::Result<()> {
-    let new = path.with_extension("json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use blixard_core::ports::UnixMillis;
     use blixard_types::{CertificateSerial, ClusterId};
 
@@ -270,7 +249,7 @@ mod tests {
     fn a_list_of_a_later_program_or_a_torn_one_is_not_guessed_at() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        write(&path, &OnDisk { version: 2, directory: directory() }).unwrap();
+        file::write(&path, &OnDisk { version: 2, directory: directory() }).unwrap();
         assert!(Book::open(folder.path(), &member()).is_err());
         fs::write(&path, "{").unwrap();
         assert!(Book::open(folder.path(), &member()).is_err());
