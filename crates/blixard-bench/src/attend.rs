@@ -3,7 +3,8 @@
 //! Owns: streams as a host agent has them, with what it holds and runs in each heartbeat. Refuses to run anything:
 //! what is granted is taken to run.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use blixard_core::assignment::{AssignmentSet, Intent};
@@ -40,17 +41,40 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Figures {
-    answers: usize,
     whole: usize,
-    /// From a heartbeat to its grant, in milliseconds.
-    median_ms: f64,
-    p99_ms: f64,
+    /// When each heartbeat was sent, in milliseconds since 1970, and how long its grant took, in microseconds; of one
+    /// that has none, how long there was none.
+    waits: Vec<(u64, u64)>,
 }
 
 #[derive(Default)]
 struct Seen {
-    waits: Vec<f64>,
+    waits: Vec<(u64, u64)>,
     whole: usize,
+    /// Heartbeats without an answer, by their numbers.
+    open: BTreeMap<u64, (u64, Instant)>,
+}
+
+impl Seen {
+    fn sent(&mut self, n: u64) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.open.insert(n, (u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Instant::now()));
+    }
+
+    fn answered(&mut self, n: u64) {
+        if let Some((at, since)) = self.open.remove(&n) {
+            self.waits.push((at, u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)));
+        }
+    }
+
+    /// What is without an answer for longer than the pause between two heartbeats is late, whatever may come.
+    fn ended(mut self) -> Self {
+        let late = self.open.iter().filter(|(_, (_, since))| since.elapsed() > HEARTBEAT);
+        for n in late.map(|(&n, _)| n).collect::<Vec<_>>() {
+            self.answered(n);
+        }
+        self
+    }
 }
 
 /// Attends until the leader ends.
@@ -75,10 +99,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         waits.extend(seen.waits);
         whole += seen.whole;
     }
-    waits.sort_by(f64::total_cmp);
-    let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or(f64::NAN);
-    let figures = Figures { answers: waits.len(), whole, median_ms: at(50), p99_ms: at(99) };
-    println!("{}", serde_json::to_string(&figures)?);
+    println!("{}", serde_json::to_string(&Figures { whole, waits })?);
     Ok(())
 }
 
@@ -113,13 +134,13 @@ async fn host(channel: Channel, node: NodeId, phase: Duration) -> anyhow::Result
     let mut answers = HostServiceClient::new(channel).attend(request).await?.into_inner();
     tokio::time::sleep(phase).await;
     let mut pace = tokio::time::interval(HEARTBEAT);
-    let (mut n, mut sent, mut seen) = (0, Instant::now(), Seen::default());
+    let (mut n, mut seen) = (0, Seen::default());
     let (mut held, mut holds) = (AssignmentSet::default(), None);
     loop {
         tokio::select! {
             _ = pace.tick() => {
                 n += 1;
-                sent = Instant::now();
+                seen.sent(n);
                 let heartbeat = Heartbeat {
                     node,
                     boot: hello.boot.clone(),
@@ -131,14 +152,14 @@ async fn host(channel: Channel, node: NodeId, phase: Duration) -> anyhow::Result
                 };
                 let message = say(host_message::Message::Heartbeat(encode_heartbeat(&heartbeat)));
                 if messages.send(message).await.is_err() {
-                    return Ok(seen);
+                    return Ok(seen.ended());
                 }
             }
             answer = answers.message() => match answer {
                 Ok(Some(message)) => {
                     if let Some(server_message::Message::Grant(grant)) = message.message {
                         let grant = decode_grant(grant)?;
-                        seen.waits.push(sent.elapsed().as_secs_f64() * 1000.0);
+                        seen.answered(grant.n);
                         holds = Some((grant.incarnation, grant.revision));
                         if let GrantContent::Whole(set) = grant.content {
                             seen.whole += 1;
@@ -147,7 +168,7 @@ async fn host(channel: Channel, node: NodeId, phase: Duration) -> anyhow::Result
                     }
                 }
                 // The leader has seen enough.
-                Ok(None) | Err(_) => return Ok(seen),
+                Ok(None) | Err(_) => return Ok(seen.ended()),
             }
         }
     }

@@ -74,6 +74,8 @@ struct Figures {
     memory_mib: f64,
     /// Entries that were appended meanwhile.
     entries: u64,
+    /// From when on, and until when, vms were deployed and placed, in milliseconds since 1970.
+    placing: (u64, u64),
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -94,11 +96,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let serving = tonic::transport::Server::builder()
         .add_service(host)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    // Each is a task, as in the daemon.
+    let mut duties = tokio::task::JoinSet::new();
+    duties.spawn(leader::leases::run(server.clone(), asks, None));
+    duties.spawn(leader::run(server.clone()));
     let measured = measure(&server, &arguments);
     tokio::select! {
         served = serving => served.context("the server has ended"),
-        () = leader::leases::run(server.clone(), asks, None) => anyhow::bail!("the keeper of leases has ended"),
-        () = leader::run(server.clone()) => anyhow::bail!("the scheduler has ended"),
+        _ = duties.join_next() => anyhow::bail!("a duty of the leader has ended"),
         figures = measured => {
             println!("{}", serde_json::to_string(&figures?)?);
             Ok(())
@@ -158,6 +163,7 @@ async fn measure(server: &Server, arguments: &Arguments) -> anyhow::Result<Figur
     };
     until(server, attend).await;
     let (cpu_ms_without_vms, _) = look(server, arguments.seconds).await?;
+    let begun = server.clock.wall().0;
     for first in (0..arguments.vms).step_by(usize::try_from(PER_COMMAND)?) {
         let last = (first + PER_COMMAND).min(arguments.vms);
         let vms = (first..last).map(definition).collect::<anyhow::Result<_>>()?;
@@ -166,8 +172,9 @@ async fn measure(server: &Server, arguments: &Arguments) -> anyhow::Result<Figur
         propose(server, Command::Deploy(deploy)).await?;
     }
     until(server, |state| state.vms.values().all(|vm| vm.run.host().is_some())).await;
+    let placing = (begun, server.clock.wall().0);
     let (cpu_ms, entries) = look(server, arguments.seconds).await?;
-    Ok(Figures { cpu_ms, cpu_ms_without_vms, memory_mib: memory_mib()?, entries })
+    Ok(Figures { cpu_ms, cpu_ms_without_vms, memory_mib: memory_mib()?, entries, placing })
 }
 
 /// Processor time of a second while nothing happens, in milliseconds, and how many entries were appended.

@@ -1,10 +1,16 @@
 //! What a host is granted: the whole set of vms it may run, and what it must keep.
+//!
+//! Which vms may concern a host is the [`Index`]'s to know; what is granted of them is read from the state itself.
+
+mod index;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId, VolumeName};
 
 use crate::state::{ClusterState, Made, Run, Vm, Volume, VolumeFate};
+
+pub use index::{Index, Touched};
 
 /// Everything a host may run or must stop, at one revision. What is not in it has no business there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,99 +80,70 @@ pub struct VolumeLife {
 /// What the state grants a host.
 #[must_use]
 pub fn assignments_of(state: &ClusterState, host: NodeId) -> AssignmentSet {
-    assigned(state, |node| node == host).remove(&host).unwrap_or_default()
+    Index::of(state).assignments(state, host)
 }
 
-/// What the state grants each host. Who is not in it is granted nothing. For many hosts this takes what it takes for
-/// one: every vm is looked at once.
-#[must_use]
-pub fn assignments(state: &ClusterState) -> BTreeMap<NodeId, AssignmentSet> {
-    assigned(state, |_| true)
-}
-
-fn assigned(state: &ClusterState, asked: impl Fn(NodeId) -> bool) -> BTreeMap<NodeId, AssignmentSet> {
-    let holders = Holders::of(state, &asked);
-    let mut sets = BTreeMap::<NodeId, AssignmentSet>::new();
-    for (vm, volumes) in &state.volumes {
-        let gone = volumes.iter().filter(|(_, volume)| volume.fate == VolumeFate::Delete);
-        for (name, volume) in gone.filter(|(_, volume)| asked(volume.node)) {
-            let set = sets.entry(volume.node).or_default();
-            set.deleted_volumes.entry(vm.clone()).or_default().insert(name.clone(), volume.life);
+impl Index {
+    /// What the state, which is the one that was last followed, grants a host.
+    #[must_use]
+    pub fn assignments(&self, state: &ClusterState, host: NodeId) -> AssignmentSet {
+        let mut set = AssignmentSet::default();
+        for id in self.vms_of(host) {
+            let volumes = state.volumes.get(id).into_iter().flatten();
+            let deleted = volumes.filter(|(_, of)| of.fate == VolumeFate::Delete && of.node == host);
+            let deleted: BTreeMap<_, _> = deleted.map(|(name, of)| (name.clone(), of.life)).collect();
+            if !deleted.is_empty() {
+                set.deleted_volumes.insert(id.clone(), deleted);
+            }
+            let Some(vm) = state.vms.get(id) else { continue };
+            if [vm.last_host, vm.came_from].contains(&Some(host)) {
+                set.retained.insert(id.clone(), vm.generations.keys().copied().collect());
+            }
+            if vm.discards() == Some(host) {
+                set.discarded.insert(id.clone(), vm.last_epoch);
+            }
+            if let Run::Placed { node, epoch, .. } = vm.run
+                && node == host
+            {
+                let intent = self.intent(state, (id, vm), host);
+                set.assignments.insert(id.clone(), Assignment { epoch, intent });
+            }
         }
+        set
     }
-    for (id, vm) in &state.vms {
-        for host in [vm.last_host, vm.came_from].into_iter().flatten().filter(|&host| asked(host)) {
-            let retained = vm.generations.keys().copied().collect();
-            sets.entry(host).or_default().retained.insert(id.clone(), retained);
-        }
-        if let Some(host) = vm.discards().filter(|&host| asked(host)) {
-            sets.entry(host).or_default().discarded.insert(id.clone(), vm.last_epoch);
-        }
-        let Run::Placed { node, epoch, .. } = vm.run else {
-            continue;
-        };
-        if asked(node) {
-            let intent = intent(state, (id, vm), node, &holders);
-            sets.entry(node).or_default().assignments.insert(id.clone(), Assignment { epoch, intent });
-        }
-    }
-    sets
-}
 
-fn intent(state: &ClusterState, (id, vm): (&VmId, &Vm), host: NodeId, holders: &Holders<'_>) -> Intent {
-    let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
-    let run = run.filter(|(_, spec)| state.has_volumes(id, spec, host));
-    run.map_or(Intent::Stop, |(generation, spec)| {
-        let (generation, closure) = (vm.target, generation.closure.clone());
-        let sources = holders.sources(state, &closure, host);
-        let volumes = volumes(state, id, spec);
-        Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources, volumes }))
-    })
+    fn intent(&self, state: &ClusterState, (id, vm): (&VmId, &Vm), host: NodeId) -> Intent {
+        let run = vm.target_generation().zip(state.target_spec(vm)).filter(|_| vm.wanted_there());
+        let run = run.filter(|(_, spec)| state.has_volumes(id, spec, host));
+        run.map_or(Intent::Stop, |(generation, spec)| {
+            let (generation, closure) = (vm.target, generation.closure.clone());
+            let sources = self.sources(state, &closure, host);
+            let volumes = volumes(state, id, spec);
+            Intent::Run(Box::new(RunIntent { generation, closure, spec: spec.clone(), sources, volumes }))
+        })
+    }
+
+    /// The nodes that have, or had, a closure, and are there, the likeliest first: who has built one keeps it for as
+    /// long as the generation is kept; who runs it, or ran it last, does likewise, and whom its vm has left does until
+    /// it runs elsewhere.
+    fn sources(&self, state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
+        let (mut builders, mut hosts) = (Vec::new(), Vec::new());
+        for vm in self.vms_with(closure).filter_map(|id| state.vms.get(id)) {
+            for generation in vm.generations.values().filter(|generation| generation.closure == *closure) {
+                builders.extend(generation.builder);
+                hosts.extend([vm.last_host, vm.came_from].into_iter().flatten());
+            }
+        }
+        let mut found = BTreeSet::new();
+        let others = builders.into_iter().chain(hosts).filter(|&node| node != host);
+        others.filter(|node| state.nodes.contains_key(node) && found.insert(*node)).collect()
+    }
 }
 
 fn volumes(state: &ClusterState, id: &VmId, spec: &Spec) -> BTreeMap<VolumeName, VolumeLife> {
     let life = |record: &Volume| VolumeLife { epoch: record.life, made: record.made };
     let recorded = state.local_volumes(id, spec);
     recorded.filter_map(|(name, _, record)| Some((name, life(record?)))).collect()
-}
-
-/// The nodes that have, or had, the closures that are asked for: who has built one keeps it for as long as the
-/// generation is kept; who runs it, or ran it last, does likewise, and whom its vm has left does until it runs elsewhere.
-struct Holders<'a>(BTreeMap<&'a ClosureRef, Held>);
-
-#[derive(Default)]
-struct Held {
-    builders: Vec<NodeId>,
-    hosts: Vec<NodeId>,
-}
-
-impl<'a> Holders<'a> {
-    fn of(state: &'a ClusterState, asked: impl Fn(NodeId) -> bool) -> Self {
-        let placed = state.vms.values().filter(|vm| vm.run.host().is_some_and(&asked));
-        let targets = placed.filter_map(Vm::target_generation).map(|one| (&one.closure, Held::default()));
-        let mut held: BTreeMap<&ClosureRef, Held> = targets.collect();
-        for vm in state.vms.values() {
-            for generation in vm.generations.values() {
-                if let Some(held) = held.get_mut(&generation.closure) {
-                    held.builders.extend(generation.builder);
-                    held.hosts.extend([vm.last_host, vm.came_from].into_iter().flatten());
-                }
-            }
-        }
-        Self(held)
-    }
-
-    /// Those that are there, the likeliest first.
-    fn sources(&self, state: &ClusterState, closure: &ClosureRef, host: NodeId) -> Vec<NodeId> {
-        let mut sources = Vec::new();
-        let held = self.0.get(closure);
-        for &node in held.iter().flat_map(|held| held.builders.iter().chain(&held.hosts)) {
-            if node != host && !sources.contains(&node) && state.nodes.contains_key(&node) {
-                sources.push(node);
-            }
-        }
-        sources
-    }
 }
 
 #[cfg(test)]

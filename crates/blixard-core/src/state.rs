@@ -25,6 +25,7 @@ use crate::rules::Rules;
 
 pub use evaluation::{EVALUATIONS_KEPT, EVALUATIONS_MAX_BYTES, Evaluation, EvaluationCache};
 pub use evaluation::{EvaluationKey, RememberedVm};
+pub(crate) use event::Subject;
 pub use event::{Compacted, EVENTS_KEPT, Event, EventKind, EventLog};
 pub use fencing::{Admission, Authority, Deadlines, Fence, Fencing, Presence, Quarantine};
 pub use node::{

@@ -22,7 +22,8 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::Server;
 
-/// Placements proposed together. Enough to fill a group commit, few enough for one round to be short.
+/// Placements decided and proposed together. Enough to fill a group commit, few enough for one round to be short:
+/// entries and grants wait while it is decided.
 const PLACEMENTS_PER_ROUND: usize = 256;
 
 /// Runs for as long as the consensus node does.
@@ -51,9 +52,9 @@ pub async fn run(server: Server) {
 /// Proposes what the scheduler plans; gives the pause until it may plan something else.
 async fn place(server: &Server, planner: &mut Planner) -> Option<Duration> {
     let now = server.clock.wall();
-    let plan = server.replica.read(|state| planner.placements(state, now));
+    let plan = server.replica.read(|state| planner.next_placements(state, now, PLACEMENTS_PER_ROUND));
     let proposer = server.proposer();
-    let proposals = plan.placements.into_iter().take(PLACEMENTS_PER_ROUND).map(|placement| {
+    let proposals = plan.placements.into_iter().map(|placement| {
         let proposer = proposer.clone();
         async move {
             let (vm, node, epoch) = (placement.vm.clone(), placement.node, placement.epoch);

@@ -96,6 +96,11 @@ impl Replica {
         self.assigned.of(state, host)
     }
 
+    /// Tells when what a host is granted may have changed.
+    pub(crate) fn news_for(&self, host: NodeId) -> watch::Receiver<Revision> {
+        self.assigned.listen(host)
+    }
+
     /// Tells when the state has changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Revision> {
@@ -112,6 +117,7 @@ impl ReplicatedMachine for Replica {
             let mut state = self.state.write().map_err(|_| halt("an earlier command panicked".to_owned()))?;
             let (before, rules) = (state.applied, state.rules);
             let outcome = state.apply(&envelope, position);
+            self.assigned.follow(&state, &envelope.command);
             if state.rules != rules {
                 self.known.check(state.rules).map_err(|unknown| halt(unknown.to_string()))?;
                 tracing::info!(rules = %state.rules, revision = %position.revision(), "new rules hold from here on");
@@ -146,7 +152,12 @@ impl ReplicatedMachine for Replica {
         }
         self.known.check(file.state.rules).map_err(|unknown| refuse(unknown.to_string()))?;
         let revision = file.state.applied.revision();
-        *self.state.write().map_err(|_| refuse("an earlier command panicked".to_owned()))? = file.state;
+        {
+            let mut state =
+                self.state.write().map_err(|_| refuse("an earlier command panicked".to_owned()))?;
+            *state = file.state;
+            self.assigned.read_anew(&state);
+        }
         self.revision.send_replace(revision);
         Ok(())
     }

@@ -133,23 +133,41 @@ fn vm_epoch(cluster: &Cluster) -> u64 {
 }
 
 #[test]
-fn what_all_hosts_are_granted_at_once_is_what_each_is_granted_alone() {
+fn an_index_says_whom_a_change_may_concern() {
     let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000), (3, 1000)]);
-    for (name, runner) in [("web", "a"), ("db", "a"), ("api", "b")] {
-        cluster.deploy(name, runner, spec(100));
-    }
-    cluster.ok(place("web", 1, 1));
-    cluster.ok(place("db", 2, 1));
-    cluster.ok(place("api", 2, 1));
-    cluster.ok(delete("api"));
-    let all = assignments(&cluster.state);
-    assert_eq!(all.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
-    for (host, set) in all {
-        assert_eq!(set, assignments_of(&cluster.state, host));
-        assert!(!set.assignments.is_empty());
-    }
-    let Intent::Run(run) = &assignments_of(&cluster.state, NodeId(1)).assignments[&vm("web")].intent else {
-        panic!("it is to run")
+    let mut index = Index::of(&cluster.state);
+    let mut touched = |cluster: &Cluster| match index.follow(&cluster.state) {
+        Touched::Hosts(hosts) => hosts.into_iter().map(|host| host.0).collect::<Vec<_>>(),
+        Touched::All => panic!("all"),
     };
-    assert_eq!(run.sources, [NodeId(2)], "who else has the closure");
+    cluster.deploy("web", "a", spec(100));
+    assert_eq!(touched(&cluster), [0; 0]);
+    cluster.ok(place("web", 1, 1));
+    assert_eq!(touched(&cluster), [1]);
+    assert_eq!(touched(&cluster), [0; 0], "nothing has happened since");
+    cluster.ok(report(1, "web", 1, VmReport::Stopped));
+    cluster.ok(place("web", 2, 2));
+    assert_eq!(touched(&cluster), [1, 2]);
+    cluster.ok(desired("web", Desired::Stopped));
+    cluster.ok(report(2, "web", 2, VmReport::Stopped));
+    assert_eq!(touched(&cluster), [1, 2]);
+    cluster.ok(delete("web"));
+    assert_eq!(touched(&cluster), [1, 2], "it is gone, and those that had it learn of it");
+    assert_eq!(assignments_of(&cluster.state, NodeId(2)), AssignmentSet::default());
+}
+
+#[test]
+fn an_index_that_is_far_behind_reads_all_anew() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 1000)]);
+    let mut index = Index::of(&cluster.state);
+    cluster.deploy("web", "a", spec(100));
+    cluster.ok(place("web", 1, 1));
+    for _ in 0..crate::state::EVENTS_KEPT {
+        cluster.ok(desired("web", Desired::Stopped));
+        cluster.ok(desired("web", Desired::Running));
+    }
+    assert_eq!(index.follow(&cluster.state), Touched::All);
+    let set = index.assignments(&cluster.state, NodeId(1));
+    assert_eq!(set.assignments.len(), 1);
+    assert_eq!(set, assignments_of(&cluster.state, NodeId(1)));
 }

@@ -10,6 +10,7 @@ mod view;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use blixard_types::{NodeId, Revision, Sha256Hash, VmId};
@@ -78,18 +79,32 @@ impl Planner {
 
     /// Plans placements, with what the other vms wait for.
     pub fn plan(&mut self, state: &ClusterState, now: UnixMillis) -> SchedulePlan {
-        self.decide(state, now, Reasons::Given)
+        self.decide(state, now, usize::MAX, Reasons::Given)
     }
 
     /// Plans placements. What vms wait for is said only where it is a time or a person.
     pub fn placements(&mut self, state: &ClusterState, now: UnixMillis) -> SchedulePlan {
-        self.decide(state, now, Reasons::LeftOut)
+        self.decide(state, now, usize::MAX, Reasons::LeftOut)
     }
 
-    fn decide(&mut self, state: &ClusterState, now: UnixMillis, reasons: Reasons) -> SchedulePlan {
+    /// The same up to so many placements: those after them are not decided yet.
+    pub fn next_placements(&mut self, state: &ClusterState, now: UnixMillis, most: usize) -> SchedulePlan {
+        self.decide(state, now, most, Reasons::LeftOut)
+    }
+
+    fn decide(
+        &mut self,
+        state: &ClusterState,
+        now: UnixMillis,
+        most: usize,
+        reasons: Reasons,
+    ) -> SchedulePlan {
         self.follow(state);
         let (mut plan, gate) = (SchedulePlan::default(), Gate::of(state));
-        for (priority, id) in std::mem::take(&mut self.pending) {
+        let mut next = self.pending.first().cloned();
+        while let Some(key) = next.filter(|_| plan.placements.len() < most) {
+            next = self.pending.range((Bound::Excluded(&key), Bound::Unbounded)).next().cloned();
+            let id = key.1;
             let Some(vm) = state.vms.get(&id) else { continue };
             let waiting = if let Some(waiting) = backoff(state, vm, now) {
                 Some(waiting)
@@ -106,8 +121,7 @@ impl Planner {
             if let Some(WaitingOn::Backoff { until, .. }) = waiting {
                 plan.again_at = Some(plan.again_at.map_or(until, |at| at.min(until)));
             }
-            plan.waiting.extend(waiting.map(|waiting| (id.clone(), waiting)));
-            self.pending.insert((priority, id));
+            plan.waiting.extend(waiting.map(|waiting| (id, waiting)));
         }
         plan
     }

@@ -97,7 +97,53 @@ pub enum EventKind {
     VolumeForgotten { vm: VmId, volume: VolumeName, node: NodeId },
 }
 
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject<'a> {
+    Vm(&'a VmId),
+    Node(NodeId),
+    Everything,
+    Nothing,
+}
+
 impl EventKind {
+    /// What it is about.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::NodeRegistered { node, .. }
+            | Self::NodeLeaving { node, .. }
+            | Self::NodeRemoved { node, .. }
+            | Self::SessionOpened { node }
+            | Self::NodeDeclaredLost { node }
+            | Self::NodeLost { node }
+            | Self::NodeBack { node }
+            | Self::NodeFenced { node }
+            | Self::AdmissionSet { node, .. } => Subject::Node(*node),
+            Self::GenerationAdded { vm, .. }
+            | Self::DesiredSet { vm, .. }
+            | Self::RestartRequested { vm }
+            | Self::MoveRequested { vm, .. }
+            | Self::Preempted { vm, .. }
+            | Self::Placed { vm, .. }
+            | Self::PhaseReached { vm, .. }
+            | Self::Stopped { vm, .. }
+            | Self::Failed { vm, .. }
+            | Self::Succeeded { vm, .. }
+            | Self::HostLost { vm, .. }
+            | Self::DeletionRequested { vm }
+            | Self::Deleted { vm }
+            | Self::VolumeDeletionRequested { vm, .. }
+            | Self::VolumeDeleted { vm, .. }
+            | Self::VolumeForgotten { vm, .. } => Subject::Vm(vm),
+            Self::IncarnationBegun { .. } => Subject::Everything,
+            Self::TokenCreated { .. }
+            | Self::LeaseTimesSet { .. }
+            | Self::RebalanceBegun { .. }
+            | Self::RebalanceEnded
+            | Self::PreemptionSet { .. } => Subject::Nothing,
+        }
+    }
+
     /// Whether this is somebody's wish for a vm.
     fn asks(&self, wanted: &VmId) -> bool {
         match self {

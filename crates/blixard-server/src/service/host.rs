@@ -64,11 +64,10 @@ async fn attend(
     let hello = open_session(&server, caller, &mut incoming).await?;
     tracing::info!(node = %hello.node, daemon = %hello.daemon, "a host attends");
     let server = Arc::new(server);
-    let mut changes = server.replica.changes();
+    let mut changes = server.replica.news_for(hello.node);
     let mut asked = FuturesUnordered::new();
     let mut granted: Option<Granted> = None;
-    // Whether the host knows already that there is something new since its last grant.
-    let mut told = false;
+    let mut told = Told::Nothing;
     let mut reports = FuturesUnordered::new();
     loop {
         futures_util::select_biased! {
@@ -93,8 +92,12 @@ async fn attend(
             (answer, heartbeat) = asked.select_next_some() => {
                 if let Some(granting) = answered(answer)? {
                     let grant = grant(&heartbeat, granting, &mut granted);
-                    told = false;
                     send(&outgoing, server_message::Message::Grant(encode_grant(&grant)?)).await?;
+                    let before = std::mem::replace(&mut told, Told::Nothing);
+                    if before == Told::MoreSince && is_news(granted.as_ref(), &server, &hello) {
+                        told = Told::News;
+                        send(&outgoing, server_message::Message::News(News {})).await?;
+                    }
                 }
             }
             answer = reports.select_next_some() => {
@@ -104,8 +107,10 @@ async fn attend(
                 if changed.is_err() {
                     return Err(Status::unavailable("this server has stopped"));
                 }
-                if !told && granted.as_ref().is_none_or(|last| last.is_news(&server, &hello)) {
-                    told = true;
+                if told != Told::Nothing {
+                    told = Told::MoreSince;
+                } else if is_news(granted.as_ref(), &server, &hello) {
+                    told = Told::News;
                     send(&outgoing, server_message::Message::News(News {})).await?;
                 }
             }
@@ -119,11 +124,22 @@ struct Granted {
     set: Arc<AssignmentSet>,
 }
 
-impl Granted {
-    fn is_news(&self, server: &Server, hello: &Hello) -> bool {
+/// What a host has been told since its last grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// That there is something new.
+    News,
+    /// That, and more has come since, which may be in the next grant or not.
+    MoreSince,
+}
+
+/// Whether a host is granted something else than it was last.
+fn is_news(granted: Option<&Granted>, server: &Server, hello: &Hello) -> bool {
+    granted.is_none_or(|last| {
         let now = server.replica.read(|state| server.replica.assignments(state, hello.node));
-        !Arc::ptr_eq(&now, &self.set) && now != self.set
-    }
+        !Arc::ptr_eq(&now, &last.set) && now != last.set
+    })
 }
 
 async fn send(

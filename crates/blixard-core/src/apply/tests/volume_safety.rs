@@ -7,7 +7,7 @@ use blixard_types::{Epoch, NodeId, VmId, VolumeId};
 use proptest::prelude::*;
 
 use crate::apply::Rejection;
-use crate::assignment::{Intent, assignments_of};
+use crate::assignment::{Index, Intent, assignments_of};
 use crate::command::{Command, VolumeCommand};
 use crate::fixture::{
     Cluster, back, daemon, definition, delete, deploy, desired, discard, facts, forget_volumes, lost, place,
@@ -295,7 +295,7 @@ fn check_plan(planner: &mut Planner, cluster: &Cluster) {
 
 fn run(ops: &[Op]) -> BTreeMap<&'static str, u32> {
     let (mut cluster, mut witness, mut planner) = (hosts(), Witness::default(), Planner::default());
-    let mut reached = BTreeMap::<&str, u32>::new();
+    let (mut index, mut reached) = (Index::default(), BTreeMap::<&str, u32>::new());
     for op in ops {
         for command in commands(op, &cluster.state) {
             let before = cluster.state.clone();
@@ -307,6 +307,10 @@ fn run(ops: &[Op]) -> BTreeMap<&'static str, u32> {
             check(&cluster.state);
         }
         check_plan(&mut planner, &cluster);
+        index.follow(&cluster.state);
+        for node in (1..=HOSTS).map(NodeId) {
+            assert_eq!(index.assignments(&cluster.state, node), assignments_of(&cluster.state, node));
+        }
     }
     reached
 }

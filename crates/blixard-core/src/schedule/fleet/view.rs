@@ -8,51 +8,7 @@ use blixard_types::{NodeId, VmId};
 use super::{Known, Planner, rank};
 use crate::schedule::shape::Shape;
 use crate::schedule::{filter, volumes};
-use crate::state::{ClusterState, EventKind, Generation, Vm};
-
-/// What an event is about.
-enum Subject<'a> {
-    Vm(&'a VmId),
-    Node(NodeId),
-    Everything,
-    Nothing,
-}
-
-fn subject(kind: &EventKind) -> Subject<'_> {
-    match kind {
-        EventKind::NodeRegistered { node, .. }
-        | EventKind::NodeLeaving { node, .. }
-        | EventKind::NodeRemoved { node, .. }
-        | EventKind::SessionOpened { node }
-        | EventKind::NodeDeclaredLost { node }
-        | EventKind::NodeLost { node }
-        | EventKind::NodeBack { node }
-        | EventKind::NodeFenced { node }
-        | EventKind::AdmissionSet { node, .. } => Subject::Node(*node),
-        EventKind::GenerationAdded { vm, .. }
-        | EventKind::DesiredSet { vm, .. }
-        | EventKind::RestartRequested { vm }
-        | EventKind::MoveRequested { vm, .. }
-        | EventKind::Preempted { vm, .. }
-        | EventKind::Placed { vm, .. }
-        | EventKind::PhaseReached { vm, .. }
-        | EventKind::Stopped { vm, .. }
-        | EventKind::Failed { vm, .. }
-        | EventKind::Succeeded { vm, .. }
-        | EventKind::HostLost { vm, .. }
-        | EventKind::DeletionRequested { vm }
-        | EventKind::Deleted { vm }
-        | EventKind::VolumeDeletionRequested { vm, .. }
-        | EventKind::VolumeDeleted { vm, .. }
-        | EventKind::VolumeForgotten { vm, .. } => Subject::Vm(vm),
-        EventKind::IncarnationBegun { .. } => Subject::Everything,
-        EventKind::TokenCreated { .. }
-        | EventKind::LeaseTimesSet { .. }
-        | EventKind::RebalanceBegun { .. }
-        | EventKind::RebalanceEnded
-        | EventKind::PreemptionSet { .. } => Subject::Nothing,
-    }
-}
+use crate::state::{ClusterState, Generation, Subject, Vm};
 
 impl Planner {
     /// Comes to know what has changed since it last looked.
@@ -69,7 +25,7 @@ impl Planner {
             return self.read_anew(state);
         }
         for event in events {
-            match subject(&event.kind) {
+            match event.kind.subject() {
                 Subject::Vm(id) => self.look_at_vm(state, id),
                 Subject::Node(id) => self.look_at_node(state, id),
                 Subject::Everything => return self.read_anew(state),

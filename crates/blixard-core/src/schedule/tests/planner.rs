@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::explain::explain;
 use super::*;
+use crate::assignment::{Assignment, AssignmentSet, Index, Intent, Touched, assignments_of};
 use crate::command::{Command, FenceCommand};
 use crate::fixture::vm;
 use crate::rules::RULES;
@@ -80,6 +81,12 @@ fn happenings() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::EndQuarantine),
         1 => Just(Happening::Token),
     ]
+}
+
+/// What a host is to run, and what it is to stop.
+fn epochs(set: &AssignmentSet) -> Vec<(&VmId, Epoch, bool)> {
+    let of = |(vm, one): (_, &Assignment)| (vm, one.epoch, one.intent == Intent::Stop);
+    set.assignments.iter().map(|(vm, one)| of((vm, one))).collect()
 }
 
 fn name(vm: u64) -> String {
@@ -195,6 +202,52 @@ proptest! {
                 prop_assert_eq!(again.placements, plan(&cluster.state, now).placements);
             }
         }
+    }
+
+    #[test]
+    fn an_index_that_follows_grants_like_one_made_anew(
+        happenings in prop::collection::vec(happenings(), 1..60),
+        looks in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let (mut cluster, mut planner) = (cluster(), Planner::default());
+        let mut index = Index::default();
+        let granted = |cluster: &Cluster| -> Vec<_> {
+            (1..=NODES).map(|node| assignments_of(&cluster.state, NodeId(node))).collect()
+        };
+        let mut before = granted(&cluster);
+        for (happening, look) in happenings.iter().zip(looks) {
+            happen(&mut cluster, happening, &mut planner);
+            if look {
+                let (touched, now) = (index.follow(&cluster.state), granted(&cluster));
+                for node in 1..=NODES {
+                    let at = usize::try_from(node - 1).unwrap();
+                    prop_assert_eq!(&index.assignments(&cluster.state, NodeId(node)), &now[at]);
+                    // Who has a closure besides may change without a word.
+                    let told = match &touched {
+                        Touched::All => true,
+                        Touched::Hosts(hosts) => hosts.contains(&NodeId(node)),
+                    };
+                    prop_assert!(told || epochs(&before[at]) == epochs(&now[at]), "host {} is not told", node);
+                }
+                before = now;
+            }
+        }
+    }
+
+    #[test]
+    fn placements_that_are_planned_a_few_at_a_time_are_those_that_are_planned_at_once(
+        happenings in prop::collection::vec(happenings(), 1..60),
+        most in 1..4_usize,
+    ) {
+        let (mut cluster, mut planner) = (cluster(), Planner::default());
+        for happening in &happenings {
+            happen(&mut cluster, happening, &mut planner);
+        }
+        let now = UnixMillis(u64::MAX);
+        let at_once = plan(&cluster.state, now).placements;
+        let some = planner.next_placements(&cluster.state, now, most).placements;
+        prop_assert_eq!(&some[..], &at_once[..most.min(at_once.len())]);
+        prop_assert_eq!(planner.plan(&cluster.state, now).placements, at_once);
     }
 
     #[test]
