@@ -77,10 +77,12 @@ impl Assigned {
 
 impl Known {
     fn tell(&self, revision: Revision, touched: &Touched) {
-        let tell = |listeners: &watch::Sender<Revision>| drop(listeners.send_replace(revision));
-        match touched {
-            Touched::All => self.listeners.values().for_each(tell),
-            Touched::Hosts(hosts) => hosts.iter().filter_map(|host| self.listeners.get(host)).for_each(tell),
+        let concerned = |host: &NodeId| match touched {
+            Touched::All => true,
+            Touched::Hosts(hosts) => hosts.contains(host),
+        };
+        for (_, listeners) in self.listeners.iter().filter(|(host, _)| concerned(host)) {
+            listeners.send_replace(revision);
         }
     }
 }
@@ -90,11 +92,13 @@ mod tests {
     use blixard_core::assignment;
     use blixard_core::command::{Deploy, Envelope, TakeOver, VmDefinition};
     use blixard_core::ports::UnixMillis;
+    use blixard_core::ports::consensus::ReplicatedMachine as _;
     use blixard_core::rules::RULES;
     use blixard_core::state::{Desired, NodeFacts, Role, Terms};
     use blixard_types::{ClosureRef, ClusterId, DaemonId, DeploymentId, Epoch, LogPosition, RequestId};
     use blixard_types::{Sha256Hash, Spec, StorePath};
 
+    use super::super::{CHECKPOINT_VERSION, CheckpointFile, Replica};
     use super::*;
 
     const HOST: NodeId = NodeId(1);
@@ -214,5 +218,19 @@ mod tests {
         assert_eq!(assigned.of(&state, HOST).assignments.len(), 1);
         assigned.read_anew(&before);
         assert_eq!(*assigned.of(&before, HOST), AssignmentSet::default());
+    }
+
+    #[test]
+    fn a_server_that_has_taken_a_checkpoint_grants_what_is_in_it() {
+        let assigned = Assigned::default();
+        let mut state = cluster(&assigned);
+        apply(&mut state, &assigned, place());
+        let file = CheckpointFile { version: CHECKPOINT_VERSION, state };
+        let replica = Replica::default();
+        let news = replica.news_for(HOST);
+        replica.restore(&serde_json::to_vec(&file).unwrap()).unwrap();
+        assert!(news.has_changed().unwrap());
+        let set = replica.read(|state| replica.assignments(state, HOST));
+        assert_eq!(set.assignments.len(), 1);
     }
 }
