@@ -17,7 +17,6 @@ pub(crate) mod narinfo;
 mod range;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +56,6 @@ type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 /// What a cache is made of.
 #[derive(Clone)]
 pub struct CacheOptions {
-    /// Where it listens.
-    pub listen: SocketAddr,
     /// The name of its key, as clients know it.
     pub key_name: String,
     /// What callers must show; nothing if absent.
@@ -93,11 +90,7 @@ impl Cache {
     }
 
     /// Serves until it is dropped.
-    ///
-    /// # Errors
-    /// When it cannot listen.
-    pub async fn serve(self) -> std::io::Result<()> {
-        let listener = TcpListener::bind(self.0.options.listen).await?;
+    pub async fn serve(self, listener: TcpListener) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {

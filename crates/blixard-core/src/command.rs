@@ -25,8 +25,9 @@ pub use fence::FenceCommand;
 pub use placement::PlacementCommand;
 pub use volume::VolumeCommand;
 
-/// Most bytes of an encoded command; a larger one is refused before it reaches the log.
-pub const COMMAND_MAX_BYTES: usize = 64 << 10;
+/// Most bytes of an encoded command; a larger one is refused before it reaches the log. Room for a deployment of 500 vms
+/// with long names; a segment of the log has to hold one, and a message between servers one beside a mebibyte of others.
+pub const COMMAND_MAX_BYTES: usize = 960 << 10;
 
 /// A command with what every command has.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! ```text
 //! server of the state ─ Add ─▶ learner ─ caught up, and the number stays odd ─▶ voter
 //! leaving: hands over if it leads ─▶ votes no more ─ Expel ─▶ out of the group ─ Forget ─▶ gone
+//!          └ nobody votes who could take over: a learner is let vote first
 //! ```
 
 use std::collections::BTreeSet;
@@ -72,16 +73,16 @@ pub enum MembershipStep {
 #[must_use]
 pub fn plan(state: &ClusterState, group: &Group) -> Option<MembershipStep> {
     let view = View { state, group };
-    let voters = view.voters();
-    let wanted = view.wanted_voters();
     if group.change == Change::UnderWay {
-        return Some(MembershipStep::Voters(wanted));
+        return Some(MembershipStep::Voters(view.next_voters()));
     }
-    if view.goes(group.leader) {
-        return view.successor().map(|to| MembershipStep::HandOver { to });
+    if view.goes(group.leader)
+        && let Some(to) = view.successor()
+    {
+        return Some(MembershipStep::HandOver { to });
     }
-    if wanted != voters && view.can_agree(&voters) && view.can_agree(&wanted) {
-        return Some(MembershipStep::Voters(wanted));
+    if let Some(next) = view.possible_voters() {
+        return Some(MembershipStep::Voters(next));
     }
     let expelled = group.members.iter().find(|one| view.goes(one.member.node) && !is_voter(one));
     if let Some(expelled) = expelled {
@@ -101,6 +102,12 @@ pub fn obstacle(state: &ClusterState, group: &Group, node: NodeId) -> Option<&'s
     let view = View { state, group };
     if !view.goes(node) || view.member(node).is_none_or(|member| !is_voter(member)) {
         return None;
+    }
+    if node == group.leader {
+        let goes_on = view.successor().is_some() || view.possible_voters().is_some();
+        return (!goes_on).then_some(
+            "it leads, and no other server can take over: one that stays has to answer and to have caught up",
+        );
     }
     let without = view.wanted_voters();
     if view.can_agree(&view.voters()) && view.can_agree(&without) {
@@ -161,6 +168,19 @@ impl View<'_> {
         let count = pool.len().min(VOTERS_MAX);
         let odd = if count.is_multiple_of(2) { count.saturating_sub(1) } else { count };
         pool.into_iter().take(odd).map(|(_, node)| node).collect()
+    }
+
+    /// Who is to vote next: those that are wanted, and who leads, until it has handed over to one of them.
+    fn next_voters(&self) -> BTreeSet<NodeId> {
+        let mut next = self.wanted_voters();
+        next.insert(self.group.leader);
+        next
+    }
+
+    /// The same, if that is a change which majorities of before and after can agree to.
+    fn possible_voters(&self) -> Option<BTreeSet<NodeId>> {
+        let (voters, next) = (self.voters(), self.next_voters());
+        (next != voters && self.can_agree(&voters) && self.can_agree(&next)).then_some(next)
     }
 
     fn rank(&self, progress: &Progress) -> Option<u8> {

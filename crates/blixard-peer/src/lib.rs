@@ -22,5 +22,5 @@ pub use dialer::{DialError, Dialer, PlainDialer, configure};
 pub use server::{PeerService, configure_server, service};
 
 /// The largest message that is sent or taken. Appended entries come in messages of about 1 MiB, snapshots
-/// in pieces of less; the rest is room for one command of 64 KiB at the end of a message.
+/// in pieces of less; the rest is room for one command of almost 1 MiB at the end of a message.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

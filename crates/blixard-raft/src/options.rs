@@ -18,12 +18,17 @@ use crate::offload::Offload;
 use crate::types::Peer;
 
 /// The largest command that is appended. References go through the log, not content.
-pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
+pub const MAX_COMMAND_BYTES: usize = blixard_core::command::COMMAND_MAX_BYTES;
+
+/// A segment has two headers of a sector, and a frame has a few bytes of its own; a write that does not fit into an empty
+/// segment stops the node.
+const _: () =
+    assert!(MAX_COMMAND_BYTES as u64 + 8 * 1024 <= SEGMENT_BYTES, "a command has to fit into a segment");
 
 /// A checkpoint writes the whole state, which may have tens of megabytes; at 24,000 writes a second, 10,000
 /// entries would be one more than twice a second.
 const CHECKPOINT_EVERY: u64 = 50_000;
-/// Fifty thousand entries of the usual size come to half of this, those of the largest to a hundred times.
+/// Fifty thousand entries of the usual size come to half of this, those of the largest to 1,500 times.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What a consensus node is opened with.

@@ -228,7 +228,7 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), BadMessage> {
     out.put_u64(entry.log_id.leader_id.term);
     let mut put = |kind: u8, payload: &[u8]| {
         out.put_u8(kind);
-        // A command is 64 KiB at most.
+        // A command is less than 1 MiB.
         out.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
         out.put_slice(payload);
     };

@@ -13,6 +13,7 @@ mod dry;
 mod follow;
 mod prepare;
 mod recall;
+mod size;
 
 use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};

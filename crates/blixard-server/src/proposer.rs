@@ -37,6 +37,15 @@ pub enum ProposeFailure {
     Decode(#[from] OutcomeError),
 }
 
+/// What the log is given, unless it is too large for that.
+pub(crate) fn encode(envelope: &Envelope) -> Result<Vec<u8>, ProposeFailure> {
+    let bytes = encode_envelope(envelope)?;
+    if bytes.len() > COMMAND_MAX_BYTES {
+        return Err(ProposeError::TooLarge { size: bytes.len(), limit: COMMAND_MAX_BYTES }.into());
+    }
+    Ok(bytes)
+}
+
 /// Pause before what there was no room for is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -63,11 +72,7 @@ impl Proposer {
     /// When it is rejected, or when the log does not take it.
     pub async fn propose(&self, request: RequestId, command: Command) -> Result<Outcome, ProposeFailure> {
         let envelope = Envelope { request, at: self.clock.wall(), by: self.by, command };
-        let bytes = encode_envelope(&envelope)?;
-        if bytes.len() > COMMAND_MAX_BYTES {
-            return Err(ProposeError::TooLarge { size: bytes.len(), limit: COMMAND_MAX_BYTES }.into());
-        }
-        let applied = self.consensus.propose(bytes).await?;
+        let applied = self.consensus.propose(encode(&envelope)?).await?;
         Ok(decode_outcome(&applied.outcome)??)
     }
 

@@ -11,8 +11,6 @@ mod member;
 mod nix;
 mod server;
 
-use std::path::PathBuf;
-
 use blixard_closure::SignerError;
 use blixard_core::ports::units::UnitError;
 use blixard_core::state::Role;
@@ -75,18 +73,6 @@ pub(crate) enum RunError {
     /// The node's key.
     #[error(transparent)]
     Key(#[from] SignerError),
-    /// The token of the binary cache.
-    #[error("cannot use the token in {}", .file.display())]
-    CacheToken {
-        /// Its file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// The binary cache.
-    #[error("the binary cache cannot listen on its address")]
-    Cache(#[source] std::io::Error),
     /// The host agent.
     #[error(transparent)]
     Agent(#[from] AgentError),

@@ -122,6 +122,43 @@ fn a_leader_that_is_to_go_hands_over_to_the_voter_that_lacks_least() {
 }
 
 #[test]
+fn of_two_servers_the_one_that_leads_goes_after_the_other_was_let_vote() {
+    let mut cluster = cluster(&[1, 2]);
+    remove(&mut cluster, 1);
+    let step = |leader, members| plan(&cluster.state, &group(leader, members));
+    assert_eq!(step(1, vec![voter(1), learner(2)]), voters(&[1, 2]));
+    let mut midst = group(1, vec![voter(1), voter(2)]);
+    midst.change = Change::UnderWay;
+    assert_eq!(plan(&cluster.state, &midst), voters(&[1, 2]), "it does not put itself out");
+    let hand_over = Some(MembershipStep::HandOver { to: NodeId(2) });
+    assert_eq!(step(1, vec![voter(1), voter(2)]), hand_over);
+    assert_eq!(step(2, vec![voter(1), voter(2)]), voters(&[2]));
+    assert_eq!(step(2, vec![learner(1), voter(2)]), Some(MembershipStep::Expel { node: NodeId(1) }));
+    assert_eq!(step(2, vec![voter(2)]), Some(MembershipStep::Forget { node: NodeId(1) }));
+}
+
+#[test]
+fn a_leader_that_is_to_go_and_has_nobody_to_succeed_it_says_so_and_lets_others_in_meanwhile() {
+    let mut two = cluster(&[1, 2]);
+    remove(&mut two, 1);
+    let behind = Progress { lag: CAUGHT_UP_ENTRIES + 1, ..learner(2) };
+    for second in [silent(learner(2), HEALTHY_WITHIN_MS), behind] {
+        let stuck = group(1, vec![voter(1), second]);
+        assert_eq!(plan(&two.state, &stuck), None);
+        assert!(obstacle(&two.state, &stuck, NodeId(1)).is_some_and(|said| said.contains("take over")));
+    }
+    for members in [vec![voter(1), learner(2)], vec![voter(1), voter(2)]] {
+        assert_eq!(obstacle(&two.state, &group(1, members), NodeId(1)), None, "it goes on by itself");
+    }
+    let mut three = cluster(&[1, 2, 3]);
+    remove(&mut three, 1);
+    let away = silent(learner(2), REPLACED_AFTER_MS);
+    let step = plan(&three.state, &group(1, vec![voter(1), away.clone()]));
+    assert!(matches!(step, Some(MembershipStep::Add { node: NodeId(3), .. })), "{step:?}");
+    assert_eq!(plan(&three.state, &group(1, vec![voter(1), away, learner(3)])), voters(&[1, 3]));
+}
+
+#[test]
 fn a_removal_that_would_leave_no_majority_waits_and_says_why() {
     let mut cluster = cluster(&[1, 2, 3, 4, 5]);
     remove(&mut cluster, 2);

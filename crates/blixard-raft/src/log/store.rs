@@ -21,8 +21,8 @@ use crate::stop::StopCause;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wire;
 
-/// Records read per step when a log is opened.
-const SCAN_RECORDS: usize = 1024;
+/// Records read per step: some may have almost a mebibyte each.
+const STEP_RECORDS: usize = 32;
 
 /// How much one message to a follower holds, the last entry aside: far more than a batch of usual
 /// entries, and far less than what a gRPC message may have.
@@ -180,7 +180,7 @@ fn scan(engine: &dyn LogEngine) -> Result<Ends, LogOpenError> {
     let mut last = purged;
     let mut next = purged.map_or(0, |id| id.index + 1);
     loop {
-        let records = engine.read(next..u64::MAX, SCAN_RECORDS)?;
+        let records = engine.read(next..u64::MAX, STEP_RECORDS)?;
         if records.is_empty() {
             break;
         }
@@ -223,22 +223,45 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
 }
 
 impl LogReader {
-    /// Entries that are on disk, all of them.
-    fn read_disk(&self, range: Range<u64>) -> Result<Vec<Entry>, io::Error> {
-        let mut entries = Vec::new();
-        let mut next = range.start;
-        for (index, bytes) in self.engine.read(range.clone(), usize::MAX).map_err(io::Error::other)? {
-            if index != next {
-                break;
+    /// Entries of the range: all that are there, or, where more than `most` bytes are on disk, the first of them.
+    fn entries(&self, range: Range<u64>, most: usize) -> Result<Vec<Entry>, io::Error> {
+        loop {
+            // The tail first: what leaves it in between is on disk by then.
+            let Readable { on_disk, held, cuts } = self.tail.read(range.clone());
+            if on_disk.is_empty() {
+                return Ok(held);
             }
-            entries.push(record::decode_entry(index, &bytes).map_err(io::Error::other)?);
-            next = index + 1;
+            let read = self.read_disk(on_disk.clone(), most);
+            // Entries went meanwhile, because the leadership did or they are old: what is left is read anew.
+            if self.tail.cuts() != cuts {
+                continue;
+            }
+            let mut entries = read?;
+            if entries.last().is_some_and(|last| last.log_id.index + 1 == on_disk.end) {
+                entries.extend(held);
+            }
+            return Ok(entries);
         }
-        if next == range.end {
-            Ok(entries)
-        } else {
-            Err(io::Error::other(format!("the log lacks entry {next}")))
+    }
+
+    /// Entries that are on disk: all of them, or the first, that come to `most` bytes.
+    fn read_disk(&self, range: Range<u64>, most: usize) -> Result<Vec<Entry>, io::Error> {
+        let (mut entries, mut next, mut bytes) = (Vec::new(), range.start, 0);
+        while next < range.end && bytes < most {
+            let records = self.engine.read(next..range.end, STEP_RECORDS).map_err(io::Error::other)?;
+            if records.first().is_none_or(|(index, _)| *index != next) {
+                return Err(io::Error::other(format!("the log lacks entry {next}")));
+            }
+            for (index, record) in records {
+                if index != next {
+                    break;
+                }
+                bytes += record.len();
+                entries.push(record::decode_entry(index, &record).map_err(io::Error::other)?);
+                next = index + 1;
+            }
         }
+        Ok(entries)
     }
 }
 
@@ -247,28 +270,13 @@ impl RaftLogReader<TypeConfig> for LogReader {
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, io::Error> {
-        let range = half_open(&range);
-        loop {
-            // The tail first: what leaves it in between is on disk by then.
-            let Readable { on_disk, held, cuts } = self.tail.read(range.clone());
-            if on_disk.is_empty() {
-                return Ok(held);
-            }
-            let read = self.read_disk(on_disk);
-            // Entries went meanwhile, because the leadership did or they are old: what is left is read anew.
-            if self.tail.cuts() != cuts {
-                continue;
-            }
-            let mut entries = read?;
-            entries.extend(held);
-            return Ok(entries);
-        }
+        self.entries(half_open(&range), usize::MAX)
     }
 
     /// Entries for a follower: what fits into one message, and one at least. None if the first of them is
     /// gone: openraft says of what it gets that it follows what the follower has.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        let mut entries = self.try_get_log_entries(start..end).await?;
+        let mut entries = self.entries(start..end, MESSAGE_BYTES)?;
         if entries.first().is_some_and(|first| first.log_id.index != start) {
             return Ok(Vec::new());
         }

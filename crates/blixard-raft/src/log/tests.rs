@@ -336,6 +336,54 @@ async fn a_follower_is_sent_nothing_rather_than_entries_that_begin_later_than_as
     close(log, writer).await;
 }
 
+/// An engine that counts the bytes that are read.
+#[derive(Debug)]
+struct Counts {
+    engine: Segments,
+    read: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl LogEngine for Counts {
+    fn commit(&self, writes: &[Write]) -> Result<(), EngineError> {
+        self.engine.commit(writes)
+    }
+
+    fn read(&self, range: Range<u64>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, EngineError> {
+        let records = self.engine.read(range, limit)?;
+        let bytes = records.iter().map(|(_, record)| record.len()).sum();
+        self.read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        Ok(records)
+    }
+
+    fn note(&self, slot: Slot) -> Result<Option<Vec<u8>>, EngineError> {
+        self.engine.note(slot)
+    }
+}
+
+#[tokio::test]
+async fn for_a_message_to_a_follower_little_more_is_read_than_goes_into_it() {
+    const LARGE: usize = 100 << 10;
+    let disk = Disk::new();
+    let (mut log, writer) = open(&disk).unwrap();
+    let large: Vec<Entry> = (0..200).map(|index| command(index, vec![7; LARGE])).collect();
+    log.blocking_append(large.clone()).await.unwrap();
+    close(log, writer).await;
+    let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counts = Counts { engine: segments(&disk).unwrap(), read: Arc::clone(&read) };
+    let (mut log, writer) = open_as(1, counts, StopCause::default()).unwrap();
+    let mut reader = log.get_log_reader().await;
+    read.store(0, std::sync::atomic::Ordering::Relaxed);
+
+    let sent = reader.limited_get_log_entries(0, 200).await.unwrap();
+
+    assert_eq!(sent.len(), 11);
+    let read = read.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(read <= 40 * LARGE, "{read} bytes were read");
+    assert!(reader.try_get_log_entries(..).await.unwrap() == large, "what is asked for whole comes whole");
+    drop(reader);
+    close(log, writer).await;
+}
+
 /// An engine that has truncated, and says so only when it is let go.
 #[derive(Debug)]
 struct Slow {

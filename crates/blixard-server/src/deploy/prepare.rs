@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::define::{Defined, define};
 use super::recall::{self, Recalled, recall};
-use super::{DeployOrder, Events, sink, tell};
+use super::{DeployOrder, Events, sink, size, tell};
 use crate::{Builder, Server, status};
 
 /// Vms that can be proposed, and what is worth remembering of how they came to be.
@@ -43,7 +43,7 @@ pub(crate) fn builder(server: &Server) -> Result<&Builder, Status> {
     })
 }
 
-/// The vms that are asked for, recalled or evaluated; nothing is built.
+/// The vms that are asked for, recalled or evaluated, if the log will take them; nothing is built.
 pub(super) async fn admitted(
     server: &Server,
     builder: &Builder,
@@ -51,13 +51,15 @@ pub(super) async fn admitted(
     events: &Events,
 ) -> Result<(Recalled, Option<RememberEvaluation>), Status> {
     let key = recall::key(builder, order);
-    match recall(server, builder, key).await.map_err(|error| status::nix_command(&error))? {
+    let found = match recall(server, builder, key).await.map_err(|error| status::nix_command(&error))? {
         Some(recalled) => {
             tell(events, Event::Recalled(deploy_event::Recalled {})).await;
-            Ok((recalled, None))
+            (recalled, None)
         }
-        None => evaluate(builder, order, key, events).await,
-    }
+        None => evaluate(builder, order, key, events).await?,
+    };
+    size::check(order, &found.0.vms)?;
+    Ok(found)
 }
 
 /// The source must be in the store as the caller has locked it: what is evaluated is that and nothing

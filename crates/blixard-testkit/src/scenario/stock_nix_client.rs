@@ -1,10 +1,13 @@
 //! A stock Nix uses a node as its binary cache.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 
 use super::{Context, Needs, Scenario};
 use crate::fixture::{self, Fixture};
 use crate::host::Host;
+use crate::wait::{self, Seen};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "stock_nix_client",
@@ -14,6 +17,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const OPEN: &str = "[cache]\nlisten = \"0.0.0.0:5000\"\n";
+const LIMIT: Duration = Duration::from_mins(1);
 const WRONG_KEY: &str = "blixard-n1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const FORGET: &str = "rm -rf /root/.cache/nix; nix-store --gc >/dev/null 2>&1";
 
@@ -111,12 +115,19 @@ impl Bed {
     }
 
     fn a_token_is_asked_for(&self, context: &Context) -> anyhow::Result<()> {
-        let Self { node, client, key, .. } = self;
-        node.write("/etc/blixard/token", "open sesame\n", 0o600)?;
+        let Self { node, client, key, url, .. } = self;
         let config = format!("{OPEN}token_file = \"/etc/blixard/token\"\n");
         node.write("/etc/blixard/blixardd.toml", config, 0o644)?;
         node.run_ok(&["systemctl", "restart", "blixardd"])?;
         let _ = context;
+        // A token that is not there is a reason to serve no cache, and none to end the daemon.
+        node.run_ok(&["blixard", "vm", "list"])?;
+        node.write("/etc/blixard/token", "open sesame\n", 0o600)?;
+        wait::until("the cache to be served", LIMIT, || {
+            let answered = client.run(&["curl", "--silent", &format!("{url}/nix-cache-info")])?;
+            let all = answered.unexpected("is not served");
+            Ok(if answered.status.success() { Seen::Done(()) } else { Seen::Instead(all.to_string()) })
+        })?;
         let refused = client.run(&["bash", "-c", &self.copy(key, "")])?;
         ensure!(!refused.status.success(), "{}", refused.unexpected("was copied without the token"));
         let netrc = format!("machine {} login any password \"open sesame\"\n", node.address());

@@ -24,14 +24,15 @@ use tonic::service::InterceptorLayer;
 use super::agent::{Surroundings, agent};
 use super::nix::nix;
 use super::{RunError, for_ever, log};
+use crate::binary_cache::BinaryCache;
 use crate::cluster::{self, Incoming, Mesh, Tls, calling_node};
 use crate::config::Config;
 use crate::identity::{IdentityError, NodeFile, node_name};
 use crate::incoming::incoming;
+use crate::notify;
 use crate::servers::{Book, Forwarded, Here, Servers};
 use crate::socket::{Admission, listen};
 use crate::system::{KernelEntropy, SystemClock};
-use crate::{binary_cache, notify};
 
 /// Runs it until it is told to end.
 pub(super) async fn run(
@@ -77,8 +78,8 @@ async fn serve(config: &Config, member: NodeFile) -> Result<(), RunError> {
     parts.spawn(for_ever(servers.clone().follow(here)));
     parts.spawn(for_ever(servers.clone().renew(keyring, Arc::clone(&clock))));
     let signer = Arc::new(FileSigner::open(data_dir, &KernelEntropy)?);
-    if let Some(cache) = binary_cache::cache(config, &name.to_string(), nix.clone(), signer)? {
-        parts.spawn(async { cache.serve().await.map_err(RunError::Cache) });
+    if let Some(cache) = BinaryCache::of(config, name.as_str(), nix.clone(), signer) {
+        parts.spawn(for_ever(cache.serve()));
     }
     let servers = Arc::new(servers);
     let host = agent(config, Surroundings { node, servers, mesh, systemd, nix, clock })?;

@@ -18,15 +18,16 @@ use tokio::task::JoinSet;
 use super::agent::{Surroundings, agent};
 use super::nix::nix;
 use super::{RunError, api, for_ever, log, member};
+use crate::binary_cache::BinaryCache;
 use crate::cluster::{self, ClusterAccess, Mesh, Tls};
 use crate::config::Config;
 use crate::disk::DataDisk;
 use crate::identity::{FIRST_NODE, IdentityError, NodeFile, node_name};
 use crate::local::LocalNode;
+use crate::notify;
 use crate::servers::Book;
 use crate::socket::listen;
 use crate::system::{KernelEntropy, SystemClock};
-use crate::{binary_cache, notify};
 
 /// Runs it until it is told to end.
 pub(super) async fn run(
@@ -83,8 +84,8 @@ async fn serve(
     let closures = ClosureServer::new(nix.clone(), Arc::clone(&server.clock), serve, cluster::caller);
     let listen_on = config.cluster.listen.clone();
     parts.spawn(api::cluster(server.clone(), (made, stores), closures, raft.clone(), listen_on, tls));
-    if let Some(cache) = binary_cache::cache(config, &name.to_string(), nix.clone(), signer)? {
-        parts.spawn(async { cache.serve().await.map_err(RunError::Cache) });
+    if let Some(cache) = BinaryCache::of(config, name.as_str(), nix.clone(), signer) {
+        parts.spawn(for_ever(cache.serve()));
     }
     if config.node.roles.contains(&Role::Host) {
         let (mesh, clock) = (access.mesh.clone(), Arc::clone(&server.clock));

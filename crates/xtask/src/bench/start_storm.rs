@@ -26,7 +26,6 @@ pub(super) const BENCH: Bench = Bench {
 };
 
 const VMS: usize = 200;
-const PARTS: usize = 4;
 const ROUNDS: u32 = 5;
 const LIMIT: Duration = Duration::from_mins(3);
 const BARE: &str = "/usr/local/bin/bare-starts";
@@ -47,7 +46,7 @@ fn measure(workspace: &Workspace, host: &Host, binaries: &Binaries) -> anyhow::R
     let config = format!("[node]\nname = \"{}\"\n[host]\ncpu_overcommit = 200\n", host.name());
     host.install_blixard_with(binaries, &config)?;
     host.copy_in(&workspace.target().join("release/examples/bare_starts"), BARE, 0o755)?;
-    step::step("deploying 200 vms", || (0..PARTS).try_for_each(|part| deploy(host, part)))?;
+    step::step("deploying 200 vms", || deploy(host))?;
     let runner = host.run_ok(&["sh", "-c", "ls -d /nix/store/*-microvm-sleeper-1"])?;
     let program = format!("{}/bin/microvm-run", runner.trim());
     let mut pairs = Vec::new();
@@ -70,12 +69,8 @@ fn measure(workspace: &Workspace, host: &Host, binaries: &Binaries) -> anyhow::R
     Ok(outcome)
 }
 
-/// A part of the vms: a command of the log has room for some eighty of these.
-fn deploy(host: &Host, part: usize) -> anyhow::Result<()> {
-    let count = VMS / PARTS;
-    let flake = fixture::prepare(host, Fixture::Sleepers(u32::try_from(count)?))?;
-    let first = part * count + 1;
-    host.shell(&format!("sed -i 's/index + 1/index + {first}/' {flake}/flake.nix"))?;
+fn deploy(host: &Host) -> anyhow::Result<()> {
+    let flake = fixture::prepare(host, Fixture::Sleepers(u32::try_from(VMS)?))?;
     host.run_ok(&["blixard", "deploy", &flake]).map(drop)
 }
 

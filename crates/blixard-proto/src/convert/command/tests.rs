@@ -414,3 +414,14 @@ fn with_its_remembered_evaluation_it_does_so_for_names_of_forty_letters() {
         commands.into_iter().map(|command| encode_envelope(&envelope(command)).unwrap().len()).sum();
     assert!(whole - spec < 1024, "{} bytes beyond the spec", whole - spec);
 }
+
+#[test]
+fn a_deployment_of_five_hundred_vms_with_long_names_is_a_command() {
+    let name = "n".repeat(40);
+    let vms = (0..500).map(|number| {
+        let vm = format!("{name}/{name}-{number}");
+        definition(&vm, &format!("microvm-qemu-{name}-{number}"), rich_spec())
+    });
+    let size = encode_envelope(&envelope(deploy(TakeOver::Allow, vms.collect()))).unwrap().len();
+    assert!(size <= blixard_core::command::COMMAND_MAX_BYTES, "{size} bytes");
+}

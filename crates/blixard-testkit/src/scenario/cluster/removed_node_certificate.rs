@@ -9,7 +9,7 @@ use crate::wait::{self, Seen};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "removed_node_certificate",
-    shows: "a leader that is removed hands over first; what was removed is refused with its old certificate",
+    shows: "a leader that is removed hands over first, of two servers too; what was removed is refused with its old certificate",
     needs: Needs::Blixard,
     run,
 };
@@ -33,7 +33,22 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
         Ok(if refused { Seen::Done(()) } else { Seen::Instead(journal) })
     })?;
     super::refused_as_cut_off(goes, &["blixard", "vm", "list"])?;
-    first.run_ok(&["blixard", "vm", "list"]).map(drop)
+    first.run_ok(&["blixard", "vm", "list"])?;
+    leader_of_two(&hosts, goes)
+}
+
+/// Of the two servers that are left only one votes, and leads; it goes all the same, and the other goes on alone.
+fn leader_of_two(hosts: &[Host], gone: &Host) -> anyhow::Result<()> {
+    let left: Vec<&Host> = hosts.iter().filter(|host| host.name() != gone.name()).collect();
+    let asked = left.first().context("no hosts")?;
+    let leads = leader(hosts, asked)?;
+    let stays = left.into_iter().find(|host| host.name() != leads.name()).context("no other server")?;
+    stays.run_ok(&["blixard", "node", "remove", leads.name()])?;
+    await_voters(stays, 1)?;
+    ensure!(leader(hosts, stays)?.name() == stays.name(), "another one leads");
+    let nodes = stays.run_ok(&["blixard", "node", "list"])?;
+    ensure!(!nodes.contains(leads.name()), "it is still listed: {nodes}");
+    stays.run_ok(&["blixard", "vm", "list"]).map(drop)
 }
 
 /// Kills leaders until this one leads.
