@@ -99,6 +99,22 @@ pub enum Violation {
         /// Up to when.
         revision: u64,
     },
+    /// A vm is executed on two hosts at once.
+    RunsTwice {
+        /// The vm.
+        vm: String,
+        /// The hosts, and at which epochs.
+        on: [(NodeId, u64); 2],
+    },
+    /// A placement was executed on two hosts.
+    EpochTwice {
+        /// The vm.
+        vm: String,
+        /// The epoch.
+        epoch: u64,
+        /// The hosts.
+        nodes: [NodeId; 2],
+    },
     /// All was healed, and yet nothing can be written or the nodes do not agree.
     Stuck {
         /// What was waited for.
@@ -147,6 +163,13 @@ impl fmt::Display for Violation {
             }
             Self::ToldOtherwise { watcher, revision } => {
                 write!(out, "watcher {watcher} was told what did not happen, up to revision {revision}")
+            }
+            Self::RunsTwice { vm, on: [(one, first), (other, second)] } => write!(
+                out,
+                "vm {vm} is executed on node {one} at epoch {first} and on node {other} at epoch {second}"
+            ),
+            Self::EpochTwice { vm, epoch, nodes: [one, other] } => {
+                write!(out, "epoch {epoch} of vm {vm} was executed on nodes {one} and {other}")
             }
             Self::Stuck { waiting_for } => {
                 write!(out, "all is healed, and still: {waiting_for}")

@@ -14,16 +14,23 @@
 //! | [`disk`] | the disk of a node, and what a crash leaves of it |
 //! | [`audit`] | the promises, looked at all the time |
 //! | `server` | the code of a server on a node, its clients, and watchers |
+//! | `ground`, `host` | the machine under a node, and the host agent on it |
+//! | `people` | who deploys, stops, starts and moves vms |
+//! | `executions` | that no vm is executed twice |
 //! | [`history`], [`linear`] | what clients saw, and whether it is linearizable |
 
 pub mod audit;
 pub mod dice;
 pub mod disk;
+mod executions;
+mod ground;
 pub mod history;
+mod host;
 pub mod linear;
 mod mistakes;
 pub mod net;
 mod node;
+mod people;
 pub mod registers;
 mod server;
 pub mod shape;

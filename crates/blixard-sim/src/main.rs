@@ -50,6 +50,14 @@ enum Rule {
     Forward,
     /// A watcher goes on one revision too late
     Watch,
+    /// A leader grants leases without asking the others
+    Grant,
+    /// A host is told that a vm is gone before it is
+    Stop,
+    /// What runs under a lease goes on when that is over
+    Lease,
+    /// A start does not look whether its epoch is over
+    Over,
 }
 
 impl Rule {
@@ -60,6 +68,10 @@ impl Rule {
             Self::Restore => BrokenRule::RestoresLeadership,
             Self::Forward => BrokenRule::ForwardsAsNewCalls,
             Self::Watch => BrokenRule::ResumesTooLate,
+            Self::Grant => BrokenRule::GrantsUnasked,
+            Self::Stop => BrokenRule::StopsTooEarly,
+            Self::Lease => BrokenRule::OutlivesItsLease,
+            Self::Over => BrokenRule::StartsWhatIsOver,
         }
     }
 }

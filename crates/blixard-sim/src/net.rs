@@ -90,6 +90,11 @@ impl Net {
         self.lock().links.clear();
     }
 
+    /// Whether a node is up and what one says reaches it, and the other way.
+    pub(crate) fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+        self.inbox(from, &PeerAddress { node: to, address: String::new() }).is_ok()
+    }
+
     /// How many messages were delivered, and a digest of them and of when.
     pub fn digest(&self) -> (u64, u64) {
         let inner = self.lock();

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use blixard_core::ports::consensus::{Consensus as _, ReplicatedMachine};
 use blixard_core::ports::members::Membership as _;
+use blixard_host::{AgentError, Host};
 use blixard_raft::{Offload, Peer, RaftNode, RaftOptions};
 use blixard_server::Replica;
+use blixard_server::roots::BuildsInFlight;
 use blixard_types::NodeId;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::audit::Violation;
+use crate::host;
 use crate::net;
 use crate::registers::{Registers, Set};
 use crate::server;
@@ -38,7 +41,7 @@ pub(crate) async fn run(shared: Shared, id: NodeId) -> turmoil::Result {
             let registers = Registers::new(id, shared.audit.clone());
             (Machine::Registers(Arc::clone(&registers)), registers)
         }
-        Program::Servers => {
+        Program::Servers | Program::Cluster => {
             let replica = Arc::new(Replica::auditing_every(NEVER));
             (Machine::Server(Arc::clone(&replica)), replica)
         }
@@ -82,8 +85,13 @@ fn start_server(
     ends: mpsc::UnboundedReceiver<net::End>,
     tasks: &mut JoinSet<()>,
 ) {
-    let Some(server) = server::compose(shared, id, node, replica) else { return };
-    tasks.spawn(server::serve(server.clone(), ends));
+    let Some((server, asks)) = server::compose(shared, id, node, replica) else { return };
+    let builds = BuildsInFlight::default();
+    tasks.spawn(server::serve(server.clone(), builds.clone(), ends));
+    if let Some(ground) = shared.ground(id) {
+        server::start_duties((shared, node), &server, builds, asks, tasks);
+        tasks.spawn(run_agent(shared.clone(), host::compose(shared, &server, &ground)));
+    }
     if shared.phase() == Phase::Forming && id == NodeId(1) {
         tasks.spawn(server::prepare(shared.clone(), server.clone()));
     }
@@ -92,9 +100,26 @@ fn start_server(
     }
 }
 
+/// A daemon ends with its agent, and is started again.
+async fn run_agent(shared: Shared, host: Host) {
+    let id = host.hello.node;
+    let Err(error) = blixard_host::run(host).await else { return };
+    let replaced = matches!(error, AgentError::Replaced);
+    let reason = format!("its agent has ended: {:#}", anyhow::Error::from(error));
+    if replaced {
+        shared.event(&format!("node {id} has stopped: {reason}"));
+        shared.set_status(id, Status::Failed);
+    } else {
+        failed(&shared, id, &reason);
+    }
+}
+
 fn options(shared: &Shared, id: NodeId) -> RaftOptions {
     let mut options = RaftOptions::new(id, "/data");
-    options.peer = Peer { name: format!("node {id}"), address: format!("at {id}") };
+    options.peer = match server::address(id).filter(|_| shared.shape.program.hosts()) {
+        Some(address) => Peer { name: server::node_name(id), address: address.to_string() },
+        None => Peer { name: format!("node {id}"), address: format!("at {id}") },
+    };
     options.transport = shared.net.transport(id);
     options.files = shared.disk(id).files();
     options.offload = Offload::Inline(shared.pace());

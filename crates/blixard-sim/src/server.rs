@@ -2,11 +2,12 @@
 //!
 //! Owns the composition, as `blixardd` does for real, and clients beside it that write and read here, whoever
 //! leads. The registers they use are names of nodes: a new name is a command that is not harmless when it is
-//! applied twice, and each makes an event. Refuses to know: hosts, stores and flakes.
+//! applied twice, and each makes an event. Nodes that are hosts, too, have the leader's duties and build; others build nothing.
 
 mod channels;
 mod outside;
 mod renumbering;
+mod unasked;
 pub(crate) mod watcher;
 
 use std::io;
@@ -14,24 +15,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blixard_core::command::Command;
+use blixard_closure::FileSigner;
+use blixard_core::command::{Command, MembershipCommand};
+use blixard_core::lease::Profile;
+use blixard_core::ports::Clock;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_core::rules::RULES;
-use blixard_core::state::{ClusterState, EventKind, Role};
+use blixard_core::state::{ClusterState, EventKind, Role, Roles};
 use blixard_pki::KeyFiles;
 use blixard_raft::RaftNode;
+use blixard_server::leader::leases::LeaseAsks;
 use blixard_server::roots::BuildsInFlight;
-use blixard_server::{Forwarding, Keyring, LeaseDesk, Replica, Server, services};
-use blixard_types::{ClusterId, NodeId, NodeName, Revision};
+use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, Replica, Server, services};
+use blixard_server::{bootstrap, leader, roots};
+use blixard_types::{ClusterId, NodeAddress, NodeId, NodeName, Revision};
 use futures_util::stream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use crate::ground::Ground;
 use crate::net::End;
 use crate::shape::BrokenRule;
 use crate::shared::{Phase, Shared};
 pub(crate) use channels::Channels;
 use outside::{NoConsoles, Outside};
 use renumbering::Renumbering;
+use unasked::Unasked;
 
 /// Few, so that they are contended for.
 const REGISTERS: u64 = 4;
@@ -43,14 +52,22 @@ pub(crate) const CLIENTS: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a server is made of, here.
-pub(crate) fn compose(shared: &Shared, id: NodeId, node: &RaftNode, replica: Arc<Replica>) -> Option<Server> {
+pub(crate) fn compose(
+    shared: &Shared,
+    id: NodeId,
+    node: &RaftNode,
+    replica: Arc<Replica>,
+) -> Option<(Server, LeaseAsks)> {
     let outside = Arc::new(Outside { dice: shared.dice.fork() });
     let log: SharedConsensus = match shared.shape.broken {
         Some(BrokenRule::ForwardsAsNewCalls) => Arc::new(Renumbering::new(node.clone(), outside.clone())),
         _ => Arc::new(node.clone()),
     };
     let peers = Arc::new(Channels::new(shared.net.clone(), id));
-    Some(Server {
+    let ground = shared.ground(id);
+    let clock: Arc<dyn Clock> = ground.as_ref().map_or(outside.clone(), Ground::clock);
+    let (leases, asks) = LeaseDesk::new();
+    let server = Server {
         node: id,
         version: "simulated",
         replica,
@@ -58,24 +75,84 @@ pub(crate) fn compose(shared: &Shared, id: NodeId, node: &RaftNode, replica: Arc
         log,
         membership: Arc::new(node.clone()),
         peers,
-        leases: LeaseDesk::new().0,
+        leases,
         // Nobody has keys here.
         keyring: Arc::new(Keyring::open(KeyFiles::below(Path::new("/nonexistent/blixard-sim"))).ok()?),
-        address: None,
+        address: if ground.is_some() { Some(address(id)?) } else { None },
         disk: outside.clone(),
-        clock: outside.clone(),
+        clock,
+        builder: match ground {
+            Some(ground) => Some(builder(&ground, &outside)?),
+            None => None,
+        },
         entropy: outside,
-        builder: None,
-    })
+    };
+    Some((server, asks))
+}
+
+fn builder(ground: &Ground, outside: &Outside) -> Option<Builder> {
+    let (inbox, evaluator, store) = (Arc::new(ground.nix()), Arc::new(ground.nix()), Arc::new(ground.nix()));
+    let signer = Arc::new(FileSigner::open(&ground.folder(), outside).ok()?);
+    Some(Builder { inbox, evaluator, store, signer })
+}
+
+/// What a server does besides answering, as `blixardd` starts it.
+pub(crate) fn start_duties(
+    (shared, node): (&Shared, &RaftNode),
+    server: &Server,
+    builds: BuildsInFlight,
+    asks: LeaseAsks,
+    tasks: &mut JoinSet<()>,
+) -> Option<()> {
+    let times = Some(Profile::Fast.times());
+    let log: SharedConsensus = match shared.shape.broken {
+        Some(BrokenRule::GrantsUnasked) => Arc::new(Unasked(node.clone())),
+        _ => Arc::clone(&server.log),
+    };
+    let granting = Server { log, ..server.clone() };
+    tasks.spawn(leader::run(server.clone()));
+    tasks.spawn(leader::members::run(server.clone()));
+    tasks.spawn(leader::leases::run(granting, asks, times));
+    tasks.spawn(leader::audit::run(server.clone()));
+    let (name, announced) = (name(&node_name(server.node))?, server.clone());
+    tasks.spawn(async move {
+        let known = |state: &ClusterState| state.nodes.contains_key(&announced.node);
+        while !announced.replica.read(known) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bootstrap::announce(announced, name, every_role()).await;
+    });
+    tasks.spawn(roots::run(server.clone(), builds));
+    Some(())
+}
+
+fn every_role() -> Roles {
+    [Role::Server, Role::Host, Role::Builder].into()
+}
+
+/// What a node is called.
+pub(crate) fn node_name(node: NodeId) -> String {
+    format!("server-{node}")
+}
+
+/// Where it is said to be.
+pub(crate) fn address(node: NodeId) -> Option<NodeAddress> {
+    format!("{}:7000", node_name(node)).parse().ok()
 }
 
 /// Serves whoever connects, until dropped.
-pub(crate) async fn serve(server: Server, ends: mpsc::UnboundedReceiver<End>) {
-    let services = services(&server, BuildsInFlight::default(), Arc::new(NoConsoles));
+pub(crate) async fn serve(server: Server, builds: BuildsInFlight, ends: mpsc::UnboundedReceiver<End>) {
+    let services = services(&server, builds, Arc::new(NoConsoles));
     let incoming = stream::unfold(ends, |mut ends| async {
         ends.recv().await.map(|end| (Ok::<_, io::Error>(end), ends))
     });
-    let router = tonic::transport::Server::builder().add_service(services.peer).add_service(services.cluster);
+    let router = tonic::transport::Server::builder()
+        .add_service(services.peer)
+        .add_service(services.cluster)
+        .add_service(services.host)
+        .add_service(services.deploy)
+        .add_service(services.placement)
+        .add_service(services.vm);
     // It ends with the node's network.
     drop(router.serve_with_incoming(incoming).await);
 }
@@ -88,8 +165,14 @@ fn name(text: &str) -> Option<NodeName> {
 pub(crate) async fn prepare(shared: Shared, server: Server) {
     let mut commands = vec![Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest }];
     for node in shared.nodes() {
-        if let Some(name) = name(&format!("server-{node}")) {
+        let Some(name) = name(&node_name(node)) else { continue };
+        if !shared.shape.program.hosts() {
             commands.push(Command::RegisterNode { node, name, roles: [Role::Server].into() });
+            continue;
+        }
+        commands.push(Command::RegisterNode { node, name, roles: every_role() });
+        if let Some(address) = address(node) {
+            commands.push(Command::Membership(MembershipCommand::SetAddress { node, address }));
         }
     }
     let proposer = server.proposer();
@@ -102,7 +185,7 @@ pub(crate) async fn prepare(shared: Shared, server: Server) {
 
 /// Whether a state is one that clients can work with.
 pub(crate) fn is_prepared(state: &ClusterState, servers: usize) -> bool {
-    state.nodes.len() >= servers
+    state.nodes.len() >= servers && state.nodes.values().all(|node| node.address.is_none() || node.session.is_some())
 }
 
 /// Writes and reads here, whoever leads, until told to be quiet.

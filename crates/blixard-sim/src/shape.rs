@@ -34,6 +34,20 @@ pub enum Program {
     Registers,
     /// The code of a server, and machines that watch what happens.
     Servers,
+    /// The same with the leader's duties, host agents, and people who deploy.
+    Cluster,
+}
+
+impl Program {
+    /// Whether nodes run the code of a server.
+    pub(crate) fn serves(self) -> bool {
+        self != Self::Registers
+    }
+
+    /// Whether nodes run vms.
+    pub(crate) fn hosts(self) -> bool {
+        self == Self::Cluster
+    }
 }
 
 /// Something that goes wrong.
@@ -65,6 +79,10 @@ pub enum Fault {
     HandOver,
     /// Other members are wanted.
     Members,
+    /// The daemon of a node is killed; the machine goes on.
+    Daemon,
+    /// The hypervisor of a vm exits.
+    Exit,
 }
 
 /// A rule that is broken on purpose, to see that it is noticed.
@@ -80,6 +98,14 @@ pub enum BrokenRule {
     ForwardsAsNewCalls,
     /// A watcher goes on one revision too late.
     ResumesTooLate,
+    /// A leader grants leases without asking the others whether it still leads.
+    GrantsUnasked,
+    /// A host is told that a vm is gone before it is.
+    StopsTooEarly,
+    /// What runs under a lease goes on when that is over.
+    OutlivesItsLease,
+    /// A start does not look whether its epoch is over.
+    StartsWhatIsOver,
 }
 
 impl Shape {
@@ -108,6 +134,7 @@ impl Shape {
             Self::disks(),
             Self::members(),
             Self::servers(),
+            Self::cluster(),
         ]
     }
 
@@ -188,6 +215,26 @@ impl Shape {
             (Fault::HandOver, 2),
         ];
         Self { program: Program::Servers, ..Self::of_three("servers", faults) }
+    }
+
+    /// Machines, daemons and hypervisors die, and the network is bad, while people deploy, move and stop vms.
+    pub fn cluster() -> Self {
+        let faults = &[
+            (Fault::Crash, 4),
+            (Fault::Daemon, 4),
+            (Fault::Exit, 2),
+            (Fault::PowerCut, 1),
+            (Fault::SyncsFail, 1),
+            (Fault::Full, 1),
+            (Fault::CutOff, 3),
+            (Fault::OneWay, 3),
+            (Fault::Slow, 2),
+            (Fault::Lossy, 2),
+            (Fault::Heal, 7),
+            (Fault::HandOver, 2),
+        ];
+        let (chaos, pause) = (Duration::from_secs(25), (100, 2500));
+        Self { program: Program::Cluster, chaos, pause, ..Self::of_three("cluster", faults) }
     }
 
     /// Members come and go, in a bad network and with crashes.

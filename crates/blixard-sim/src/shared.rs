@@ -13,14 +13,17 @@ use tokio::sync::mpsc;
 use crate::audit::Audit;
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::executions::Executions;
+use crate::ground::{Ground, Now};
 use crate::history::History;
 use crate::net::Net;
+use crate::people::Progress;
 use crate::registers::Registers;
 use crate::server::watcher::Told;
 use crate::shape::Shape;
 
 /// What a run is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Phase {
     /// The cluster is being formed.
     Forming,
@@ -71,6 +74,11 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) told: Told,
     pub(crate) disks: Arc<BTreeMap<NodeId, Disk>>,
+    /// The machines of hosts, if nodes are some.
+    pub(crate) grounds: Arc<BTreeMap<NodeId, Ground>>,
+    pub(crate) executions: Executions,
+    pub(crate) people: Progress,
+    pub(crate) time: Now,
     values: Arc<AtomicU64>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -87,6 +95,8 @@ impl Shared {
     pub(crate) fn new(shape: Shape, seed: u64) -> Self {
         let dice = Dice::new(seed);
         let nodes = (1..=shape.nodes).map(NodeId);
+        let (time, net) = (Now::default(), Net::new(dice.fork()));
+        let grounds = if shape.program.hosts() { grounds(&shape, &time, &dice) } else { BTreeMap::new() };
         let inner = Inner {
             phase: Phase::Forming,
             statuses: BTreeMap::new(),
@@ -95,12 +105,16 @@ impl Shared {
         };
         Self {
             shape,
-            net: Net::new(dice.fork()),
+            net,
             dice,
             audit: Audit::default(),
             history: History::default(),
             told: Told::default(),
             disks: Arc::new(nodes.map(|node| (node, Disk::default())).collect()),
+            grounds: Arc::new(grounds),
+            executions: Executions::default(),
+            people: Progress::default(),
+            time,
             values: Arc::default(),
             inner: Arc::new(Mutex::new(inner)),
         }
@@ -112,6 +126,10 @@ impl Shared {
 
     pub(crate) fn disk(&self, node: NodeId) -> Disk {
         self.disks.get(&node).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn ground(&self, node: NodeId) -> Option<Ground> {
+        self.grounds.get(&node).cloned()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -182,6 +200,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn grounds(shape: &Shape, now: &Now, dice: &Dice) -> BTreeMap<NodeId, Ground> {
+    // A machine without a folder for its files runs nothing, which is noticed.
+    let ground = |node| Some((NodeId(node), Ground::new(now.clone(), dice.fork(), shape.broken).ok()?));
+    (1..=shape.nodes).filter_map(ground).collect()
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 
 mod chaos;
 mod checks;
+mod hosts;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,9 +25,10 @@ use crate::dice::Dice;
 use crate::disk::{Keep, Trouble};
 use crate::mistakes;
 use crate::node;
+use crate::people::{self, PEOPLE};
 use crate::server;
 use crate::server::watcher::{self, WATCHERS};
-use crate::shape::{BrokenRule, Program, Shape};
+use crate::shape::{BrokenRule, Shape};
 use crate::shared::{Order, Phase, Shared, Status};
 
 /// How far a host goes before the next has its turn.
@@ -55,6 +57,10 @@ pub struct Report {
     pub crashes: u64,
     /// How often watchers went on at some server.
     pub resumed: u64,
+    /// How often a vm's program was executed.
+    pub executions: u64,
+    /// How many wishes of people were granted.
+    pub wishes: u64,
     /// How long it took, in simulated time.
     pub elapsed: Duration,
 }
@@ -71,7 +77,11 @@ impl fmt::Display for Report {
             self.crashes,
             self.digest.0,
             self.elapsed.as_secs_f64()
-        )
+        )?;
+        if self.executions > 0 {
+            write!(out, ", {} vms executed, {} wishes granted", self.executions, self.wishes)?;
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +112,8 @@ pub fn run(shape: &Shape, seed: u64) -> Report {
         terms: shared.audit.terms(),
         crashes: world.crashes,
         resumed: shared.told.resumed(),
+        executions: shared.executions.count(),
+        wishes: shared.people.granted(),
         elapsed: world.sim.elapsed(),
     }
 }
@@ -130,7 +142,11 @@ impl World {
             let shared = shared.clone();
             sim.host(host(id), move || node::run(shared.clone(), id));
         }
-        if shared.shape.program == Program::Servers {
+        if shared.shape.program.hosts() {
+            let shared = shared.clone();
+            sim.host("people", move || people::run(shared.clone(), PEOPLE));
+        }
+        if shared.shape.program.serves() {
             for watcher in WATCHERS {
                 let shared = shared.clone();
                 sim.host(format!("watcher-{watcher}"), move || watcher::run(shared.clone(), watcher));
@@ -146,20 +162,37 @@ impl World {
             let waiting_for = format!("the simulation itself failed: {error}");
             self.shared.audit.violate(Violation::Stuck { waiting_for });
         }
+        let now = self.sim.elapsed();
+        self.shared.time.set(now);
+        self.machines();
         for id in self.shared.nodes() {
             if self.restarts.contains_key(&id) {
                 continue;
             }
             let failed = self.shared.status(id, |status| matches!(status, Status::Failed));
-            if failed || !self.shared.disk(id).is_on() {
+            if !self.shared.disk(id).is_on() {
+                self.crash(id, Keep::Some(self.dice.number()));
+            } else if failed && self.shared.shape.program.hosts() {
+                self.kill_daemon(id);
+            } else if failed {
                 self.crash(id, Keep::Some(self.dice.number()));
             }
         }
-        let now = self.sim.elapsed();
         let due: Vec<NodeId> =
             self.restarts.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
         for id in due {
             self.start(id);
+        }
+    }
+
+    /// The machines below the nodes do what is due there.
+    fn machines(&self) {
+        for (&id, ground) in self.shared.grounds.iter() {
+            for run in ground.step() {
+                let (vm, epoch, generation) = (&run.vm, run.epoch, run.generation);
+                self.event(&format!("node {id} executes {vm}, epoch {epoch}, generation {generation}"));
+                self.shared.executions.begun(id, &run, &self.shared.grounds, &self.shared.audit);
+            }
         }
     }
 
@@ -172,7 +205,7 @@ impl World {
                 return true;
             }
         }
-        let waiting_for = waiting_for.to_owned();
+        let waiting_for = format!("{waiting_for}{}", hosts::trouble(&self.shared));
         self.event(&format!("stuck: {waiting_for}"));
         self.shared.audit.violate(Violation::Stuck { waiting_for });
         false
@@ -189,7 +222,10 @@ impl World {
         self.until("the first node leads", |shared| {
             shared.up().iter().any(|(id, node, _)| *id == first && node.standing().leads())
         });
-        self.shared.order(first, Order::Members(voters));
+        // Where there are duties of a leader, one of them is to add the others.
+        if !self.shared.shape.program.hosts() {
+            self.shared.order(first, Order::Members(voters));
+        }
         let wanted: Vec<NodeId> = (1..=self.shared.shape.voters).map(NodeId).collect();
         self.until("the cluster is formed", |shared| {
             let up = shared.up();
@@ -201,16 +237,35 @@ impl World {
             let replicas = checks::replicas(shared);
             replicas.iter().all(|(_, replica)| replica.read(|state| server::is_prepared(state, servers)))
         });
+        if self.shared.shape.program.hosts() {
+            self.shared.people.begin();
+            self.until("every vm runs", |shared| shared.people.has_deployed() && hosts::settled(shared).is_ok());
+        }
     }
 
     fn crash(&mut self, id: NodeId, keep: Keep) {
         self.event(&format!("node {id} crashes, its disk keeps {keep:?}"));
+        self.down(id, keep);
+        if let Some(ground) = self.shared.ground(id) {
+            ground.reboot();
+        }
+    }
+
+    /// The daemon dies, and all that the machine has stays as it is.
+    fn kill_daemon(&mut self, id: NodeId) {
+        self.event(&format!("the daemon of node {id} is killed"));
+        self.down(id, Keep::All);
+    }
+
+    fn down(&mut self, id: NodeId, keep: Keep) {
         self.crashes += 1;
         self.shared.disk(id).power_off(keep);
         self.shared.net.unplug(id);
         self.shared.set_status(id, Status::Down);
         self.sim.crash(host(id));
-        let after = self.dice.millis(20, 1500);
+        // Hosts now and then stay away for longer than they are waited for.
+        let long = self.shared.shape.program.hosts() && self.dice.chance(350);
+        let after = if long { self.dice.millis(2500, 9000) } else { self.dice.millis(20, 1500) };
         self.restarts.insert(id, self.sim.elapsed() + after);
     }
 
@@ -258,6 +313,10 @@ impl World {
         if written {
             if self.shared.shape.faults.iter().any(|(fault, _)| *fault == chaos::MEMBERS) {
                 self.gather();
+            }
+            if self.shared.shape.program.hosts() {
+                self.until("people are heard", |shared| shared.people.is_done());
+                self.until("every vm runs once, where it should", |shared| hosts::settled(shared).is_ok());
             }
             self.shared.enter(Phase::Quiet);
             self.until("all nodes agree", checks::agree);

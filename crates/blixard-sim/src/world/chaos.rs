@@ -57,6 +57,20 @@ impl World {
                 }
             }
             Fault::Members => self.other_members(&nodes),
+            Fault::Daemon if self.restarts.contains_key(&one) => {}
+            Fault::Daemon => self.kill_daemon(one),
+            Fault::Exit => self.exit_one(one),
+        }
+    }
+
+    /// The hypervisor of one of the node's vms exits.
+    fn exit_one(&self, node: NodeId) {
+        let Some(ground) = self.shared.ground(node) else { return };
+        let running = ground.running();
+        let which: Vec<usize> = (0..running.len()).collect();
+        if let Some(run) = self.dice.pick(&which).and_then(|which| running.get(which)) {
+            self.event(&format!("the hypervisor of {} on node {node} exits", run.vm));
+            ground.let_exit(&run.vm);
         }
     }
 

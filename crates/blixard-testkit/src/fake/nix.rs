@@ -98,9 +98,10 @@ impl FakeNix {
     /// Puts a flake's source into the store and says what it evaluates to; gives what to evaluate.
     pub fn add_flake(&self, name: &str, flake: FakeFlake) -> LockedSource {
         let path = fake_store_path(name);
-        let nar_hash = fake_hash(name);
+        let record = record(&path, &[]);
+        let nar_hash = record.nar_hash;
         let mut state = self.state();
-        state.store.put(record(&path, &[]), &[]);
+        state.store.put(record, &[]);
         state.flakes.insert(path.clone(), flake);
         LockedSource {
             path,
