@@ -16,10 +16,12 @@
 //! | `server` | the code of a server on a node, its clients, and watchers |
 //! | `ground`, `host` | the machine under a node, and the host agent on it |
 //! | `people` | who deploys, stops, starts and moves vms |
+//! | `chronicle` | all that has happened |
 //! | `executions` | that no vm is executed twice |
 //! | [`history`], [`linear`] | what clients saw, and whether it is linearizable |
 
 pub mod audit;
+mod chronicle;
 pub mod dice;
 pub mod disk;
 mod executions;

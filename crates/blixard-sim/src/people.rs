@@ -204,7 +204,8 @@ impl People {
             FakeVm::version(&name(*vm), &version.to_string(), spec)
         });
         let flake = FakeFlake::Vms(flake.collect());
-        let mut source = FlakeSource { id: "git+https://example.org/machines".to_owned(), ..FlakeSource::default() };
+        let mut source =
+            FlakeSource { id: "git+https://example.org/machines".to_owned(), ..FlakeSource::default() };
         for ground in self.shared.grounds.values() {
             let locked = ground.nix().add_flake(&format!("source-{version}"), flake.clone());
             (source.path, source.nar_hash) = (locked.path.to_string(), locked.nar_hash.to_string());
@@ -254,7 +255,12 @@ impl People {
     }
 
     /// Until it is accepted; the deployment then goes on by itself.
-    async fn deploy(&self, server: NodeId, request_id: Bytes, source: Option<FlakeSource>) -> Result<(), Status> {
+    async fn deploy(
+        &self,
+        server: NodeId,
+        request_id: Bytes,
+        source: Option<FlakeSource>,
+    ) -> Result<(), Status> {
         let mut client = DeployServiceClient::new(self.channels.to(server));
         let asked = DeployRequest { request_id, source, ..DeployRequest::default() };
         let mut events = client.deploy(asked).await?.into_inner();

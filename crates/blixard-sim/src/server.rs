@@ -21,15 +21,15 @@ use blixard_core::lease::Profile;
 use blixard_core::ports::Clock;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_core::rules::RULES;
-use blixard_core::state::{ClusterState, EventKind, Role, Roles};
+use blixard_core::state::{ClusterState, EVENTS_KEPT, Role, Roles};
 use blixard_pki::KeyFiles;
 use blixard_raft::RaftNode;
 use blixard_server::leader::leases::LeaseAsks;
 use blixard_server::roots::BuildsInFlight;
 use blixard_server::{Builder, Forwarding, Keyring, LeaseDesk, Replica, Server, services};
 use blixard_server::{bootstrap, leader, roots};
-use blixard_types::{ClusterId, NodeAddress, NodeId, NodeName, Revision};
-use futures_util::stream;
+use blixard_types::{ClusterId, NodeAddress, NodeId, NodeName};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -48,6 +48,10 @@ const REGISTERS: u64 = 4;
 const FIRST_REGISTER: u64 = 1000;
 /// Clients of each node.
 pub(crate) const CLIENTS: u64 = 2;
+/// Writes of a storm: more than servers keep events.
+const STORM: u64 = EVENTS_KEPT as u64 + 100;
+/// How many of them are under way at once.
+const STORM_AT_ONCE: usize = 64;
 /// After this a client no longer waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -185,7 +189,8 @@ pub(crate) async fn prepare(shared: Shared, server: Server) {
 
 /// Whether a state is one that clients can work with.
 pub(crate) fn is_prepared(state: &ClusterState, servers: usize) -> bool {
-    state.nodes.len() >= servers && state.nodes.values().all(|node| node.address.is_none() || node.session.is_some())
+    state.nodes.len() >= servers
+        && state.nodes.values().all(|node| node.address.is_none() || node.session.is_some())
 }
 
 /// Writes and reads here, whoever leads, until told to be quiet.
@@ -195,6 +200,9 @@ pub(crate) async fn client(shared: Shared, server: Server) {
         tokio::time::sleep(dice.millis(20, 150)).await;
         if shared.phase() == Phase::Forming {
             continue;
+        }
+        if shared.take_storm() {
+            storm(&server, &shared).await;
         }
         let register = dice.below(REGISTERS);
         let begun = shared.history.now();
@@ -227,21 +235,23 @@ async fn write(shared: &Shared, server: &Server, register: u64) {
 }
 
 fn register_of(state: &ClusterState, register: u64) -> Option<u64> {
-    value_in(&state.nodes.get(&NodeId(FIRST_REGISTER + register))?.name)
+    value_in(state.nodes.get(&NodeId(FIRST_REGISTER + register))?.name.as_str())
 }
 
-fn value_in(name: &NodeName) -> Option<u64> {
-    name.to_string().strip_prefix('v')?.parse().ok()
+/// The value that a name stands for, if it is a register's.
+pub(crate) fn value_in(name: &str) -> Option<u64> {
+    name.strip_prefix('v')?.parse().ok()
 }
 
-/// The values that a state's events tell of, in order; none if it has forgotten some.
-pub(crate) fn values_written(replica: &Replica) -> Option<Vec<u64>> {
-    replica.read(|state| {
-        let events = state.events_after(Revision(0)).ok()?;
-        let value = |event: &blixard_core::state::Event| match &event.kind {
-            EventKind::NodeRegistered { name, .. } => value_in(name),
-            _ => None,
-        };
-        Some(events.filter_map(value).collect())
-    })
+/// Writes many values at once, which nobody reads: servers forget what happened before.
+async fn storm(server: &Server, shared: &Shared) {
+    let write = |nth: u64| async move {
+        let Some(name) = name(&format!("w{}", shared.fresh_value())) else { return };
+        let node = NodeId(FIRST_REGISTER + REGISTERS + nth % REGISTERS);
+        let command = Command::RegisterNode { node, name, roles: [Role::Builder].into() };
+        let proposer = server.proposer();
+        // What does not get through in time is missed by nobody.
+        drop(tokio::time::timeout(PATIENCE, proposer.propose(proposer.fresh_request(), command)).await);
+    };
+    stream::iter(0..STORM).for_each_concurrent(STORM_AT_ONCE, write).await;
 }

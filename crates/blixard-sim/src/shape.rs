@@ -83,6 +83,8 @@ pub enum Fault {
     Daemon,
     /// The hypervisor of a vm exits.
     Exit,
+    /// So much is written that servers forget what happened before.
+    Storm,
 }
 
 /// A rule that is broken on purpose, to see that it is noticed.
@@ -213,6 +215,7 @@ impl Shape {
             (Fault::Lossy, 2),
             (Fault::Heal, 6),
             (Fault::HandOver, 2),
+            (Fault::Storm, 1),
         ];
         Self { program: Program::Servers, ..Self::of_three("servers", faults) }
     }

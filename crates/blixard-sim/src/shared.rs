@@ -11,6 +11,7 @@ use blixard_types::NodeId;
 use tokio::sync::mpsc;
 
 use crate::audit::Audit;
+use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::executions::Executions;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) audit: Audit,
     pub(crate) history: History,
     pub(crate) told: Told,
+    pub(crate) chronicle: Chronicle,
+    storms: Arc<AtomicU64>,
     pub(crate) disks: Arc<BTreeMap<NodeId, Disk>>,
     /// The machines of hosts, if nodes are some.
     pub(crate) grounds: Arc<BTreeMap<NodeId, Ground>>,
@@ -110,6 +113,8 @@ impl Shared {
             audit: Audit::default(),
             history: History::default(),
             told: Told::default(),
+            chronicle: Chronicle::default(),
+            storms: Arc::default(),
             disks: Arc::new(nodes.map(|node| (node, Disk::default())).collect()),
             grounds: Arc::new(grounds),
             executions: Executions::default(),
@@ -175,6 +180,16 @@ impl Shared {
 
     pub(crate) fn untroubled(&self, node: NodeId) {
         self.lock().troubled.remove(&node);
+    }
+
+    /// Somebody is to write much.
+    pub(crate) fn call_for_storm(&self) {
+        self.storms.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether that is who asks.
+    pub(crate) fn take_storm(&self) -> bool {
+        self.storms.swap(0, Ordering::Relaxed) > 0
     }
 
     /// A value that was never written.

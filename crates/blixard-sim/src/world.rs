@@ -57,6 +57,8 @@ pub struct Report {
     pub crashes: u64,
     /// How often watchers went on at some server.
     pub resumed: u64,
+    /// How often one of them had fallen too far behind.
+    pub compacted: u64,
     /// How often a vm's program was executed.
     pub executions: u64,
     /// How many wishes of people were granted.
@@ -78,6 +80,9 @@ impl fmt::Display for Report {
             self.digest.0,
             self.elapsed.as_secs_f64()
         )?;
+        if self.compacted > 0 {
+            write!(out, ", {} watchers had to list", self.compacted)?;
+        }
         if self.executions > 0 {
             write!(out, ", {} vms executed, {} wishes granted", self.executions, self.wishes)?;
         }
@@ -112,6 +117,7 @@ pub fn run(shape: &Shape, seed: u64) -> Report {
         terms: shared.audit.terms(),
         crashes: world.crashes,
         resumed: shared.told.resumed(),
+        compacted: shared.told.compacted(),
         executions: shared.executions.count(),
         wishes: shared.people.granted(),
         elapsed: world.sim.elapsed(),
@@ -165,6 +171,9 @@ impl World {
         let now = self.sim.elapsed();
         self.shared.time.set(now);
         self.machines();
+        for (_, replica) in checks::replicas(&self.shared) {
+            self.shared.chronicle.look(&replica);
+        }
         for id in self.shared.nodes() {
             if self.restarts.contains_key(&id) {
                 continue;
@@ -239,7 +248,9 @@ impl World {
         });
         if self.shared.shape.program.hosts() {
             self.shared.people.begin();
-            self.until("every vm runs", |shared| shared.people.has_deployed() && hosts::settled(shared).is_ok());
+            self.until("every vm runs", |shared| {
+                shared.people.has_deployed() && hosts::settled(shared).is_ok()
+            });
         }
     }
 

@@ -151,7 +151,9 @@ impl State {
     /// As `blixard-lease run` looks, which is what is executed.
     fn may_start(&self, argv: &[String]) -> bool {
         let [_, _, under, mark, epoch, ..] = argv else { return false };
-        let (Ok(under), Ok(epoch)) = (under.parse::<StartUnder>(), epoch.parse::<u64>()) else { return false };
+        let (Ok(under), Ok(epoch)) = (under.parse::<StartUnder>(), epoch.parse::<u64>()) else {
+            return false;
+        };
         let mark = Path::new(mark);
         let over = match std::fs::read_to_string(mark) {
             Ok(text) => text.trim_end().parse().unwrap_or(u64::MAX),

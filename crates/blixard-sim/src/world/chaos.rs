@@ -60,6 +60,10 @@ impl World {
             Fault::Daemon if self.restarts.contains_key(&one) => {}
             Fault::Daemon => self.kill_daemon(one),
             Fault::Exit => self.exit_one(one),
+            Fault::Storm => {
+                self.event("much is written");
+                self.shared.call_for_storm();
+            }
         }
     }
 

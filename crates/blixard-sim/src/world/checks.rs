@@ -10,7 +10,6 @@ use blixard_types::NodeId;
 use crate::audit::Violation;
 use crate::linear;
 use crate::mistakes;
-use crate::server;
 use crate::shared::{Machine, Shared};
 
 /// Whether all nodes are up, follow one leader and have applied all that it has.
@@ -52,9 +51,11 @@ pub(super) fn watchers_know(shared: &Shared) -> bool {
 
 fn servers(shared: &Shared) {
     let replicas = replicas(shared);
-    for (id, replica) in &replicas {
-        let Some(mut written) = server::values_written(replica) else { continue };
-        written.sort_unstable();
+    let written = shared.chronicle.values_written().map(|mut values| {
+        values.sort_unstable();
+        values
+    });
+    if let Some(((id, _), written)) = replicas.first().zip(written) {
         for value in shared.history.acknowledged() {
             if written.binary_search(&value).is_err() {
                 shared.audit.violate(Violation::Lost { node: *id, value });
@@ -67,9 +68,9 @@ fn servers(shared: &Shared) {
                 shared.audit.violate(Violation::Twice { node: *id, value: *one });
             }
         }
-        for violation in shared.told.check(replica) {
-            shared.audit.violate(violation);
-        }
+    }
+    for violation in shared.told.check(&shared.chronicle) {
+        shared.audit.violate(violation);
     }
     if let Some(((one, first), others)) = replicas.split_first() {
         for (other, replica) in others {
