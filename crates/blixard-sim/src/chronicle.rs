@@ -48,6 +48,11 @@ impl Chronicle {
         (!inner.lost).then(|| inner.events.clone())
     }
 
+    /// How often something of a kind has happened.
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        self.lock().events.iter().filter(|event| event.kind == kind).count()
+    }
+
     /// The values that were written, in order.
     pub(crate) fn values_written(&self) -> Option<Vec<u64>> {
         let value =

@@ -95,9 +95,7 @@ fn start_server(
     if shared.phase() == Phase::Forming && id == NodeId(1) {
         tasks.spawn(server::prepare(shared.clone(), server.clone()));
     }
-    for _ in 0..server::CLIENTS {
-        tasks.spawn(server::client(shared.clone(), server.clone()));
-    }
+    server::start_clients(shared, &server, tasks);
 }
 
 /// A daemon ends with its agent, and is started again.

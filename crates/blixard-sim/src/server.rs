@@ -46,8 +46,8 @@ use unasked::Unasked;
 const REGISTERS: u64 = 4;
 /// The first of the nodes whose names are registers.
 const FIRST_REGISTER: u64 = 1000;
-/// Clients of each node.
-pub(crate) const CLIENTS: u64 = 2;
+/// Clients of each node; where people ask for other things, too, one that asks less.
+const CLIENTS: u64 = 2;
 /// Writes of a storm: more than servers keep events.
 const STORM: u64 = EVENTS_KEPT as u64 + 100;
 /// How many of them are under way at once.
@@ -193,11 +193,19 @@ pub(crate) fn is_prepared(state: &ClusterState, servers: usize) -> bool {
         && state.nodes.values().all(|node| node.address.is_none() || node.session.is_some())
 }
 
+/// The clients of one node.
+pub(crate) fn start_clients(shared: &Shared, server: &Server, tasks: &mut JoinSet<()>) {
+    let (clients, pause) = if shared.shape.program.hosts() { (1, (150, 900)) } else { (CLIENTS, (20, 150)) };
+    for _ in 0..clients {
+        tasks.spawn(client(shared.clone(), server.clone(), pause));
+    }
+}
+
 /// Writes and reads here, whoever leads, until told to be quiet.
-pub(crate) async fn client(shared: Shared, server: Server) {
+async fn client(shared: Shared, server: Server, (least, most): (u64, u64)) {
     let dice = shared.dice.fork();
     while shared.phase() != Phase::Quiet {
-        tokio::time::sleep(dice.millis(20, 150)).await;
+        tokio::time::sleep(dice.millis(least, most)).await;
         if shared.phase() == Phase::Forming {
             continue;
         }

@@ -236,7 +236,7 @@ impl Shape {
             (Fault::Heal, 7),
             (Fault::HandOver, 2),
         ];
-        let (chaos, pause) = (Duration::from_secs(25), (100, 2500));
+        let (chaos, pause) = (Duration::from_secs(18), (100, 1800));
         Self { program: Program::Cluster, chaos, pause, ..Self::of_three("cluster", faults) }
     }
 

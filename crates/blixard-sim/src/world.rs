@@ -61,6 +61,8 @@ pub struct Report {
     pub compacted: u64,
     /// How often a vm's program was executed.
     pub executions: u64,
+    /// How often a host was given up.
+    pub hosts_lost: usize,
     /// How many wishes of people were granted.
     pub wishes: u64,
     /// How long it took, in simulated time.
@@ -84,7 +86,8 @@ impl fmt::Display for Report {
             write!(out, ", {} watchers had to list", self.compacted)?;
         }
         if self.executions > 0 {
-            write!(out, ", {} vms executed, {} wishes granted", self.executions, self.wishes)?;
+            let Self { executions, hosts_lost, wishes, .. } = self;
+            write!(out, ", {executions} starts of vms, {hosts_lost} hosts lost, {wishes} wishes granted")?;
         }
         Ok(())
     }
@@ -119,6 +122,7 @@ pub fn run(shape: &Shape, seed: u64) -> Report {
         resumed: shared.told.resumed(),
         compacted: shared.told.compacted(),
         executions: shared.executions.count(),
+        hosts_lost: shared.chronicle.count("node-lost"),
         wishes: shared.people.granted(),
         elapsed: world.sim.elapsed(),
     }

@@ -35,6 +35,12 @@ enum Work {
     Shutdown(Box<GracefulStop>, Reply<Asked>),
 }
 
+impl Job {
+    fn stops(&self, vm: &VmId) -> bool {
+        matches!(&self.work, Work::Stop(unit, _) if RunUnitName::vm(unit.as_str()).as_ref() == Some(vm))
+    }
+}
+
 /// The service manager, as an agent speaks to it.
 pub(crate) struct Systemd(pub(crate) Ground);
 
@@ -53,19 +59,19 @@ impl Systemd {
     /// Mostly at once; now and then PID 1 has much else to do.
     fn delay(&self, most: u64) -> Duration {
         let dice = &self.0.0.dice;
-        if dice.chance(30) { dice.millis(100, most) } else { dice.millis(1, 40) }
+        if dice.chance(80) { dice.millis(100, most) } else { dice.millis(1, 40) }
     }
 }
 
 impl UnitManager for Systemd {
     fn start(&self, unit: TransientUnit) -> BoxFuture<'_, Result<(), UnitError>> {
-        Box::pin(self.ask(self.delay(4000), |reply| Work::Start(Box::new(unit), reply)))
+        Box::pin(self.ask(self.delay(6000), |reply| Work::Start(Box::new(unit), reply)))
     }
 
     fn stop(&self, unit: RunUnitName) -> BoxFuture<'_, Result<(), UnitError>> {
         Box::pin(async move {
-            let gone = self.ask(self.delay(2000), |reply| Work::Stop(unit, reply));
-            if self.0.state().broken == Some(BrokenRule::StopsTooEarly) {
+            let gone = self.ask(self.delay(3000), |reply| Work::Stop(unit, reply));
+            if self.0.stops_too_early() {
                 // Asked, and not waited for.
                 return gone.now_or_never().unwrap_or(Ok(()));
             }
@@ -81,7 +87,12 @@ impl UnitManager for Systemd {
         Box::pin(async move {
             tokio::time::sleep(self.0.0.dice.millis(0, 3)).await;
             let units = self.0.state().units.clone();
-            units.observe().await
+            let mut units = units.observe().await?;
+            if self.0.stops_too_early() {
+                let state = self.0.state();
+                units.retain(|unit| !state.jobs.iter().any(|job| job.stops(&unit.vm)));
+            }
+            Ok(units)
         })
     }
 
@@ -101,6 +112,10 @@ impl UnitManager for Systemd {
 }
 
 impl Ground {
+    fn stops_too_early(&self) -> bool {
+        self.state().broken == Some(BrokenRule::StopsTooEarly)
+    }
+
     /// Does what is due.
     pub(super) fn work_off(&self, now: Duration) -> Vec<Executed> {
         let mut state = self.state();

@@ -5,6 +5,7 @@ mod any_server;
 mod broken_rules;
 mod determinism;
 mod election_safety;
+mod hosts;
 mod linearizability;
 mod log_matching;
 mod membership;
