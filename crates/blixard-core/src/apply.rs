@@ -14,6 +14,7 @@ mod membership;
 mod node;
 mod placement;
 mod rejection;
+mod rollback;
 mod rules;
 mod volume;
 

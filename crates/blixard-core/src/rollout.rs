@@ -73,6 +73,9 @@ fn stage(
     let Some(vm) = state.vms.get(id) else {
         return Stage::Superseded;
     };
+    if let Some(returned) = vm.returned.as_ref().filter(|returned| returned.from == wanted) {
+        return Stage::Failed(returned.told(vm.target));
+    }
     if vm.target != wanted {
         return Stage::Superseded;
     }

@@ -188,7 +188,8 @@ impl Default for Restart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Update {
-    /// Return to the generation before when the new one does not become healthy in time.
+    /// Return to the newest generation before that was healthy when the new one does not become so in time, unless the two
+    /// have different volumes. Services only.
     pub rollback: bool,
 }
 

@@ -9,20 +9,18 @@ use blixard_types::spec::Claim;
 use blixard_types::{Spec, VmId};
 
 use super::Rejection;
-use crate::command::Deploy;
 use crate::state::{ClusterState, Deletion, Vm};
 
 impl ClusterState {
-    /// What a deployment claims must belong to no vm that keeps it.
-    pub(super) fn check_claims(&self, deploy: &Deploy) -> Result<(), Rejection> {
-        let defined: BTreeMap<&VmId, &Spec> = deploy.vms.iter().map(|one| (&one.vm, &one.spec)).collect();
+    /// What vms of these specs claim must belong to no vm that keeps it.
+    pub(super) fn check_claims(&self, defined: &BTreeMap<&VmId, &Spec>) -> Result<(), Rejection> {
         let mut owners: BTreeMap<Claim, &VmId> = BTreeMap::new();
         for (id, vm) in &self.vms {
             let target = if defined.contains_key(id) { None } else { self.wanted_spec(vm) };
             let specs = target.into_iter().chain(self.running_spec(vm));
             owners.extend(specs.flat_map(Spec::claims).map(|claim| (claim, id)));
         }
-        for (&id, spec) in &defined {
+        for (&id, spec) in defined {
             let claims: BTreeSet<Claim> = spec.claims();
             if let Some((claim, owner)) = claims.iter().find_map(|claim| {
                 let owner = *owners.get(claim).filter(|owner| **owner != id)?;

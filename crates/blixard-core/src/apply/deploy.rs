@@ -11,7 +11,7 @@ use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefiniti
 use crate::signature;
 use crate::state::{
     ClusterState, Deletion, Desired, EventKind, Files, GENERATIONS_KEPT, Generation, InPartition, Node,
-    Restart, Role, Run, Unplaced, Usage, Vm,
+    Proof, Restart, Role, Run, Unplaced, Usage, Vm,
 };
 
 impl ClusterState {
@@ -19,8 +19,9 @@ impl ClusterState {
         self.check_builder(deploy)?;
         self.check_deploy(deploy)?;
         self.check_volumes(deploy)?;
-        self.check_growth(deploy)?;
-        self.check_claims(deploy)?;
+        let defined = deploy.vms.iter().map(|one| (&one.vm, &one.spec)).collect();
+        self.check_growth(&defined)?;
+        self.check_claims(&defined)?;
         let digests = deploy.vms.iter().map(spec_digest).collect::<Result<Vec<_>, _>>()?;
         let vms: Vec<_> = deploy
             .vms
@@ -69,9 +70,8 @@ impl ClusterState {
     }
 
     /// A placed vm stays where it is, and a volume too, so what is made of them must fit there.
-    fn check_growth(&self, deploy: &Deploy) -> Result<(), Rejection> {
-        let defined: BTreeMap<_, _> = deploy.vms.iter().map(|one| (&one.vm, &one.spec)).collect();
-        for (&id, &spec) in &defined {
+    pub(super) fn check_growth(&self, defined: &BTreeMap<&VmId, &Spec>) -> Result<(), Rejection> {
+        for (&id, &spec) in defined {
             let vm = self.vms.get(id);
             let placed = vm.and_then(|vm| Some((vm.run.host()?, self.target_spec(vm).map(Usage::of)?)));
             let recorded = self.local_volumes(id, spec).find_map(|(_, _, record)| Some(record?.node));
@@ -85,13 +85,13 @@ impl ClusterState {
                     || then.disk_mib > now.disk_mib;
                 if grows || volumes_grow && recorded == Some(node) {
                     let made = if recorded == Some(node) { new } else { Usage::default() };
-                    self.check_room_then(&defined, id, node, then.and(made))?;
+                    self.check_room_then(defined, id, node, then.and(made))?;
                 }
             }
             if let Some(node) =
                 recorded.filter(|&node| volumes_grow && placed.is_none_or(|(on, _)| on != node))
             {
-                self.check_room_then(&defined, id, node, new)?;
+                self.check_room_then(defined, id, node, new)?;
             }
         }
         Ok(())
@@ -168,10 +168,11 @@ impl ClusterState {
             builder: deploy.builder.as_ref().map(|signature| signature.node),
             at: moment.at,
             by: moment.by,
+            proof: Proof::None,
         };
         vm.in_partition = in_partition(vm, definition.spec.keeps_in_partition());
         vm.generations.insert(number, generation);
-        vm.target = number;
+        (vm.target, vm.returned) = (number, None);
         // A new generation is a new try: what failed before says nothing of it.
         vm.forgive();
         // One that still runs keeps its claims, so it is not forgotten.
@@ -220,5 +221,6 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         failures: 0,
         failed_on: BTreeSet::new(),
         preempted_by: None,
+        returned: None,
     }
 }

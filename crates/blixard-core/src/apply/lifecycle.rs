@@ -6,9 +6,10 @@ use blixard_types::{Epoch, NodeId, Spec, VmId};
 use super::fence::in_partition;
 use super::{MembershipRejection, Moment, Rejection, Speaker};
 use crate::command::Outcome;
+use crate::schedule::FAILURES_MAX;
 use crate::state::{
-    Admission, ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Restart, Role,
-    Run, Unplaced, Vm,
+    Admission, ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Proof, Restart,
+    Role, Run, Unplaced, Vm,
 };
 use crate::state::{Files, VmReport, cut_reason};
 
@@ -124,10 +125,20 @@ impl ClusterState {
                         vm.forgive();
                     }
                     vm.moves_from = vm.moves_from.filter(|&from| from == node);
+                    if let Some(proven) = vm.generations.get_mut(generation) {
+                        proven.proof = Proof::WasHealthy;
+                    }
                 }
                 vm.came_from = None;
+                let is_target = *generation == vm.target;
                 self.volumes_are_made(id, node, *generation);
-                Ok(self.reach(id, epoch, reached, moment))
+                let outcome = self.reach(id, epoch, reached, moment);
+                Ok(match health {
+                    HealthStatus::Unhealthy { reason } if is_target => {
+                        self.give_up_target(id, cut_reason(reason), outcome, moment)
+                    }
+                    _ => outcome,
+                })
             }
             VmReport::Stopped => Ok(self.end(id, epoch, Unplaced::Stopped, moment)),
             // Said of an epoch that is over, and heard above.
@@ -143,9 +154,14 @@ impl ClusterState {
                     vm.failures = vm.failures.saturating_add(1);
                     vm.failed_on.insert(node);
                 }
-                let reason = cut(reason);
-                let why = Unplaced::Failed { reason, at: moment.at, generation: *generation };
-                Ok(self.end(id, epoch, why, moment))
+                let given_up = *generation == vm.target && vm.failures >= FAILURES_MAX;
+                let why = Unplaced::Failed { reason: cut(reason), at: moment.at, generation: *generation };
+                let outcome = self.end(id, epoch, why, moment);
+                Ok(if given_up {
+                    self.give_up_target(id, cut_reason(reason), outcome, moment)
+                } else {
+                    outcome
+                })
             }
         }
     }

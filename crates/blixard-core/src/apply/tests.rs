@@ -8,6 +8,7 @@ mod lifecycle;
 mod membership;
 mod principal;
 mod restart;
+mod rollback;
 mod rules;
 mod safety;
 mod task;

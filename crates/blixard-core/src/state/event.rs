@@ -45,6 +45,8 @@ pub enum EventKind {
     SessionOpened { node: NodeId },
     /// A vm has a new generation.
     GenerationAdded { vm: VmId, generation: GenerationNumber },
+    /// A vm returns to a generation that was healthy, from one that never was.
+    Returned { vm: VmId, from: GenerationNumber, to: GenerationNumber, reason: String },
     /// A vm was started or stopped by someone.
     DesiredSet { vm: VmId, desired: Desired },
     /// A vm is to be stopped and placed anew.
@@ -120,6 +122,7 @@ impl EventKind {
             | Self::NodeFenced { node }
             | Self::AdmissionSet { node, .. } => Subject::Node(*node),
             Self::GenerationAdded { vm, .. }
+            | Self::Returned { vm, .. }
             | Self::DesiredSet { vm, .. }
             | Self::RestartRequested { vm }
             | Self::MoveRequested { vm, .. }

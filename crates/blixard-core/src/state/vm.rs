@@ -74,6 +74,19 @@ pub struct Vm {
     /// The vm for which it was stopped, until it is placed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted_by: Option<VmId>,
+    /// The generation that it has returned from, until it gets another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Returned>,
+}
+
+/// A return to a generation that was healthy, from a newer one that never was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Returned {
+    /// The newer one.
+    pub from: GenerationNumber,
+    /// What it lacked, in the host's words.
+    pub reason: String,
 }
 
 impl Vm {
@@ -115,6 +128,17 @@ impl Vm {
     /// Whether it is a task that has done what it should do.
     pub fn is_done(&self) -> bool {
         matches!(self.run, Run::Unplaced { why: Unplaced::Succeeded { generation, .. } } if generation == self.target)
+    }
+}
+
+impl Returned {
+    /// What people are told of it, with the generation that is to run instead.
+    #[must_use]
+    pub fn told(&self, to: GenerationNumber) -> String {
+        format!(
+            "generation {} did not become healthy, so generation {to} is to run again: {}",
+            self.from, self.reason
+        )
     }
 }
 
@@ -196,6 +220,27 @@ pub struct Generation {
     /// Who deployed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Principal>,
+    /// Whether it has ever been healthy.
+    #[serde(default, skip_serializing_if = "Proof::is_none")]
+    pub proof: Proof,
+}
+
+/// Whether a generation has ever been healthy. In logs of before this was kept, none has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// It has not.
+    #[default]
+    None,
+    /// It has.
+    WasHealthy,
+}
+
+impl Proof {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Where a vm is in its life.

@@ -37,6 +37,11 @@ fn what_happened(event: &Event) -> v1::Event {
         EventKind::GenerationAdded { vm: id, generation } => {
             v1::Event { generation: Some(generation.0), ..vm("generation-added", id) }
         }
+        EventKind::Returned { vm: id, from, to, reason } => v1::Event {
+            generation: Some(to.0),
+            detail: format!("from {from}: {reason}"),
+            ..vm("returned", id)
+        },
         EventKind::DesiredSet { vm: id, desired } => {
             v1::Event { detail: format!("{desired:?}").to_lowercase(), ..vm("desired-set", id) }
         }

@@ -149,7 +149,10 @@ fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStat
             _ if *generation != vm.target => (VmStatus::Starting, nothing),
             HealthStatus::Pending => (VmStatus::Running, nothing),
             HealthStatus::Healthy if state.is_task(vm) => (VmStatus::Running, nothing),
-            HealthStatus::Healthy => (VmStatus::Healthy, nothing),
+            HealthStatus::Healthy => {
+                let returned = vm.returned.as_ref().map(|returned| returned.told(vm.target));
+                (VmStatus::Healthy, returned.unwrap_or_default())
+            }
             HealthStatus::Unhealthy { reason } => (VmStatus::Unhealthy, reason.clone()),
         },
         Run::Unplaced { .. } if !wanted => (VmStatus::Stopped, nothing),

@@ -35,6 +35,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let third = a_restart_is_a_new_placement(steady, &second)?;
     let fourth = a_reboot_of_the_guest_is_no_end(steady, &third)?;
     a_new_generation_replaces_the_old_one_gracefully(flake, steady, &fourth)?;
+    one_that_is_not_healthy_gives_way_to_the_one_before(flake, steady)?;
     the_console_is_shown(steady)?;
     a_crash_loop_ends_and_can_be_tried_again(flake, crasher)?;
 
@@ -122,6 +123,26 @@ fn a_new_generation_replaces_the_old_one_gracefully(
     let roots = guest.host.run_ok(&["ls", "/nix/var/nix/gcroots/blixard/vms/default/steady"])?;
     ensure!(roots.split_whitespace().eq(["1", "2"]), "a kept generation has no root: {roots}");
     Ok(())
+}
+
+/// Nobody listens there.
+const NOT_HEALTHY: &str =
+    r#"{ deadlineMs = 40000; checks = [ { kind = "tcp"; address = "127.0.0.1:9"; } ]; }"#;
+
+fn one_that_is_not_healthy_gives_way_to_the_one_before(flake: &str, guest: Guest<'_>) -> anyhow::Result<()> {
+    let (file, before) = (format!("{flake}/health.nix"), guest.healthy()?);
+    guest.host.write(&file, NOT_HEALTHY, 0o644)?;
+    let said = guest.host.run(&["blixard", "deploy", &format!("{flake}#{}", guest.name)])?.refused()?;
+    let told = "generation 3 did not become healthy, so generation 2 is to run again";
+    ensure!(said.contains(told), "it says {said}");
+    guest.await_boot_after(6)?;
+    let after = guest.healthy()?;
+    ensure!(after.generation == 2 && after.epoch == before.epoch, "{after:?} after {before:?}");
+    ensure!(guest.shutdowns()? == 5, "each was asked to end: {}", guest.console()?);
+    let shown = guest.shown()?;
+    ensure!(field(&shown, "reason").as_str().is_some_and(|reason| reason.contains(told)), "{shown}");
+    ensure!(field(&shown, "generation").as_u64() == Some(2), "{shown}");
+    guest.host.write(&file, "{ }\n", 0o644)
 }
 
 fn the_console_is_shown(guest: Guest<'_>) -> anyhow::Result<()> {

@@ -15,8 +15,8 @@ use crate::fixture::{
     running, session, spec, starting, vm,
 };
 use crate::state::{
-    ClusterState, Departure, Desired, EVENTS_KEPT, GENERATIONS_KEPT, HealthStatus, Node, PeerStanding, Role,
-    Run, VmReport,
+    ClusterState, Departure, Desired, EVENTS_KEPT, EventKind, GENERATIONS_KEPT, HealthStatus, Node,
+    PeerStanding, Role, Run, VmReport,
 };
 
 const VMS: [&str; 3] = ["web", "db", "a/web"];
@@ -37,6 +37,11 @@ enum Op {
         vm: usize,
         report: VmReport,
     },
+    /// It says whether the generation that it should run is healthy.
+    Judge {
+        vm: usize,
+        health: HealthStatus,
+    },
     /// The command before, as another call.
     Repeat,
     /// The call before, proposed again.
@@ -53,6 +58,10 @@ fn reports() -> impl Strategy<Value = VmReport> {
         Just(VmReport::FilesGone),
         generation.prop_map(|generation| failed(generation, "boom")),
     ]
+}
+
+fn unhealthy() -> HealthStatus {
+    HealthStatus::Unhealthy { reason: "no answer".to_owned() }
 }
 
 fn deployments() -> impl Strategy<Value = Command> {
@@ -122,6 +131,9 @@ fn ops() -> impl Strategy<Value = Op> {
         8 => raw.prop_map(|command| Op::Raw(Box::new(command))),
         4 => (0..VMS.len(), 1..3_u64).prop_map(|(vm, node)| Op::PlaceNext { vm, node }),
         4 => (0..VMS.len(), reports()).prop_map(|(vm, report)| Op::ReportCurrent { vm, report }),
+        2 => (0..VMS.len(), any::<bool>()).prop_map(|(vm, well)| {
+            Op::Judge { vm, health: if well { HealthStatus::Healthy } else { unhealthy() } }
+        }),
         1 => Just(Op::ForgetLeaving),
         1 => Just(Op::Repeat),
         1 => Just(Op::Duplicate),
@@ -142,15 +154,22 @@ fn command(op: &Op, state: &ClusterState, before: Option<&Command>) -> Option<Co
             let epoch = state.vms.get(&vm(VMS[*at]))?.last_epoch.next();
             Some(place(VMS[*at], *node, epoch.0))
         }
-        Op::ReportCurrent { vm: at, report } => {
-            let Run::Placed { node, epoch, .. } = state.vms.get(&vm(VMS[*at]))?.run else {
-                return None;
-            };
-            let daemon = state.nodes[&node].session.as_ref()?.daemon;
-            Some(report_of(node.0, daemon, VMS[*at], epoch.0, report.clone()))
+        Op::ReportCurrent { vm: at, report } => report_current(*at, report.clone(), state),
+        Op::Judge { vm: at, health } => {
+            let target = state.vms.get(&vm(VMS[*at]))?.target;
+            report_current(*at, running(target.0, health.clone()), state)
         }
         Op::Repeat | Op::Duplicate => before.cloned(),
     }
+}
+
+/// What the daemon in charge says of a vm that is placed.
+fn report_current(at: usize, report: VmReport, state: &ClusterState) -> Option<Command> {
+    let Run::Placed { node, epoch, .. } = state.vms.get(&vm(VMS[at]))?.run else {
+        return None;
+    };
+    let daemon = state.nodes[&node].session.as_ref()?.daemon;
+    Some(report_of(node.0, daemon, VMS[at], epoch.0, report))
 }
 
 /// What the accepted commands, and nothing else, say must be true.
@@ -169,7 +188,7 @@ struct Witness {
 }
 
 impl Witness {
-    fn accepted(&mut self, command: &Command, outcome: &Outcome) {
+    fn accepted(&mut self, command: &Command, outcome: &Outcome, after: &ClusterState) {
         match command {
             Command::OpenSession { node, daemon, .. } => {
                 assert!(!self.replaced.contains(&(*node, *daemon)), "a dead daemon is back");
@@ -179,7 +198,7 @@ impl Witness {
                     self.replaced.insert((*node, before));
                 }
             }
-            Command::Deploy(_) => self.deployed(outcome),
+            Command::Deploy(_) => self.deployed(outcome, after),
             Command::Membership(command) => self.joined(command, outcome),
             Command::Place { vm, node, epoch } => {
                 assert_eq!(self.open.get(vm), None, "{vm} is placed already");
@@ -247,12 +266,15 @@ impl Witness {
         }
     }
 
-    fn deployed(&mut self, outcome: &Outcome) {
+    fn deployed(&mut self, outcome: &Outcome, after: &ClusterState) {
         let Outcome::Deployed { vms, .. } = outcome else { panic!("{outcome:?}") };
         for one in vms {
             let seen = self.generations.entry(one.vm.clone()).or_default();
             if one.change == VmChange::Unchanged {
-                assert_eq!(seen.last(), Some(&one.generation), "the target is the newest");
+                let returned = after.vms[&one.vm].returned.as_ref();
+                let newest = returned.map_or(one.generation, |returned| returned.from);
+                assert_eq!(seen.last(), Some(&newest), "the target is the newest, unless that was given up");
+                assert!(seen.contains(&one.generation));
             } else {
                 assert!(seen.last().is_none_or(|last| *last < one.generation));
                 seen.insert(one.generation);
@@ -350,7 +372,7 @@ fn run(ops: &[Op]) {
                 // A deployment may leave every vm as it is.
                 let deployed = matches!(said, Outcome::Deployed { .. });
                 assert!(deployed || same == (*said == Outcome::Unchanged), "{command:?}");
-                witness.accepted(&command, said);
+                witness.accepted(&command, said, &cluster.state);
             }
             Err(refused) => {
                 assert!(unchanged_but_for_the_log(&state, &cluster.state), "{refused}");
@@ -373,6 +395,13 @@ proptest! {
     fn no_sequence_of_commands_breaks_an_invariant(ops in prop::collection::vec(ops(), 1..120)) {
         run(&ops);
     }
+}
+
+fn has_returned(state: &ClusterState) -> bool {
+    let newest = state.events.iter().next_back();
+    newest.is_some_and(|event| {
+        matches!(event.kind, EventKind::Returned { .. }) && event.revision == state.applied.revision()
+    })
 }
 
 #[test]
@@ -400,11 +429,12 @@ fn the_sequences_reach_what_they_are_about() {
                 (Command::Report { .. }, Err(Rejection::StaleSession { .. })) => "stale",
                 (Command::OpenSession { .. }, Ok(Outcome::Changed { .. })) => "new daemon",
                 (Command::DeleteVm { .. }, Ok(_)) => "deleted",
+                (Command::Report { .. }, Ok(_)) if has_returned(&cluster.state) => "returned",
                 _ => "other",
             };
             *reached.entry(what).or_default() += 1;
         }
     }
-    assert_eq!(reached.len(), 10, "{reached:?}");
+    assert_eq!(reached.len(), 11, "{reached:?}");
     assert!(reached.values().all(|count| *count >= 5), "{reached:?}");
 }

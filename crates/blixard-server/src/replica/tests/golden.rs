@@ -165,10 +165,16 @@ fn lives() -> Vec<Command> {
     ]
 }
 
+fn unhealthy(generation: u64) -> VmReport {
+    let health = HealthStatus::Unhealthy { reason: "no answer".to_owned() };
+    VmReport::Running { generation: GenerationNumber(generation), health }
+}
+
 /// Drains, losses, changes of times, a recovery.
 fn troubles() -> Vec<Command> {
     let authority = |incarnation| Authority { incarnation: Incarnation(incarnation), term: 1 };
     let (incarnation, node, times) = (Incarnation(2), NodeId(1), Profile::Relaxed.times());
+    let (generation, health) = (GenerationNumber(1), HealthStatus::Healthy);
     let fence = [
         FenceCommand::SetLeaseTimes { times },
         FenceCommand::NodeLost { node, authority: authority(1) },
@@ -194,6 +200,10 @@ fn troubles() -> Vec<Command> {
         Command::Placement(PlacementCommand::EndRebalance),
         deploy("other", "other-1", |_| {}),
         place("other", 1, 2),
+        report(1, 10, "other", 2, VmReport::Running { generation, health }),
+        deploy("other", "other-2", |_| {}),
+        report(1, 11, "other", 2, unhealthy(2)),
+        deploy("other", "other-3", |_| {}),
     ];
     log.extend(fence.map(Command::Fence));
     log
@@ -250,46 +260,50 @@ fn a_log_by_rules_1_gives_what_it_always_gave() {
     26 UUKEl/mnfsui StillPlaced
     27 7y+dsjuS0cvk Changed
     28 byhe7SgUnI8e Changed
-    29 kMJ734D2M9i1 Changed
-    30 rC6hI+PRglUP Overtaken
-    31 srkMa3cmwC14 Changed
-    32 HwMh0XRYVq8f Changed
-    33 jIErVvtmTMBP Changed
-    34 r5uJ5zbcmME6 Changed
-    35 Uf+HKUeuzoE8 Changed
-    36 TxfOf9GS8LoQ Changed
-    37 BuNFb5N5atXm Deployed
-    38 G4C3opnXzsga Deployed
-    39 iSl4CqRdrsIW Changed
-    40 dg5FmpyGX/XS Changed
-    41 5kih34NJrbEi Changed
-    42 JCaQaTChG0k0 Changed
-    43 xKffUHyZZWH4 Changed
-    44 sYjKajo3Chzq Changed
-    45 Y0oxOqQ7uFl0 Changed
-    46 EhwQv7TQSmg5 UnknownVm
-    47 YpNn08OSjQRw Changed
-    48 Fkd43jhLqL8V Unchanged
-    49 tBU02s01Cw20 Changed
-    50 T5JXPnWQQEzU Changed
-    51 jikudqnSHAQI Changed
-    52 FvuDhzaXdrO3 Changed
-    53 AadMkjiwFR94 Changed
-    54 Eo1Y2wVg8YJ9 Changed
-    55 WsJKKal+UdfL Changed
-    56 SY2MQ/xWw8IJ Changed
-    57 QU+axBzeEWqL Changed
-    58 U2sSVFe1HvwN Changed
-    59 RlYiIUVddHIz Unchanged
-    60 OsvojUQdvU1u Deployed
-    61 f7EOXOqIUo5Z Changed
-    62 INsYM//5hTNk Changed
-    63 W73wSwqtCtMI Changed
-    64 htUIeHEC8/1Q Changed
-    65 14i565NF8RTm Changed
-    66 jY3bN0xLOAuf Changed
-    67 nQa9iDh6MWnd Changed
-    68 xf5sikd8sS8O Changed
-    69 Y8K16eS+vzcP Changed
+    29 6f61VirlP6K6 Changed
+    30 iyp53+6l4QDF Overtaken
+    31 d15hDuHqx06q Changed
+    32 ERHXjyf612yA Changed
+    33 IvPNGpWG3Scq Changed
+    34 /a6R0LEr3Pkk Changed
+    35 Y/6k6Kt1gcn7 Changed
+    36 BIDhPMIopFpw Changed
+    37 Z2hF7tgcvjm2 Deployed
+    38 TjZULtuck7lC Deployed
+    39 CihJL5q3ckPk Changed
+    40 zT76NFbIoS6Z Changed
+    41 TnC5t9m6KHFe Changed
+    42 Vaee2FcKcNtN Changed
+    43 +jTK4Ybk4nXU Changed
+    44 Mb1W2M41UCeU Changed
+    45 /OI0rH+QSlEG Changed
+    46 kqJL81DKzOTV UnknownVm
+    47 nlrPkuId93n6 Changed
+    48 XU62JXVU42x1 Unchanged
+    49 hYiV9wm3pTIE Changed
+    50 o8CmpU+GqcKV Changed
+    51 PY3HE4xn6zyT Changed
+    52 1kjy1zqQiNK1 Changed
+    53 mAFAIzDRq331 Changed
+    54 DjLRL1IxMPhl Changed
+    55 Cabna8PP177t Changed
+    56 8GlA5XG/equ3 Changed
+    57 kN1cl65KAJXQ Changed
+    58 /sxnDGL73ZgL Changed
+    59 36+AKiEedcoy Unchanged
+    60 herkP5fuw+K1 Deployed
+    61 sw0U7qxEHK68 Changed
+    62 sSrFCnFPdKZA Changed
+    63 KH3sm7VRDor2 Deployed
+    64 XtUcFC8kdBhB Changed
+    65 fB33Qy0d6MqC Deployed
+    66 R6es8i4AHAZe Changed
+    67 DsWk2OuA2AFY Changed
+    68 4N9DqGhPD/Dm Changed
+    69 sLpg1yIhxvbZ Changed
+    70 SrjnFAIVNZ48 Changed
+    71 ptr+NI9osYOe Changed
+    72 DQpzZ0fXCVZi Changed
+    73 8Lmupht9Xlda Changed
     ");
 }
