@@ -7,6 +7,8 @@ for profile in ["minimal", "web", "database", "builder"]:
         machine.succeed(f"blixard vm show -o json {profile} | grep -q '\"healthy\"'")
         machine.succeed(f"blixard vm stop {profile}", timeout=300)
 
-with subtest("worker is a task, which is refused by name until there are tasks"):
-    status, said = machine.execute("blixard deploy /root/infra#worker 2>&1", timeout=1200)
-    assert status != 0 and "tasks" in said, said
+with subtest("worker boots, does what it should, and has succeeded"):
+    machine.succeed("blixard deploy /root/infra#worker", timeout=1200)
+    machine.wait_until_succeeds("blixard vm show -o json worker | grep -q '\"succeeded\"'", timeout=600)
+    assert "the work is done" in machine.succeed("blixard vm logs worker")
+    machine.fail("systemctl is-active blixard-vm-default-worker-run.service")

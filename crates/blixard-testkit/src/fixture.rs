@@ -35,6 +35,8 @@ pub enum Fixture {
     Hostile,
     /// Guests of microvm.nix, which needs what [`crate::beside`] brings.
     PlainMicrovmNix,
+    /// Each profile of Blixard, which needs what [`crate::beside`] brings.
+    Profiles,
     /// A flake without microVMs.
     Empty,
 }
@@ -52,6 +54,7 @@ impl Fixture {
             Self::EvaluationError => "evaluation-error",
             Self::Hostile => "hostile",
             Self::PlainMicrovmNix => "plain-microvm-nix",
+            Self::Profiles => "profiles",
             Self::Empty => "empty",
         }
     }
@@ -89,6 +92,7 @@ pub fn prepare(host: &Host, fixture: Fixture) -> anyhow::Result<String> {
         | Fixture::EvaluationError
         | Fixture::Hostile
         | Fixture::PlainMicrovmNix
+        | Fixture::Profiles
         | Fixture::Empty => {}
     }
     Ok(there)

@@ -19,6 +19,7 @@ mod nix_evaluates;
 mod no_capacity;
 mod orphan_cleanup;
 mod plain_microvm_nix;
+mod profiles_boot;
 mod runner;
 mod second_deploy_is_free;
 mod services_gone;
@@ -77,6 +78,7 @@ pub const ALL: &[Scenario] = &[
     nix_evaluates::SCENARIO,
     plain_microvm_nix::SCENARIO,
     flake_app_deploys::SCENARIO,
+    profiles_boot::SCENARIO,
     garbage::SCENARIO,
     local_flake_upload::SCENARIO,
     services_gone::SCENARIO,
