@@ -33,7 +33,9 @@ fn target(cluster: &Cluster) -> u64 {
 #[track_caller]
 fn check(first: Spec, second: Spec, between: impl FnOnce() -> Vec<Command>, returns: bool) {
     let mut cluster = upgraded(first, second);
-    between().into_iter().for_each(|command| drop(cluster.ok(command)));
+    for command in between() {
+        cluster.ok(command);
+    }
     cluster.ok(report(1, "web", 1, unhealthy(2)));
     assert_eq!(target(&cluster), if returns { 1 } else { 2 });
     assert_eq!(cluster.vm("web").returned.is_some(), returns);
