@@ -104,6 +104,11 @@ in
       ];
       # It is never given up: what it lacks at boot, an address above all, comes when it comes.
       unitConfig.StartLimitIntervalSec = 0;
+      # Without the disk that its log is on it would take itself for a new machine.
+      unitConfig.RequiresMountsFor = [
+        "/var/lib/blixard"
+      ]
+      ++ directories;
       serviceConfig = import ./service.nix {
         inherit (cfg) package;
         inherit directories;

@@ -126,6 +126,14 @@ in
           cluster = table {
             listen = key types.str "Where other nodes reach this one, `[::]:7440`. Without it nothing listens on the network.";
             advertise = key types.str "What it tells them, if that is another address.";
+            peers = mkOption {
+              type = types.attrsOf types.str;
+              default = { };
+              example = {
+                beta = "10.0.0.12:7440";
+              };
+              description = "Where this node reaches others, by their names, whatever the cluster says: for when most servers have moved at once.";
+            };
             join_file = mkOption {
               type = types.nullOr types.str;
               default = cfg.join.tokenFile;
@@ -150,7 +158,7 @@ in
             state_dir = key types.str "Where what outlives a start of a microVM is kept, absolute.";
             runtime_dir = key types.str "Where sockets of microVMs are, below /run.";
             cpu_overcommit = key types.ints.positive "Virtual processors of microVMs per processor, at most.";
-            disk_mib = key types.ints.unsigned "The space for volumes; what the file system of `state_dir` has if null.";
+            disk_mib = key types.ints.unsigned "The space for volumes; if null, what the file system of `state_dir` has, but for a twentieth of it, 2 GiB at least.";
             tenants = key (types.listOf types.str) "Whose microVMs it takes; everybody's if null or empty.";
             hypervisors = key (types.listOf (
               types.enum [

@@ -1,7 +1,8 @@
 //! The cluster's certificate authority.
 //!
 //! Its certificate may sign names of its own cluster alone, and no further authority. Certificates of
-//! nodes last a year; a node asks for its next one when a third of that is left.
+//! nodes last a year; a node asks for its next one when a third of that is left. One that was away for longer still gets in
+//! with the old one if it is a member ([`PeerGate::counts`](crate::PeerGate::counts)), and has it renewed at once.
 
 use std::fmt;
 

@@ -30,6 +30,11 @@ impl PeerGate for Gate {
         let revoked = self.0.lock().unwrap().contains(&peer.serial);
         if revoked { Err(PeerRefusal::Removed(peer.node)) } else { Ok(()) }
     }
+
+    /// Nodes up to 9 are known.
+    fn counts(&self, peer: &PeerIdentity) -> bool {
+        self.admits(peer).is_ok() && peer.node.0 <= 9
+    }
 }
 
 fn subject(node: u64, cluster: ClusterId) -> Subject {
@@ -139,7 +144,8 @@ async fn a_certificate_that_has_run_out_or_is_of_another_cluster_is_refused() {
     let authority = Authority::create(CLUSTER, now()).unwrap();
     let two = node(&authority, 2);
     let old = UnixMillis(now().0 - 366 * DAY_MS);
-    let expired = credentials(&authority, subject(1, CLUSTER), old);
+    // Of a node that is not known to be a member.
+    let expired = credentials(&authority, subject(10, CLUSTER), old);
     let foreign = credentials(&authority, subject(1, ClusterId([8; 16])), now());
     for wrong in [expired, foreign] {
         let (near, far) = duplex(64 << 10);
@@ -269,4 +275,31 @@ fn a_name_is_of_one_node() {
         let name = name.replace("node-12", wrong);
         assert_eq!(crate::name::parse_node_dns_name(&name), None, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_is_over_is_taken_from_a_node_that_is_known_to_be_a_member_and_from_nobody_else()
+ {
+    let long_ago = UnixMillis(now().0 - 400 * DAY_MS);
+    let authority = Authority::create(CLUSTER, long_ago).unwrap();
+    let old = |authority: &Authority, id: u64, gate: Arc<Gate>| {
+        let credentials = credentials(authority, subject(id, CLUSTER), long_ago);
+        MutualTls::new(authority.root(), &credentials, gate).unwrap()
+    };
+    let (one, two) = (old(&authority, 1, Arc::default()), old(&authority, 2, Arc::default()));
+    // The whole cluster was away.
+    let peer = meet(&one, &two, 2).await.unwrap().unwrap();
+    assert!(peer.not_after < now());
+    // Who is not known, and who was removed, by either side.
+    let unknown = old(&authority, 10, Arc::default());
+    let error = meet(&unknown, &two, 2).await.unwrap_err();
+    assert!(error.contains("xpired"), "{error}");
+    let error = meet(&two, &unknown, 10).await.unwrap_err();
+    assert!(error.starts_with("client:") && error.contains("xpired"), "{error}");
+    let knowing = Arc::new(Gate(Mutex::new([CertificateSerial(201)].into())));
+    assert!(meet(&one, &old(&authority, 2, knowing), 2).await.is_err(), "it was removed");
+    // The date is all that is forgiven.
+    let other = Authority::create(CLUSTER, long_ago).unwrap();
+    assert!(meet(&old(&other, 1, Arc::default()), &two, 2).await.is_err(), "another authority");
+    assert!(meet(&one, &two, 3).await.is_err(), "another node");
 }

@@ -34,6 +34,10 @@ pub trait PeerGate: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the node has been removed, or its certificate replaced.
     fn admits(&self, peer: &PeerIdentity) -> Result<(), PeerRefusal>;
+
+    /// Whether this certificate is known to count. One whose time is over is only taken then: a node that was away for
+    /// so long has to come in to be given the next.
+    fn counts(&self, peer: &PeerIdentity) -> bool;
 }
 
 /// Why a valid certificate is refused.

@@ -13,7 +13,7 @@ use blixard_core::state::Role;
 use blixard_pki::{Authority, Credentials, FileError, KeyFiles, SigningRequest};
 use blixard_proto::v1::AuthorityRequest;
 use blixard_proto::v1::peer_service_client::PeerServiceClient;
-use blixard_types::{NodeAddress, NodeId, Sha256Hash};
+use blixard_types::{CertificateSerial, NodeAddress, NodeId, Sha256Hash};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -22,6 +22,8 @@ use crate::{Server, status};
 
 /// How often a node looks whether its certificate is to be renewed.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
+/// How soon it is asked for again when it was not given: a node that was switched off for long may have none that is valid.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Keys and certificates of this node.
 #[derive(Debug)]
@@ -80,6 +82,11 @@ impl Keyring {
         &self.files
     }
 
+    /// The certificate that this node shows.
+    fn shown(&self) -> Option<CertificateSerial> {
+        self.credentials.borrow().as_ref().map(|credentials| credentials.identity().serial)
+    }
+
     /// Whether a third of the certificate's life or less is left.
     fn is_stale(&self, now: UnixMillis) -> bool {
         self.credentials.borrow().as_ref().is_some_and(|credentials| {
@@ -127,7 +134,12 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
 
 /// Issues this server's next certificate.
 async fn renew(server: &Server) -> Result<(), Status> {
-    renew_by(&server.keyring, |request| async move { certify(server, server.node, &request).await }).await
+    renew_by(&server.keyring, |request| issue_own(server, request)).await
+}
+
+/// Issues a certificate for this server.
+async fn issue_own(server: &Server, request: SigningRequest) -> Result<Vec<u8>, Status> {
+    certify(server, server.node, server.keyring.shown(), &request).await
 }
 
 /// Has the next certificate of this node issued (DER), and keeps it.
@@ -147,8 +159,7 @@ where
 /// Renews this server's certificate in time, for as long as it is polled.
 pub async fn keep_fresh(server: Server) {
     let server = &server;
-    let issue = |request| async move { certify(server, server.node, &request).await };
-    keep_fresh_by(&server.keyring, server.clock.as_ref(), issue).await;
+    keep_fresh_by(&server.keyring, server.clock.as_ref(), |request| issue_own(server, request)).await;
 }
 
 /// The same for any node: who asks another for its certificate says how.
@@ -160,15 +171,17 @@ pub async fn keep_fresh_by<F>(
     F: Future<Output = Result<Vec<u8>, Status>> + Send,
 {
     loop {
+        let mut pause = LOOK_EVERY;
         if keyring.is_stale(clock.wall()) {
             match renew_by(keyring, &certify).await {
                 Ok(()) => tracing::info!("the certificate of this node is renewed"),
                 Err(status) => {
                     tracing::warn!(reason = status.message(), "the certificate of this node is not renewed");
+                    pause = ASK_AGAIN;
                 }
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

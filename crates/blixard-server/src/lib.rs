@@ -35,7 +35,8 @@ pub use leader::leases::LeaseDesk;
 pub use proposer::{ProposeFailure, Proposer};
 pub use replica::{Replica, StateDigest};
 pub use service::console::ConsoleAccess;
-pub use service::{CallingNode, Services, StoreOfHost, StoreService, services, store_of_host, store_service};
+pub use service::{CallingNode, Services, ShownCertificate, StoreOfHost, StoreService};
+pub use service::{services, store_of_host, store_service};
 
 /// What a server is made of.
 #[derive(Clone)]

@@ -36,7 +36,7 @@ use crate::roots::BuildsInFlight;
 use crate::service::console::ConsoleAccess;
 use crate::status;
 
-pub use peer::CallingNode;
+pub use peer::{CallingNode, ShownCertificate};
 pub(crate) use peer::{certify, no_key};
 pub use store::{StoreOfHost, store_of_host};
 
@@ -79,7 +79,11 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
     let server = server.clone();
     Services {
         cluster: ClusterServiceServer::new(cluster::ClusterApi { server: server.clone() }),
-        deploy: DeployServiceServer::new(deploy::DeployApi { server: server.clone(), builds }),
+        deploy: DeployServiceServer::new(deploy::DeployApi {
+            server: server.clone(),
+            builds,
+            builders: deploy::BuildersElsewhere::default(),
+        }),
         host: HostServiceServer::new(host::HostApi { server: server.clone() }),
         join: JoinServiceServer::new(join::JoinApi { server: server.clone() }),
         peer: PeerServiceServer::new(peer::PeerApi { server: server.clone() }),
@@ -89,8 +93,9 @@ pub fn services(server: &Server, builds: BuildsInFlight, consoles: Arc<dyn Conso
     }
 }
 
-/// Longest time a call waits for something to happen.
-const WAIT_MAX: Duration = Duration::from_hours(1);
+/// Longest time a call waits for something to happen: as long as anyone gives a drain. Who waits costs next to nothing, and
+/// a call whose caller is gone ends.
+const WAIT_MAX: Duration = Duration::from_hours(30 * 24);
 
 impl Server {
     /// Waits until the state is as wanted, or the time is over. Whether it got there is for the caller to see.
@@ -125,4 +130,34 @@ where
     let failure = work(sender).into_stream().filter_map(|done| std::future::ready(done.err().map(Err)));
     // What was sent comes before the failure: the receiver is looked at first.
     Box::pin(stream::select_with_strategy(sent, failure, |(): &mut ()| stream::PollNext::Left))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use blixard_core::command::Command;
+    use blixard_core::state::Role;
+
+    use super::*;
+    use crate::leader::leases::tests::bench::{Bench, settle};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_waited_for_as_long_as_its_deadline_says() {
+        let (is_empty, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let bench = Bench::elected(None);
+        let wait = async {
+            bench.server.wait(8 * 3_600_000, |_| is_empty.load(Ordering::Relaxed)).await;
+            ended.store(true, Ordering::Relaxed);
+        };
+        let drained = async {
+            tokio::time::advance(Duration::from_hours(3)).await;
+            settle().await;
+            assert!(!ended.load(Ordering::Relaxed), "it was not waited for");
+            is_empty.store(true, Ordering::Relaxed);
+            let (node, name) = (blixard_types::NodeId(9), "n9".parse().unwrap());
+            bench.log.append(Command::RegisterNode { node, name, roles: [Role::Host].into() });
+        };
+        tokio::join!(wait, drained);
+    }
 }

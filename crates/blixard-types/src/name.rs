@@ -136,6 +136,14 @@ name!(
     "node name"
 );
 
+impl NodeName {
+    /// Whether it reads as a number, which other nodes have: no node should come with such a name. Clusters of before
+    /// may have some.
+    pub fn is_number(&self) -> bool {
+        self.0.bytes().all(|byte| byte.is_ascii_digit())
+    }
+}
+
 name!(
     /// A volume within its vm.
     VolumeName,

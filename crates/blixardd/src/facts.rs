@@ -19,6 +19,12 @@ const FOLDERS_DEEP: usize = 8;
 /// `st_blocks` counts in this many bytes, whatever the file system's blocks are (stat(3)).
 const BLOCK_BYTES: u64 = 512;
 
+/// What volumes cannot have of a file system, unless somebody says otherwise: the store, journals, and the cluster's log
+/// on a server grow on it, too, and a full one stops the server. The larger of the two, and half of a small file system.
+const RESERVE_BYTES: u64 = 2 << 30;
+/// A twentieth of it.
+const RESERVE_PART: u64 = 20;
+
 /// The facts of this machine.
 pub(crate) fn facts(config: &Config) -> NodeFacts {
     let uname = rustix::system::uname();
@@ -48,12 +54,18 @@ fn terms(config: &Config) -> Terms {
     }
 }
 
-/// What volumes can have: what is free, and what they take already.
+/// What volumes can have: what is free, and what they take already, but for a reserve.
 fn disk_mib(state_dir: &Path) -> Option<u64> {
     let existing = state_dir.ancestors().find(|folder| folder.exists())?;
     let fs = rustix::fs::statvfs(existing).ok()?;
     let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-    Some(free.saturating_add(used(&state_dir.join("vms"), FOLDERS_DEEP)) >> 20)
+    let has = free.saturating_add(used(&state_dir.join("vms"), FOLDERS_DEEP));
+    Some(has.saturating_sub(reserve(fs.f_blocks.saturating_mul(fs.f_frsize))) >> 20)
+}
+
+/// What is kept of a file system of this size.
+fn reserve(whole: u64) -> u64 {
+    (whole / RESERVE_PART).max(RESERVE_BYTES).min(whole / 2)
 }
 
 fn used(folder: &Path, deep: usize) -> u64 {
@@ -149,6 +161,19 @@ mod tests {
         let used = used(&folder.path().join("vms"), FOLDERS_DEEP) >> 20;
         assert!((3..=4).contains(&used), "{used} MiB");
         assert_eq!(super::used(&folder.path().join("nothing"), FOLDERS_DEEP), 0);
+    }
+
+    #[test]
+    fn a_part_of_the_file_system_is_no_room_for_volumes() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!([1, 10, 40, 1000].map(|gib| reserve(gib * GIB)), [GIB / 2, 2 * GIB, 2 * GIB, 50 * GIB]);
+        let folder = tempfile::tempdir().unwrap();
+        let fs = rustix::fs::statvfs(folder.path()).unwrap();
+        let free = (fs.f_bavail * fs.f_frsize) >> 20;
+        let promised = disk_mib(folder.path()).unwrap();
+        let kept = reserve(fs.f_blocks * fs.f_frsize) >> 20;
+        // Others write meanwhile: a quarter of what is kept is room enough for them.
+        assert!(promised <= free.saturating_sub(kept / 4 * 3), "{promised} of {free} MiB are promised");
     }
 
     #[test]

@@ -86,6 +86,17 @@ pub(crate) enum IdentityError {
         /// Where the log and the node's file would be.
         data_dir: PathBuf,
     },
+    /// Closures that another log speaks of.
+    #[error(
+        "{} keeps closures of microVMs that {} knows nothing of. Is its disk mounted? If this is to be a new cluster, remove \
+         them first: rm -r {0}", .roots.display(), .data_dir.display()
+    )]
+    Roots {
+        /// The folder.
+        roots: PathBuf,
+        /// Where the log would be.
+        data_dir: PathBuf,
+    },
     /// Nothing to be here.
     #[error(
         "this node is in no cluster, and without the role `server` it cannot found one: start it with \
@@ -107,6 +118,12 @@ pub(crate) enum IdentityError {
     /// The host name cannot be read.
     #[error("cannot read the host name; set node.name in the configuration")]
     HostName(#[source] io::Error),
+    /// A name that would be taken for a number.
+    #[error(
+        "{0} cannot be the name of a new node, because nodes are spoken of by their numbers, too; set node.name in the \
+         configuration"
+    )]
+    Number(NodeName),
     /// The host name is no name for a node.
     #[error("the host name cannot be the node's name; set node.name in the configuration")]
     BadHostName(#[source] blixard_types::NameError),
@@ -118,7 +135,9 @@ impl IdentityError {
         match self {
             Self::InUse(_)
             | Self::Guests { .. }
+            | Self::Roots { .. }
             | Self::Homeless
+            | Self::Number(_)
             | Self::JoinedAsServer
             | Self::JoinedAsHost => true,
             Self::DataDir { .. } | Self::NodeFile { .. } | Self::HostName(_) | Self::BadHostName(_) => false,

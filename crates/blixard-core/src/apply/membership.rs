@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use blixard_types::{NodeAddress, NodeId, Sha256Hash};
+use blixard_types::{CertificateSerial, NodeAddress, NodeId, Sha256Hash};
 
 use super::{Moment, Rejection};
 use crate::apply::rejection::MembershipRejection as Refused;
@@ -30,7 +30,7 @@ impl ClusterState {
                 self.create_token(*token, roles, *ttl_ms, moment)
             }
             MembershipCommand::AdmitNode(admit) => self.admit_node(admit, moment),
-            MembershipCommand::CertifyNode { node } => self.certify_node(*node, moment),
+            MembershipCommand::CertifyNode { node, shown } => self.certify_node(*node, *shown, moment),
             MembershipCommand::RemoveNode { node } => self.remove_node(*node, moment),
             MembershipCommand::ForgetNode { node } => self.forget_node(*node, moment),
         }
@@ -101,7 +101,7 @@ impl ClusterState {
             if used.key != admit.key || !self.nodes.contains_key(&used.node) {
                 return Err(Refused::TokenUsed.into());
             }
-            return self.certify_node(used.node, moment);
+            return self.certify_node(used.node, None, moment);
         }
         if moment.at > token.expires {
             return Err(Refused::TokenExpired.into());
@@ -128,10 +128,17 @@ impl ClusterState {
             token.used = Some(TokenUse { node: id, key: admit.key });
         }
         self.note(moment, EventKind::NodeRegistered { node: id, name: admit.name.clone() });
-        self.certify_node(id, moment)
+        self.certify_node(id, None, moment)
     }
 
-    fn certify_node(&mut self, id: NodeId, moment: Moment) -> Result<Outcome, Rejection> {
+    /// The newest count, and before them the one that the node has shown: of those that it has not, nobody knows whether
+    /// they ever reached it.
+    fn certify_node(
+        &mut self,
+        id: NodeId,
+        shown: Option<CertificateSerial>,
+        moment: Moment,
+    ) -> Result<Outcome, Rejection> {
         if self.registry.authority.is_none() {
             return Err(Refused::NoAuthority.into());
         }
@@ -139,7 +146,8 @@ impl ClusterState {
         let node = self.known_node(id)?;
         node.certificates.push_back(serial);
         if node.certificates.len() > CERTIFICATES_KEPT {
-            node.certificates.pop_front();
+            let oldest = node.certificates.iter().position(|&kept| Some(kept) != shown);
+            node.certificates.remove(oldest.unwrap_or_default());
         }
         self.registry.highest_serial = serial;
         Ok(Outcome::Certified { revision: moment.revision, node: id, serial })

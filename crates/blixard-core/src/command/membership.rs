@@ -1,6 +1,6 @@
 //! Commands on who belongs to the cluster.
 
-use blixard_types::{NodeAddress, NodeId, NodeName, Sha256Hash};
+use blixard_types::{CertificateSerial, NodeAddress, NodeId, NodeName, Sha256Hash};
 
 use crate::state::Roles;
 
@@ -34,6 +34,9 @@ pub enum MembershipCommand {
     CertifyNode {
         /// The node.
         node: NodeId,
+        /// The certificate that it has shown when it asked: it may never get the next one, and goes on counting. Absent where
+        /// it has shown none, and in logs of before this was said.
+        shown: Option<CertificateSerial>,
     },
     /// A node is to go.
     RemoveNode {

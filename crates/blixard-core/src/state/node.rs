@@ -84,7 +84,8 @@ pub enum Departure {
 
 impl Node {
     /// A node whose daemon has not spoken yet.
-    pub(crate) fn new(name: NodeName, roles: Roles, fence: Fence) -> Self {
+    #[must_use]
+    pub fn new(name: NodeName, roles: Roles, fence: Fence) -> Self {
         Self {
             name,
             roles,

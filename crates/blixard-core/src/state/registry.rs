@@ -20,8 +20,8 @@ pub const TOKEN_TTL_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 pub const TOKEN_REMEMBERED_MS: u64 = 24 * 3600 * 1000;
 /// Nodes that are gone and whose names are remembered, for messages only.
 pub const REMOVED_REMEMBERED: usize = 64;
-/// Certificates of a node that count: the newest, and the one before, in case the newest got lost on its
-/// way.
+/// Certificates of a node that count: the newest, and the one that it had when it asked for that, in case the newest got
+/// lost on its way.
 pub const CERTIFICATES_KEPT: usize = 2;
 
 /// Who may join, who has gone, and how far nodes and certificates are counted.

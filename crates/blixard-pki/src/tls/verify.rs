@@ -1,7 +1,12 @@
 //! What must be true of the other side's certificate: rustls checks chain, dates and name, this adds the
 //! cluster and the gate.
+//!
+//! What revokes a certificate is that its number counts no more, not that its time is over: a cluster that was switched off
+//! for a year has to come up again. So one that has expired is looked at as it was on its last day, and taken if its
+//! number is known to count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use blixard_types::{ClusterId, Sha256Hash};
 use rustls::client::WebPkiServerVerifier;
@@ -26,6 +31,27 @@ pub(super) struct Checks {
 }
 
 impl Checks {
+    /// Verifies a certificate now or, if its time is over, on its last day.
+    fn verified<T>(
+        &self,
+        certificate: &CertificateDer<'_>,
+        now: UnixTime,
+        chain: impl Fn(UnixTime) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let verified = match chain(now) {
+            Err(expired) if is_expired(&expired) => {
+                let peer = PeerIdentity::of(certificate).map_err(application)?;
+                if !self.gate.counts(&peer) {
+                    return Err(expired);
+                }
+                chain(UnixTime::since_unix_epoch(Duration::from_millis(peer.not_after.0)))?
+            }
+            verified => verified?,
+        };
+        self.check(certificate)?;
+        Ok(verified)
+    }
+
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let peer = PeerIdentity::of(certificate).map_err(application)?;
         if peer.cluster != self.cluster {
@@ -37,6 +63,11 @@ impl Checks {
             PeerRefusal::OtherCluster(_) => application(refusal),
         })
     }
+}
+
+fn is_expired(error: &Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext};
+    matches!(error, Error::InvalidCertificate(Expired | ExpiredContext { .. }))
 }
 
 fn application(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -86,9 +117,8 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        self.checks.check(end_entity)?;
-        Ok(verified)
+        let chain = |at| self.chain.verify_client_cert(end_entity, intermediates, at);
+        self.checks.verified(end_entity, now, chain)
     }
 
     fn verify_tls12_signature(
@@ -129,11 +159,9 @@ impl ServerCertVerifier for Servers {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chain = &self.chain;
-        let verified =
-            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        self.checks.check(end_entity)?;
-        Ok(verified)
+        let chain =
+            |at| self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
+        self.checks.verified(end_entity, now, chain)
     }
 
     fn verify_tls12_signature(

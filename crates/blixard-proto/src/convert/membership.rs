@@ -2,7 +2,7 @@
 
 use blixard_core::command::{AdmitNode, MembershipCommand};
 use blixard_core::state::Roles;
-use blixard_types::NodeId;
+use blixard_types::{CertificateSerial, NodeId};
 
 use super::{ConvertError, hash, hash_bytes, role_to, roles_from};
 use crate::v1::{MembershipChange, membership_change as change};
@@ -34,7 +34,9 @@ pub(super) fn membership_to(command: &MembershipCommand) -> MembershipChange {
             roles: roles_to(&admit.roles),
             address: admit.address.as_ref().map(ToString::to_string),
         }),
-        MembershipCommand::CertifyNode { node } => To::CertifyNode(change::CertifyNode { node: node.0 }),
+        MembershipCommand::CertifyNode { node, shown } => {
+            To::CertifyNode(change::CertifyNode { node: node.0, shown: shown.map(|serial| serial.0) })
+        }
         MembershipCommand::RemoveNode { node } => To::RemoveNode(change::RemoveNode { node: node.0 }),
         MembershipCommand::ForgetNode { node } => To::ForgetNode(change::ForgetNode { node: node.0 }),
     };
@@ -64,7 +66,10 @@ pub(super) fn membership_from(message: MembershipChange) -> Result<MembershipCom
             roles: roles_from(&admit.roles)?,
             address: admit.address.as_deref().map(address).transpose()?,
         }),
-        From::CertifyNode(certify) => MembershipCommand::CertifyNode { node: NodeId(certify.node) },
+        From::CertifyNode(certify) => MembershipCommand::CertifyNode {
+            node: NodeId(certify.node),
+            shown: certify.shown.map(CertificateSerial),
+        },
         From::RemoveNode(remove) => MembershipCommand::RemoveNode { node: NodeId(remove.node) },
         From::ForgetNode(forget) => MembershipCommand::ForgetNode { node: NodeId(forget.node) },
     })

@@ -5,6 +5,7 @@ use blixard_core::command::{AdmitNode, Command, MembershipCommand, Outcome};
 use blixard_core::principal::Principal;
 use blixard_core::state::Role;
 use blixard_pki::{SigningRequest, TokenSecret};
+use blixard_proto::hint::with_hint;
 use blixard_proto::v1::join_service_server::JoinService;
 use blixard_proto::v1::{JoinRequest, JoinResponse, PeerAddress};
 use blixard_proto::{node_address, node_name, roles};
@@ -33,6 +34,12 @@ impl JoinService for JoinApi {
             roles: roles(&request.roles)?,
             address: request.address.as_deref().map(node_address).transpose()?,
         };
+        if admit.name.is_number() {
+            let text =
+                format!("{} is no name for a node: nodes are spoken of by their numbers, too", admit.name);
+            let hint = "set `node.name` in the machine's blixardd.toml";
+            return Err(with_hint(Status::invalid_argument(text), hint));
+        }
         // Who knows no token writes nothing into the log.
         self.server.linearize().await?;
         let known = self.server.replica.read(|state| state.registry.tokens.contains_key(&admit.token));

@@ -13,7 +13,7 @@ use blixard_proto::v1::{AuthorityRequest, AuthorityResponse, NotLeader, ProposeR
 use blixard_proto::v1::{DirectoryRequest, DirectoryResponse, LeaderRequest, LeaderResponse};
 use blixard_proto::v1::{ReadIndexRequest, ReadIndexResponse, RenewRequest, RenewResponse};
 use blixard_proto::{decode_envelope, directory_to, encode_envelope, node_address, node_name};
-use blixard_types::NodeId;
+use blixard_types::{CertificateSerial, NodeId};
 use tonic::{Request, Response, Status};
 
 use crate::{Server, status};
@@ -22,6 +22,10 @@ use crate::{Server, status};
 /// mutual TLS, and of no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallingNode(pub NodeId);
+
+/// The certificate that it has shown. Beside [`CallingNode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownCertificate(pub CertificateSerial);
 
 #[derive(Clone)]
 pub struct PeerApi {
@@ -89,8 +93,9 @@ impl PeerService for PeerApi {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let node = caller(&request)?;
+        let shown = request.extensions().get().map(|&ShownCertificate(serial)| serial);
         let signing = SigningRequest(request.into_inner().signing_request.to_vec());
-        let certificate = certify(&self.server, node, &signing).await?;
+        let certificate = certify(&self.server, node, shown, &signing).await?;
         tracing::info!(%node, "has renewed its certificate");
         Ok(Response::new(RenewResponse { certificate: certificate.into() }))
     }
@@ -152,14 +157,17 @@ pub(crate) fn no_key() -> Status {
     Status::unavailable("this server does not have the authority's key yet: ask another")
 }
 
-/// Counts a certificate for a member and issues it (DER).
+/// Counts a certificate for a member, which has shown that one, and issues it (DER).
 pub(crate) async fn certify(
     server: &Server,
     node: NodeId,
+    shown: Option<CertificateSerial>,
     request: &SigningRequest,
 ) -> Result<Vec<u8>, Status> {
+    // Each one that is counted pushes another out: none is counted that cannot be issued.
+    server.keyring.authority().ok_or_else(no_key)?;
     let proposer = server.proposer();
-    let command = Command::Membership(MembershipCommand::CertifyNode { node });
+    let command = Command::Membership(MembershipCommand::CertifyNode { node, shown });
     let outcome = proposer.propose(proposer.fresh_request(), command).await;
     issue(server, &outcome.map_err(|failure| status::propose(&failure))?, request)
 }
@@ -174,4 +182,19 @@ pub(super) fn issue(server: &Server, outcome: &Outcome, request: &SigningRequest
     let authority = server.keyring.authority().ok_or_else(no_key)?;
     let issued = authority.issue(request, subject, server.clock.wall());
     issued.map_err(|error| Status::invalid_argument(blixard_types::chain(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::leases::tests::bench::Bench;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_certificate_is_counted_that_this_server_cannot_issue() {
+        let bench = Bench::elected(None);
+        let signing = SigningRequest(Vec::new());
+        let refused = certify(&bench.server, NodeId(2), None, &signing).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert_eq!(bench.elsewhere.commands(), [], "another server may issue it");
+    }
 }

@@ -19,6 +19,10 @@ impl PeerGate for StateGate {
             PeerStanding::Replaced => Err(PeerRefusal::Replaced(peer.node)),
         }
     }
+
+    fn counts(&self, peer: &PeerIdentity) -> bool {
+        self.0.read(|state| state.peer_standing(peer.node, peer.serial)) == PeerStanding::Member
+    }
 }
 
 /// Lets servers in, and nodes that this copy of the state does not know yet: a server that has just

@@ -1,14 +1,20 @@
 //! Connections of other nodes: a handshake each, then sorted. Who has shown a certificate reaches the
 //! services of the cluster; a stranger reaches a server that can do nothing but let it join.
 
+mod complaints;
+mod room;
+#[cfg(test)]
+mod tests;
+
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use blixard_pki::{MutualTls, PeerGate, PeerIdentity};
-use blixard_server::CallingNode;
+use blixard_server::{CallingNode, ShownCertificate};
 use blixard_types::NodeId;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -20,13 +26,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::{Extensions, Request, Status};
 
+use complaints::Complaints;
+use room::{Crowd, Place, Room, Size};
+
 /// Connections of members at once: a few for each of some hundred nodes.
 const MEMBERS_MAX: usize = 2048;
-/// Connections of strangers at once, handshakes included: joining is rare, and takes a second.
-const STRANGERS_MAX: usize = 64;
+/// Handshakes at once. Nobody has shown who it is yet: they are in the way of nobody else, and of each other as little as can be.
+const HANDSHAKES: Size = Size { all: 1024, each: 64 };
+/// Connections of strangers at once: joining is rare, and takes a second.
+const STRANGERS: Size = Size { all: 64, each: 16 };
 /// A handshake takes two round trips; who needs longer has something else in mind.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// A stranger says what it wants and goes.
+/// How long a stranger may take to say what it wants.
 const STRANGER_LIMIT: Duration = Duration::from_mins(1);
 /// How often an open connection is held against the state: a node that is removed loses it by then.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
@@ -52,36 +63,42 @@ pub(crate) fn incoming(
     let (to_strangers, strangers) = mpsc::channel(1);
     let incoming =
         Incoming { members: ReceiverStream::new(members), strangers: ReceiverStream::new(strangers) };
-    let rooms = [MEMBERS_MAX, STRANGERS_MAX].map(|room| Arc::new(Semaphore::new(room)));
+    let members_room = Arc::new(Semaphore::new(MEMBERS_MAX));
+    let (shaking, strange) = (Room::new(HANDSHAKES), Room::new(STRANGERS));
+    let complaints = Arc::new(Complaints::default());
     let accept = async move {
-        let [members_room, strangers_room] = rooms;
         let mut handshakes = FuturesUnordered::new();
         loop {
             futures_util::select! {
                 accepted = listener.accept().fuse() => match accepted {
                     Ok((stream, from)) => {
-                        // Until it is known to be a member, it is a stranger.
-                        let Ok(permit) = Arc::clone(&strangers_room).try_acquire_owned() else { continue };
-                        let tls = tls.clone();
-                        handshakes.push(async move { (shake(&tls, stream, from).await, permit) });
+                        let place = enter(&shaking, from.ip(), "handshakes", &complaints);
+                        let (tls, complaints) = (tls.clone(), Arc::clone(&complaints));
+                        handshakes.push(async move { (shake(&tls, stream, from, place, &complaints).await, from) });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection, trying again");
                         sleep(ACCEPT_AGAIN).await;
                     }
                 },
-                (done, permit) = handshakes.select_next_some() => {
+                (done, from) = handshakes.select_next_some() => {
                     let Some((stream, peer)) = done else { continue };
                     let sent = match peer {
                         None => {
-                            let over = Box::pin(sleep(STRANGER_LIMIT));
-                            to_strangers.send(Ok(PeerConnection { stream, peer, over, _permit: permit })).await
+                            let place = enter(&strange, from.ip(), "strangers", &complaints);
+                            let over = Box::pin(until_displaced(place));
+                            to_strangers.send(Ok(PeerConnection { stream, peer, over, _permit: None })).await
                         }
                         Some(identity) => {
-                            drop(permit);
-                            let Ok(permit) = Arc::clone(&members_room).try_acquire_owned() else { continue };
-                            let over = Box::pin(until_refused(Arc::clone(&gate), identity));
-                            to_members.send(Ok(PeerConnection { stream, peer, over, _permit: permit })).await
+                            let Ok(permit) = Arc::clone(&members_room).try_acquire_owned() else {
+                                if complaints.is_due(identity.node, "members") {
+                                    tracing::warn!(node = %identity.node, "too many connections of members: it is closed");
+                                }
+                                continue;
+                            };
+                            let over = Box::pin(until_refused(Arc::clone(&gate), identity, Arc::clone(&complaints)));
+                            let connection = PeerConnection { stream, peer, over, _permit: Some(permit) };
+                            to_members.send(Ok(connection)).await
                         }
                     };
                     if sent.is_err() {
@@ -94,29 +111,53 @@ pub(crate) fn incoming(
     (incoming, accept)
 }
 
+fn enter(room: &Room, from: IpAddr, of: &'static str, complaints: &Complaints) -> Place {
+    let (place, crowd) = room.enter(from);
+    if let Crowd::Full(address) = crowd
+        && complaints.is_due(address, of)
+    {
+        tracing::warn!(%address, of, "too many connections at once: the oldest from there is closed");
+    }
+    place
+}
+
 async fn shake(
     tls: &MutualTls,
     stream: TcpStream,
-    from: std::net::SocketAddr,
+    from: SocketAddr,
+    mut place: Place,
+    complaints: &Complaints,
 ) -> Option<(TlsStream, Option<PeerIdentity>)> {
     // A delay of 40 ms for each small message would be most of a write's time.
     let _ = stream.set_nodelay(true);
-    match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
-        Ok(Ok(done)) => Some(done),
-        Ok(Err(error)) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(%from, %error, cause, "a connection is refused");
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_LIMIT, tls.accept(stream)) => shaken.ok()?,
+        () = place.lost() => return None,
+    };
+    match shaken {
+        Ok(done) => Some(done),
+        Err(error) => {
+            let reason = blixard_types::chain(&error);
+            if complaints.is_due(from.ip(), &reason) {
+                tracing::warn!(%from, reason, "a connection is refused");
+            }
             None
         }
-        Err(_) => None,
     }
 }
 
-async fn until_refused(gate: Arc<dyn PeerGate>, peer: PeerIdentity) {
+/// A stranger says what it wants and goes.
+async fn until_displaced(mut place: Place) {
+    let _ = timeout(STRANGER_LIMIT, place.lost()).await;
+}
+
+async fn until_refused(gate: Arc<dyn PeerGate>, peer: PeerIdentity, complaints: Arc<Complaints>) {
     loop {
         sleep(REVIEW_EVERY).await;
         if let Err(refusal) = gate.admits(&peer) {
-            tracing::warn!(node = %peer.node, %refusal, "a connection is closed");
+            if complaints.is_due(peer.node, &refusal) {
+                tracing::warn!(node = %peer.node, %refusal, "a connection is closed");
+            }
             return;
         }
     }
@@ -128,7 +169,7 @@ pub(crate) struct PeerConnection {
     peer: Option<PeerIdentity>,
     /// When it is over whatever is said.
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Who is at the other end.
@@ -148,6 +189,7 @@ pub(crate) fn calling_node(mut request: Request<()>) -> Result<Request<()>, Stat
     let info = request.extensions().get::<PeerInfo>().and_then(|PeerInfo(peer)| *peer);
     let peer = info.ok_or_else(|| Status::unauthenticated("who calls is not known"))?;
     request.extensions_mut().insert(CallingNode(peer.node));
+    request.extensions_mut().insert(ShownCertificate(peer.serial));
     Ok(request)
 }
 

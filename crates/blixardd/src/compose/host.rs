@@ -61,8 +61,8 @@ async fn serve(config: &Config, member: NodeFile) -> Result<(), RunError> {
     let (data_dir, node) = (&config.storage.data_dir, member.node);
     let (tls, tls_of_mesh) = watch::channel(None);
     let book = Book::open(data_dir, &member)?;
-    let addresses = book.clone();
-    let mesh = Mesh::new(tls_of_mesh, Arc::new(move |node| addresses.address(node)));
+    let (addresses, elsewhere) = (book.clone(), config.cluster.peers.clone());
+    let mesh = Mesh::new(tls_of_mesh, Arc::new(move |node| addresses.address(node, &elsewhere)));
     let servers = Servers::new(node, book.clone(), mesh.clone());
     let keyring = Arc::new(Keyring::open(KeyFiles::below(data_dir))?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

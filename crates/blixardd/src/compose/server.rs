@@ -40,7 +40,7 @@ pub(super) async fn run(
     }
     let (tls, tls_of_mesh) = watch::channel(None);
     let replica = Arc::new(Replica::default());
-    let mesh = Mesh::new(tls_of_mesh, member::addresses(member.as_ref(), &replica));
+    let mesh = Mesh::new(tls_of_mesh, member::addresses(config, member.as_ref(), &replica));
     let raft = log::open(config, member.as_ref(), &replica, &mesh).await?;
     let ended = tokio::select! {
         ended = serve(config, &raft, replica, member, mesh, tls) => ended,

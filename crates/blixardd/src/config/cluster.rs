@@ -1,8 +1,9 @@
 //! `[cluster]`: this node among others.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use blixard_types::NodeAddress;
+use blixard_types::{NodeAddress, NodeName};
 use serde::Deserialize;
 
 /// `[cluster]`: how nodes reach each other. Empty: a cluster of one that does not listen.
@@ -13,6 +14,8 @@ pub(crate) struct Cluster {
     pub(crate) listen: Option<NodeAddress>,
     /// Where others reach it, if that is not where it listens.
     pub(crate) advertise: Option<NodeAddress>,
+    /// Where this node reaches others, by their names, whatever the cluster says: for when most servers have moved at once.
+    pub(crate) peers: BTreeMap<NodeName, NodeAddress>,
     /// A file with the token of the cluster to join. Once joined, it is not read any more.
     pub(crate) join_file: Option<PathBuf>,
 }

@@ -27,6 +27,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     expected.node.name = Some("alpha".parse().unwrap());
     expected.cluster.listen = Some("0.0.0.0:7440".parse().unwrap());
     expected.cluster.advertise = Some("alpha.example.org:7440".parse().unwrap());
+    expected.cluster.peers = [("beta".parse().unwrap(), "10.0.0.12:7440".parse().unwrap())].into();
     expected.cluster.join_file = Some("/run/secrets/token".into());
     expected.evaluation.user = Some("blixard-evaluation".to_owned());
     expected.host.bridge = Some("br0".to_owned());
@@ -56,7 +57,7 @@ fn the_documented_file_shows_every_key_with_its_default() {
     assert_eq!(parse(documented).unwrap(), Config::default());
     // Every key is there: a table with all of them has no other.
     let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 50);
+    assert_eq!(keys, 51);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! node.json (as it was at joining) ─▶ the servers' list ─▶ directory.json ─▶ the same after a restart
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +13,7 @@ use blixard_core::directory::{Directory, Listed};
 use blixard_core::state::{PeerStanding, Role};
 use blixard_pki::{PeerGate, PeerIdentity, PeerRefusal};
 use blixard_proto::directory_to;
-use blixard_types::{NodeAddress, NodeId};
+use blixard_types::{NodeAddress, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -105,9 +106,16 @@ impl Book {
         listed.filter(|servers| !servers.is_empty()).unwrap_or_else(|| self.0.first.clone())
     }
 
-    /// Where a node is.
-    pub(crate) fn address(&self, node: NodeId) -> Option<NodeAddress> {
-        let listed = self.look(|known| known.directory.as_ref()?.nodes.get(&node)?.address.clone());
+    /// Where a node is, unless one of these names is its own.
+    pub(crate) fn address(
+        &self,
+        node: NodeId,
+        peers: &BTreeMap<NodeName, NodeAddress>,
+    ) -> Option<NodeAddress> {
+        let listed = self.look(|known| {
+            let listed = known.directory.as_ref()?.nodes.get(&node)?;
+            peers.get(&listed.name).or(listed.address.as_ref()).cloned()
+        });
         let first = || self.0.first.iter().find(|(id, _)| *id == node).map(|(_, address)| address.clone());
         listed.or_else(first)
     }
@@ -153,6 +161,11 @@ impl PeerGate for Book {
             Some(PeerStanding::Removed) => Err(PeerRefusal::Removed(peer.node)),
             Some(PeerStanding::Replaced) => Err(PeerRefusal::Replaced(peer.node)),
         }
+    }
+
+    fn counts(&self, peer: &PeerIdentity) -> bool {
+        let standing = |known: &Known| Some(known.directory.as_ref()?.standing(peer.node, peer.serial));
+        self.look(standing) == Some(PeerStanding::Member)
     }
 }
 
@@ -215,7 +228,10 @@ mod tests {
         let again = Book::open(folder.path(), &member()).unwrap();
         for book in [book, again] {
             assert_eq!(book.servers(), [(NodeId(2), "b:7440".parse().unwrap())]);
-            assert_eq!(book.address(NodeId(3)), Some("c:7440".parse().unwrap()));
+            assert_eq!(book.address(NodeId(3), &[].into()), Some("c:7440".parse().unwrap()));
+            let moved: NodeAddress = "10.0.0.3:7440".parse().unwrap();
+            let peers = [("c".parse().unwrap(), moved.clone())].into();
+            assert_eq!(book.address(NodeId(3), &peers), Some(moved));
             assert_eq!(book.digest(), directory_to(&directory()).1.0);
             assert!(book.is_server(NodeId(2)) && !book.is_server(NodeId(3)) && !book.is_server(NodeId(9)));
         }

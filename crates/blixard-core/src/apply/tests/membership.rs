@@ -45,7 +45,7 @@ fn forget(node: u64) -> Command {
 }
 
 fn certify(node: u64) -> Command {
-    Command::Membership(MembershipCommand::CertifyNode { node: NodeId(node) })
+    Command::Membership(MembershipCommand::CertifyNode { node: NodeId(node), shown: None })
 }
 
 /// [`scene`] with an authority and a token `t` for a server.
@@ -163,6 +163,28 @@ fn a_cluster_has_one_authority() {
     let other = MembershipCommand::AdoptAuthority { fingerprint: hash("other") };
     refused(&mut cluster, Command::Membership(other), &Refused::OtherAuthority);
     refused(&mut scene(), certify(1), &Refused::NoAuthority);
+}
+
+#[test]
+fn the_certificate_that_a_node_uses_counts_however_many_got_lost_on_their_way() {
+    let mut cluster = joinable();
+    cluster.ok(admit("t", "k", "n5", &[Role::Server]));
+    let renew =
+        |shown| MembershipCommand::CertifyNode { node: NodeId(5), shown: Some(CertificateSerial(shown)) };
+    let counts = |cluster: &Cluster| {
+        let kept = cluster.state.nodes[&NodeId(5)].certificates.iter();
+        kept.map(|serial| serial.0).collect::<Vec<_>>()
+    };
+    for kept in [[1, 2], [1, 3], [1, 4]] {
+        cluster.ok(Command::Membership(renew(1)));
+        assert_eq!(counts(&cluster), kept);
+    }
+    // The fourth has arrived.
+    cluster.ok(Command::Membership(renew(4)));
+    assert_eq!(counts(&cluster), [4, 5]);
+    // What does not count is not kept by being shown.
+    cluster.ok(Command::Membership(renew(2)));
+    assert_eq!(counts(&cluster), [5, 6]);
 }
 
 #[test]

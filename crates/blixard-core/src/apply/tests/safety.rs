@@ -101,7 +101,9 @@ fn memberships() -> impl Strategy<Value = Command> {
             let (name, address) = (format!("n{name}").parse().unwrap(), Some(address()));
             MembershipCommand::AdmitNode(AdmitNode { token, key, name, roles, address })
         }),
-        2 => node().prop_map(|node| MembershipCommand::CertifyNode { node }),
+        2 => node().prop_map(|node| {
+            MembershipCommand::CertifyNode { node, shown: Some(CertificateSerial(node.0)) }
+        }),
         4 => node().prop_map(|node| MembershipCommand::RemoveNode { node }),
         5 => node().prop_map(|node| MembershipCommand::ForgetNode { node }),
     ]

@@ -4,7 +4,7 @@ use blixard_core::command::{AdmitNode, FenceCommand, MembershipCommand, Placemen
 use blixard_core::state::{Desired, Files, HealthStatus, NodeFacts, Preemption, Role, SharedStorage};
 use blixard_core::state::{Terms, VmReport};
 use blixard_types::spec::{Check, Hypervisor, OnPartition};
-use blixard_types::{ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
+use blixard_types::{CertificateSerial, ClosureRef, GenerationNumber, Sha256Hash, Spec, StorePath, VmId};
 
 use super::*;
 
@@ -93,7 +93,8 @@ fn membership() -> Vec<Command> {
         MembershipCommand::CreateToken { token: hash("token"), roles: [Role::Builder].into(), ttl_ms: 0 },
         admit(&[Role::Server, Role::Host], Some("n2:7440")),
         admit(&[], None),
-        MembershipCommand::CertifyNode { node },
+        MembershipCommand::CertifyNode { node, shown: None },
+        MembershipCommand::CertifyNode { node, shown: Some(CertificateSerial(u64::MAX)) },
         MembershipCommand::RemoveNode { node: NodeId(0) },
         MembershipCommand::ForgetNode { node },
     ];

@@ -1,6 +1,6 @@
 //! The rules that the keeper implements, by their names in docs/adr/0035: rounds, silence, giving up, clocks, times.
 
-mod bench;
+pub(crate) mod bench;
 
 use std::sync::Arc;
 

@@ -105,7 +105,7 @@ fn members() -> Vec<Command> {
         MembershipCommand::CreateToken { token, roles: [Role::Builder].into(), ttl_ms: 60_000 },
         MembershipCommand::AdmitNode(admit.clone()),
         MembershipCommand::AdmitNode(admit),
-        MembershipCommand::CertifyNode { node: NodeId(2) },
+        MembershipCommand::CertifyNode { node: NodeId(2), shown: None },
         MembershipCommand::RemoveNode { node: NodeId(3) },
         MembershipCommand::ForgetNode { node: NodeId(3) },
     ];

@@ -94,13 +94,20 @@ impl ClusterApi {
 }
 
 pub(in crate::service) fn find(state: &ClusterState, wanted: &str) -> Result<NodeId, Status> {
-    let named = |(&id, node): (&NodeId, &blixard_core::state::Node)| {
-        (node.name.as_str() == wanted || id.to_string() == wanted).then_some(id)
-    };
-    state.nodes.iter().find_map(named).ok_or_else(|| {
-        let status = Status::not_found(format!("there is no node {wanted}"));
-        with_hint(status, "`blixard node list` shows the nodes there are")
-    })
+    let named = state.nodes.iter().find(|(_, node)| node.name.as_str() == wanted).map(|(&id, _)| id);
+    let numbered = state.nodes.keys().copied().find(|id| id.to_string() == wanted);
+    match (named, numbered) {
+        (Some(named), Some(numbered)) if named != numbered => {
+            let text = format!("{wanted} is the name of node {named} and the number of another");
+            let hint = "say the name of the one with that number; `node.name` in the other's blixardd.toml gives it another";
+            Err(with_hint(Status::failed_precondition(text), hint))
+        }
+        (Some(node), _) | (None, Some(node)) => Ok(node),
+        (None, None) => {
+            let status = Status::not_found(format!("there is no node {wanted}"));
+            Err(with_hint(status, "`blixard node list` shows the nodes there are"))
+        }
+    }
 }
 
 /// Where servers are reached, this one first.
@@ -110,4 +117,27 @@ fn addresses(state: &ClusterState, here: NodeId) -> Vec<NodeAddress> {
         servers.filter_map(|(&id, node)| Some((id != here, node.address.clone()?))).collect();
     addresses.sort();
     addresses.into_iter().map(|(_, address)| address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use blixard_core::state::{Fence, Node};
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_meant_by_its_name_or_its_number_and_by_neither_if_they_are_of_two() {
+        let mut state = ClusterState::default();
+        for (id, name) in [(1, "3"), (2, "2"), (3, "beta"), (4, "7")] {
+            let node = Node::new(name.parse().unwrap(), [Role::Host].into(), Fence::Open);
+            state.nodes.insert(NodeId(id), node);
+        }
+        for (wanted, id) in [("beta", 3), ("1", 1), ("2", 2), ("7", 4), ("4", 4)] {
+            assert_eq!(find(&state, wanted).unwrap(), NodeId(id), "{wanted}");
+        }
+        assert_eq!(find(&state, "3").unwrap_err().code(), tonic::Code::FailedPrecondition);
+        for unknown in ["8", "03", "gamma"] {
+            assert_eq!(find(&state, unknown).unwrap_err().code(), tonic::Code::NotFound, "{unknown}");
+        }
+    }
 }

@@ -238,6 +238,11 @@ fn it_is_removed(server: &Host, host: &Host) -> anyhow::Result<()> {
         let refused = journal.contains("CertificateRevoked") || journal.contains("Revoked");
         Ok(if refused { Seen::Done(()) } else { Seen::Instead(journal) })
     })?;
+    wait::until("the host to say so", LIMIT, || {
+        let journal = host.journal("blixardd")?;
+        let says = journal.contains("it was removed from the cluster");
+        Ok(if says { Seen::Done(()) } else { Seen::Instead(journal) })
+    })?;
     let refused = host.run(&["blixard", "vm", "list"])?.refused()?;
     ensure!(refused.contains("no server of the cluster answers"), "{refused}");
     Ok(())

@@ -24,40 +24,40 @@ use super::*;
 use crate::{Disk, Keyring, PeerChannels, Replica};
 
 /// The server that keeps leases.
-pub(super) const HERE: NodeId = NodeId(1);
+pub(crate) const HERE: NodeId = NodeId(1);
 /// The first host: it has not said that it holds a lease, so that it is not given up.
-pub(super) const OPEN: u64 = 2;
+pub(crate) const OPEN: u64 = 2;
 /// The host of most tests: it has only had grants with a deadline.
-pub(super) const HOST: u64 = 3;
+pub(crate) const HOST: u64 = 3;
 
 /// How far time goes at once, in milliseconds: a part of every tick and pause of the keeper.
 const STEP: u64 = 50;
 
 /// A keeper, and all that it asks.
-pub(super) struct Bench {
-    pub(super) server: Server,
-    pub(super) log: Arc<Log>,
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    pub(crate) log: Arc<Log>,
     /// The log through the leader, wherever that is.
-    pub(super) elsewhere: Arc<Log>,
-    pub(super) clock: Arc<TestClock>,
-    pub(super) members: Arc<Members>,
+    pub(crate) elsewhere: Arc<Log>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) members: Arc<Members>,
     _keeper: JoinSet<()>,
     _keys: tempfile::TempDir,
 }
 
 /// A heartbeat that has been sent to the keeper.
-pub(super) struct Asked(BoxFuture<'static, Answer>);
+pub(crate) struct Asked(BoxFuture<'static, Answer>);
 
 impl Bench {
     /// A cluster with two hosts, whose first server leads term 1 and has begun to grant leases.
-    pub(super) async fn leading() -> Self {
+    pub(crate) async fn leading() -> Self {
         let bench = Self::elected(None);
         bench.log.end_round(Ok(())).await;
         bench
     }
 
     /// The same before its first round has ended.
-    pub(super) fn elected(times: Option<LeaseTimes>) -> Self {
+    pub(crate) fn elected(times: Option<LeaseTimes>) -> Self {
         let replica = Arc::new(Replica::default());
         let (log, elsewhere) = (Log::new(&replica), Log::new(&Arc::new(Replica::default())));
         log.append(Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest });
@@ -93,11 +93,11 @@ impl Bench {
     }
 
     /// Sends a heartbeat of a host, received now.
-    pub(super) async fn ask(&self, node: u64) -> Asked {
+    pub(crate) async fn ask(&self, node: u64) -> Asked {
         self.ask_with(heartbeat(node)).await
     }
 
-    pub(super) async fn ask_with(&self, heartbeat: Heartbeat) -> Asked {
+    pub(crate) async fn ask_with(&self, heartbeat: Heartbeat) -> Asked {
         let (desk, received) = (self.server.leases.clone(), self.clock.boot());
         let mut asked = Asked(Box::pin(async move { desk.ask(heartbeat, received).await }));
         assert!(asked.0.as_mut().now_or_never().is_none(), "an answer before the keeper was asked");
@@ -106,14 +106,14 @@ impl Bench {
     }
 
     /// Sends a heartbeat and ends the round that serves it.
-    pub(super) async fn granted(&self, node: u64) -> Answer {
+    pub(crate) async fn granted(&self, node: u64) -> Answer {
         let asked = self.ask(node).await;
         self.log.end_round(Ok(())).await;
         asked.answer().await.expect("an answer once the round is over")
     }
 
     /// Lets time pass, tick by tick.
-    pub(super) async fn pass(&self, ms: u64) {
+    pub(crate) async fn pass(&self, ms: u64) {
         for _ in 0..ms / STEP {
             tokio::time::advance(Duration::from_millis(STEP)).await;
             settle().await;
@@ -123,29 +123,29 @@ impl Bench {
 
 impl Asked {
     /// The answer, if there is one.
-    pub(super) async fn answer(mut self) -> Option<Answer> {
+    pub(crate) async fn answer(mut self) -> Option<Answer> {
         settle().await;
         self.0.as_mut().now_or_never()
     }
 
-    pub(super) async fn waits(&mut self) -> bool {
+    pub(crate) async fn waits(&mut self) -> bool {
         settle().await;
         self.0.as_mut().now_or_never().is_none()
     }
 }
 
 /// Lets everybody do what can be done without time.
-pub(super) async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-pub(super) fn daemon(node: u64) -> DaemonId {
+pub(crate) fn daemon(node: u64) -> DaemonId {
     DaemonId(u128::from(node).to_be_bytes())
 }
 
-pub(super) fn heartbeat(node: u64) -> Heartbeat {
+pub(crate) fn heartbeat(node: u64) -> Heartbeat {
     let (holds, fenced_by, running) = (None, None, Vec::new());
     Heartbeat {
         node: NodeId(node),
@@ -175,7 +175,7 @@ fn facts() -> NodeFacts {
 }
 
 /// What becomes of a proposal. Those that no test speaks of are applied.
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It is applied once the test says so.
     Held(oneshot::Receiver<()>),
     /// It is not in the log, but nobody knows.
@@ -185,7 +185,7 @@ pub(super) enum Fate {
 }
 
 /// A log of one server. It leads term 1 until it is told otherwise.
-pub(super) struct Log {
+pub(crate) struct Log {
     replica: Arc<Replica>,
     inner: Mutex<Inner>,
 }
@@ -219,7 +219,7 @@ impl Log {
     }
 
     /// Commits and applies a command that somebody has proposed.
-    pub(super) fn append(&self, command: Command) {
+    pub(crate) fn append(&self, command: Command) {
         let request = RequestId(self.inner(|inner| u128::from(inner.index) | 1 << 100).to_be_bytes());
         let envelope = Envelope { request, at: UnixMillis(1), by: None, command };
         self.commit(&encode_envelope(&envelope).unwrap());
@@ -234,33 +234,33 @@ impl Log {
     }
 
     /// Says who leads from now on, and which term.
-    pub(super) async fn led_by(&self, leader: Option<u64>, term: u64) {
+    pub(crate) async fn led_by(&self, leader: Option<u64>, term: u64) {
         self.inner(|inner| (inner.standing.leader, inner.standing.term) = (leader.map(NodeId), term));
         settle().await;
     }
 
     /// Ends the round that has begun first.
-    pub(super) async fn end_round(&self, outcome: Result<(), LinearizeError>) {
+    pub(crate) async fn end_round(&self, outcome: Result<(), LinearizeError>) {
         settle().await;
         let round = self.inner(|inner| inner.rounds.pop_front()).expect("a round that has begun");
         round.send(outcome).expect("somebody who waits for it");
         settle().await;
     }
 
-    pub(super) fn rounds_begun(&self) -> usize {
+    pub(crate) fn rounds_begun(&self) -> usize {
         self.inner(|inner| inner.rounds_begun)
     }
 
-    pub(super) fn next_fate(&self, fate: Fate) {
+    pub(crate) fn next_fate(&self, fate: Fate) {
         self.inner(|inner| inner.fates.push_back(fate));
     }
 
-    pub(super) fn proposed(&self) -> Vec<(RequestId, Command)> {
+    pub(crate) fn proposed(&self) -> Vec<(RequestId, Command)> {
         self.inner(|inner| inner.proposed.clone())
     }
 
     /// What was proposed, without who asked.
-    pub(super) fn commands(&self) -> Vec<Command> {
+    pub(crate) fn commands(&self) -> Vec<Command> {
         self.proposed().into_iter().map(|(_, command)| command).collect()
     }
 }
@@ -310,14 +310,14 @@ impl Consensus for Log {
 }
 
 /// The boot clock is the runtime's; the raw one can be made to lag behind it.
-pub(super) struct TestClock {
+pub(crate) struct TestClock {
     begun: Instant,
     slewed: AtomicU64,
 }
 
 impl TestClock {
     /// Makes the boot clock fast by so much, from now on.
-    pub(super) fn slew(&self, ms: u64) {
+    pub(crate) fn slew(&self, ms: u64) {
         self.slewed.fetch_add(ms, Ordering::Relaxed);
     }
 
@@ -351,10 +351,10 @@ impl Entropy for Counter {
 
 /// Remembers to whom the leadership was handed.
 #[derive(Default)]
-pub(super) struct Members(Mutex<Vec<NodeId>>);
+pub(crate) struct Members(Mutex<Vec<NodeId>>);
 
 impl Members {
-    pub(super) fn handed_to(&self) -> Vec<NodeId> {
+    pub(crate) fn handed_to(&self) -> Vec<NodeId> {
         self.0.lock().unwrap().clone()
     }
 }
