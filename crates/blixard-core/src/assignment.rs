@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blixard_types::{ClosureRef, Epoch, GenerationNumber, NodeId, Spec, VmId, VolumeName};
 
-use crate::state::{ClusterState, Made, Run, Vm, Volume, VolumeFate};
+use crate::state::{ClusterState, Made, Presence, Run, Vm, Volume, VolumeFate};
 
 pub use index::{Index, Touched};
 
@@ -136,7 +136,11 @@ impl Index {
         }
         let mut found = BTreeSet::new();
         let others = builders.into_iter().chain(hosts).filter(|&node| node != host);
-        others.filter(|node| state.nodes.contains_key(node) && found.insert(*node)).collect()
+        let mut sources: Vec<_> =
+            others.filter(|node| state.nodes.contains_key(node) && found.insert(*node)).collect();
+        // Asking one that is gone takes a while.
+        sources.sort_by_key(|node| state.nodes.get(node).is_some_and(|node| node.presence == Presence::Lost));
+        sources
     }
 }
 

@@ -6,19 +6,21 @@
 //! The plan is level-triggered: it looks at what is, never at what happened, so that a lost signal, a
 //! lost report or a restarted daemon is mended by looking again.
 
+mod health;
+mod prepare;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use blixard_types::spec::VmKind;
 use blixard_types::{Epoch, GenerationNumber, VmId, VolumeName};
 
 use crate::assignment::{Assignment, AssignmentSet, Intent, RunIntent};
 use crate::ports::BootMillis;
 use crate::ports::units::{GracefulStop, ObservedUnit, UnitState};
-use crate::state::{HealthStatus, VmReport};
+use crate::state::VmReport;
 use crate::unit::graceful_stop;
 
-/// Pause between two rounds of the checks of a vm that is not healthy yet.
-const PROBE_EVERY_MS: u64 = 1000;
+use health::{Health, health};
+pub use prepare::{Preparation, Prepared};
 
 /// What a daemon remembers of a vm. It is lost with the daemon, and nothing is started because of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,8 +43,18 @@ pub struct VmMemory {
     pub deleted: BTreeSet<(VolumeName, Epoch)>,
     /// The generation whose closure was not in the store when it was to be started.
     pub lacking: Option<(Epoch, GenerationNumber)>,
+    /// How far the host is with the generation that is to run in place of the one that does.
+    pub preparation: Option<Preparation>,
     /// The newest report that the servers have accepted.
     pub acknowledged: Option<(Epoch, VmReport)>,
+}
+
+impl VmMemory {
+    /// Whether an operation is in flight, or a preparation.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.work != Work::Idle || self.preparation.as_ref().is_some_and(Preparation::is_under_way)
+    }
 }
 
 /// Whether an operation on a vm is in flight.
@@ -92,6 +104,8 @@ pub struct Ended {
 pub enum Exit {
     /// As it should not have, or as it was told.
     Failed,
+    /// Its host could not run it, which says nothing of the vm.
+    Hindered,
     /// It was to run once, and has done so.
     Succeeded,
 }
@@ -119,6 +133,12 @@ impl Ended {
         Self { epoch, generation, exit: Exit::Failed, reason }
     }
 
+    /// A run that its host could not begin, for reasons of its own or of others.
+    #[must_use]
+    pub fn hindered(epoch: Epoch, generation: GenerationNumber, reason: String) -> Self {
+        Self { epoch, generation, exit: Exit::Hindered, reason }
+    }
+
     /// A daemon before this one has ended it, and what it was to say is not known any more.
     #[must_use]
     pub fn before(epoch: Epoch) -> Self {
@@ -136,6 +156,7 @@ impl Ended {
             _ if self.was_told() => VmReport::Stopped,
             Exit::Succeeded => VmReport::Succeeded { generation: self.generation },
             Exit::Failed => VmReport::Failed { generation: self.generation, reason: self.reason.clone() },
+            Exit::Hindered => VmReport::Hindered { generation: self.generation, reason: self.reason.clone() },
         }
     }
 }
@@ -180,6 +201,15 @@ pub enum Action {
     },
     /// Give the fetch up.
     CancelFetch,
+    /// Make sure that a closure is there and rooted while the generation before it runs on.
+    Prepare {
+        /// The placement.
+        epoch: Epoch,
+        /// What is to run next.
+        run: Box<RunIntent>,
+        /// Whether what is not there is fetched: that it is missing has been said then.
+        fetch: bool,
+    },
     /// Make sure the closure is there and rooted, and start the unit.
     Start {
         /// The placement.
@@ -237,6 +267,8 @@ pub enum StopCause {
 pub struct HostPlan {
     /// What to do, at most one action for each vm.
     pub actions: BTreeMap<VmId, Action>,
+    /// The vms whose preparations are to be given up.
+    pub forsaken: BTreeSet<VmId>,
     /// When to plan again although nothing has changed.
     pub again_at: Option<BootMillis>,
 }
@@ -255,6 +287,13 @@ pub fn plan(
     let granted_at_all = granted_at_all.chain(granted.deleted_volumes.keys());
     for vm in granted_at_all.chain(units.keys()).collect::<BTreeSet<_>>() {
         let memory = memory.get(vm).unwrap_or(&nothing);
+        if memory
+            .preparation
+            .as_ref()
+            .is_some_and(|one| one.is_vain(granted.assignments.get(vm), units.get(vm)))
+        {
+            plan.forsaken.insert(vm.clone());
+        }
         match memory.work {
             Work::Idle => {}
             Work::Busy => continue,
@@ -346,12 +385,13 @@ fn step(
             Step::Do(Action::Stop(StopCause::Ended(Ended::with_the_lease(epoch))))
         }
         (Intent::Run(run), None, None) => absent(epoch, run, memory),
-        (Intent::Run(run), Some(unit), None) => {
-            if unit.epoch != Some(epoch) || unit.generation != Some(run.generation) {
-                return Step::Do(stop(epoch, Some(unit), StopCause::Replaced));
+        (Intent::Run(run), Some(unit), None) => match (unit.epoch == Some(epoch), unit.generation) {
+            (true, Some(generation)) if generation == run.generation => {
+                present(epoch, run, unit, memory, now)
             }
-            present(epoch, run, unit, memory, now)
-        }
+            (true, Some(_)) if unit.is_up() => prepare::replace(epoch, run, unit, memory, now),
+            _ => Step::Do(stop(epoch, Some(unit), StopCause::Replaced)),
+        },
     }
 }
 
@@ -412,49 +452,6 @@ fn present(epoch: Epoch, run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory
     }
 }
 
-enum Health {
-    Known(HealthStatus, Option<BootMillis>),
-    AskChecks,
-}
-
-fn health(run: &RunIntent, unit: &ObservedUnit, memory: &VmMemory, now: BootMillis) -> Health {
-    let rules = &run.spec.health;
-    let this =
-        |started: &Started| unit.epoch == Some(started.epoch) && unit.generation == Some(started.generation);
-    let started = memory.running.filter(this).map_or(now, |started| started.at);
-    let deadline = BootMillis(started.0.saturating_add(rules.deadline_ms));
-    // What is not healthy yet is pending until its deadline and unhealthy after it.
-    let not_yet = |reason: &str, again: Option<BootMillis>| {
-        if now < deadline {
-            let again = again.map_or(deadline, |at| at.min(deadline));
-            return Health::Known(HealthStatus::Pending, Some(again));
-        }
-        Health::Known(HealthStatus::Unhealthy { reason: reason.to_owned() }, again)
-    };
-    let same = |spell: &ActiveSpell| spell.main_pid == unit.main_pid && spell.restarts == unit.restarts;
-    let spell = memory.active.filter(same).filter(|_| unit.state == UnitState::Active);
-    let Some(spell) = spell else {
-        return not_yet("it was not up within its deadline", None);
-    };
-    // What runs once need not stay up.
-    if run.spec.kind == VmKind::Task {
-        return Health::Known(HealthStatus::Healthy, None);
-    }
-    let steady = BootMillis(spell.since.0.saturating_add(rules.active_for_ms));
-    if !run.spec.notify && now < steady {
-        return not_yet("it did not stay up long enough within its deadline", Some(steady));
-    }
-    if rules.checks.is_empty() {
-        return Health::Known(HealthStatus::Healthy, None);
-    }
-    match &memory.checks {
-        Checks::Passed => Health::Known(HealthStatus::Healthy, None),
-        Checks::NotAsked => Health::AskChecks,
-        Checks::Failed { at, .. } if now.since(*at) >= PROBE_EVERY_MS => Health::AskChecks,
-        Checks::Failed { reason, at } => not_yet(reason, Some(BootMillis(at.0 + PROBE_EVERY_MS))),
-    }
-}
-
 /// Reports what the servers do not know yet.
 fn report(memory: &VmMemory, epoch: Epoch, report: VmReport, again: Option<BootMillis>) -> Step {
     let known = memory.acknowledged.as_ref().is_some_and(|(at, what)| *at == epoch && *what == report);
@@ -473,7 +470,7 @@ pub fn stale_generations(
         let retained = granted.retained.get(vm).is_some_and(|kept| kept.contains(generation));
         let runs = units.get(vm).is_some_and(|unit| unit.generation.is_none_or(|runs| runs == *generation));
         // Work may end in another generation than the unit's.
-        retained || runs || memory.get(vm).is_some_and(|memory| memory.work != Work::Idle)
+        retained || runs || memory.get(vm).is_some_and(VmMemory::is_busy)
     };
     rooted.iter().filter(|root| !kept(root)).cloned().collect()
 }
@@ -488,7 +485,7 @@ pub fn forsaken(
 ) -> BTreeSet<VmId> {
     let belongs = |vm: &&VmId| {
         let granted = granted.retained.contains_key(*vm) || granted.assignments.contains_key(*vm);
-        let busy = memory.get(*vm).is_some_and(|memory| memory.work != Work::Idle);
+        let busy = memory.get(*vm).is_some_and(VmMemory::is_busy);
         granted || units.contains_key(*vm) || busy
     };
     homes.iter().filter(|vm| !belongs(vm)).cloned().collect()

@@ -6,7 +6,7 @@ use blixard_types::{GenerationNumber, NodeId, VmId};
 
 use crate::command::DeployedVm;
 use crate::schedule::WaitingOn;
-use crate::state::{ClusterState, HealthStatus, Phase, Run, Unplaced};
+use crate::state::{ClusterState, HealthStatus, Phase, Preparing, Run, Unplaced, Vm};
 
 /// Where a vm of a deployment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,17 @@ pub fn stages(
     vms.iter().map(|deployed| (deployed.vm.clone(), stage(deployed))).collect()
 }
 
+/// Why a generation does not replace the one before yet.
+#[must_use]
+pub fn runs_on(vm: &Vm, reason: &str) -> String {
+    let runs = vm
+        .run
+        .generation()
+        .map(|generation| format!("generation {generation} runs on: "))
+        .unwrap_or_default();
+    format!("{runs}{reason}")
+}
+
 fn stage(
     state: &ClusterState,
     id: &VmId,
@@ -101,7 +112,13 @@ fn stage(
         Run::Placed { node, phase: Phase::Fetching { generation }, .. } if *generation == wanted => {
             Stage::Fetching(*node)
         }
-        Run::Placed { node, .. } => Stage::Starting(*node),
+        Run::Placed { node, .. } => match vm.preparing.as_ref().filter(|next| next.generation == wanted) {
+            None => Stage::Starting(*node),
+            Some(Preparing { trouble: None, .. }) => Stage::Fetching(*node),
+            Some(Preparing { trouble: Some(reason), .. }) => {
+                Stage::Failed(format!("{}; its host goes on trying", runs_on(vm, reason)))
+            }
+        },
     }
 }
 

@@ -37,6 +37,8 @@ use shape::Requirement;
 pub const BACKOFF_FIRST_MS: u64 = 10_000;
 /// Longest such pause.
 pub const BACKOFF_MAX_MS: u64 = 300_000;
+/// The clocks of two servers that lead one after another differ by less than this, unless one is wrong.
+const CLOCKS_DIFFER_MS: u64 = 10_000;
 /// Failures in a row after which a service waits for a person.
 pub const FAILURES_MAX: u32 = 5;
 
@@ -82,7 +84,7 @@ pub(crate) fn meets(state: &ClusterState, vm: &Vm, node: &Node) -> Result<(), Re
 
 /// What a vm that has failed waits for before it is tried again.
 fn backoff(state: &ClusterState, vm: &Vm, now: UnixMillis) -> Option<WaitingOn> {
-    let Run::Unplaced { why: Unplaced::Failed { at, .. } } = &vm.run else {
+    let Run::Unplaced { why: Unplaced::Failed { at, hindered, .. } } = &vm.run else {
         return None;
     };
     // A new generation resets the count: it is tried at once.
@@ -94,11 +96,16 @@ fn backoff(state: &ClusterState, vm: &Vm, now: UnixMillis) -> Option<WaitingOn> 
         Some(spec) if spec.kind == VmKind::Task => (spec.restart.burst, spec.restart.delay_ms),
         _ => (FAILURES_MAX, BACKOFF_FIRST_MS),
     };
-    if failures >= tries {
+    // What hindered its host may be over at any time, and nobody is asked to say so.
+    if failures >= tries && !hindered {
         return Some(WaitingOn::Operator { failures });
     }
     let doubled = first_ms.saturating_mul(1 << (failures - 1).min(20));
     let pause = doubled.min(BACKOFF_MAX_MS.max(first_ms));
+    // The clock that said when it failed was ahead, and has been set since: nobody knows how long ago that was.
+    if now.0.saturating_add(CLOCKS_DIFFER_MS) < at.0 {
+        return None;
+    }
     let until = UnixMillis(at.0.saturating_add(pause));
     (now < until).then_some(WaitingOn::Backoff { failures, until })
 }

@@ -36,8 +36,8 @@ pub use registry::{CERTIFICATES_KEPT, REMOVED_REMEMBERED, TOKEN_REMEMBERED_MS, T
 pub use registry::{PeerStanding, Registry, RemovedNode, TOKENS_MAX, Token, TokenUse};
 pub use request::{REQUESTS_KEPT_MS, REQUESTS_MAX, RequestLog};
 pub use vm::{
-    Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Proof, Restart,
-    Returned, Run,
+    Deletion, Desired, GENERATIONS_KEPT, Generation, HealthStatus, InPartition, Phase, Preparing, Proof,
+    Restart, Returned, Run,
 };
 pub use vm::{Files, REASON_MAX_BYTES, SourceId, SourceIdError, Unplaced, Vm, VmReport, cut_reason};
 pub use volume::{Hold, Made, Pin, SharedStorage, Volume, VolumeFate, Volumes};

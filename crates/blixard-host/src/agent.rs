@@ -22,7 +22,7 @@ use std::time::Duration;
 use blixard_core::grant::GrantGate;
 use blixard_core::ports::units::{ObservedUnit, UnitState};
 use blixard_core::ports::{BootMillis, UnixMillis};
-use blixard_core::reconcile::{self, Action, Checks, Started, Work};
+use blixard_core::reconcile::{self, Action, Checks, Preparation, Prepared, Started, Work};
 use blixard_core::state::{VmReport, cut_reason};
 use blixard_proto::v1::HostMessage;
 use blixard_types::unit::GOING_DOWN;
@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::execute::{self, Done, Litter};
+use crate::execute::{self, Done, Litter, Rooted};
 use crate::link::{self, LinkEvent};
 use crate::memory::{Memories, prune};
 use crate::{Host, fetch, home};
@@ -104,6 +104,8 @@ struct Agent {
     work: JoinSet<Done>,
     /// Fetches that go on, to give them up.
     fetches: BTreeMap<VmId, AbortHandle>,
+    /// Preparations that go on, likewise.
+    preparations: BTreeMap<VmId, AbortHandle>,
     observation: Observation,
     observing: JoinSet<observe::Seen>,
     again_at: Option<Instant>,
@@ -138,6 +140,7 @@ impl Agent {
             refused: BTreeSet::new(),
             work: JoinSet::new(),
             fetches: BTreeMap::new(),
+            preparations: BTreeMap::new(),
             observation: Observation::due(),
             observing: JoinSet::new(),
             again_at: None,
@@ -215,6 +218,9 @@ impl Agent {
             cleaning.entry(vm).or_default().home = true;
         }
         cleaning.retain(|vm, _| !plan.actions.contains_key(vm));
+        for preparation in plan.forsaken.iter().filter_map(|vm| self.preparations.get(vm)) {
+            preparation.abort();
+        }
         for (vm, action) in plan.actions {
             if self.lease.host.allows(&action, now) {
                 self.begin(vm, action, now);
@@ -234,6 +240,14 @@ impl Agent {
                 self.rooted.insert((vm.clone(), run.generation));
                 let fetch = self.work.spawn(fetch::fetch(host, vm.clone(), epoch, *run));
                 self.fetches.insert(vm, fetch);
+            }
+            Action::Prepare { epoch, run, fetch } => {
+                let generation = run.generation;
+                let preparation = Preparation { epoch, generation, outcome: None };
+                self.memories.entry(vm.clone()).or_default().preparation = Some(preparation);
+                self.rooted.insert((vm.clone(), generation));
+                let task = self.work.spawn(fetch::prepare(host, vm.clone(), *run, fetch));
+                self.preparations.insert(vm, task);
             }
             Action::CancelFetch => {
                 // It may be done by now, and its outcome on the way: the work ends with either, or two
@@ -288,8 +302,13 @@ impl Agent {
         self.memories.entry(vm.clone()).or_default().work = work;
     }
 
-    /// A fetch was given up.
+    /// A fetch or a preparation was given up.
     fn on_given_up(&mut self, task: tokio::task::Id) {
+        let preparation = self.preparations.iter().find(|(_, one)| one.id() == task);
+        if let Some(vm) = preparation.map(|(vm, _)| vm.clone()) {
+            self.preparations.remove(&vm);
+            self.memories.entry(vm).or_default().preparation = None;
+        }
         let fetch = self.fetches.iter().find(|(_, fetch)| fetch.id() == task);
         if let Some(vm) = fetch.map(|(vm, _)| vm.clone()) {
             self.fetches.remove(&vm);
@@ -314,6 +333,18 @@ impl Agent {
                 self.fetches.remove(&vm);
                 self.memories.entry(vm.clone()).or_default().lacking = None;
                 self.finish(vm);
+            }
+            Done::Prepared { vm, outcome } => {
+                self.preparations.remove(&vm);
+                // None if the vm was forgotten meanwhile, which it is not while this goes on.
+                let preparation = self.memories.get_mut(&vm).and_then(|memory| memory.preparation.as_mut());
+                if let Some(preparation) = preparation {
+                    preparation.outcome = Some(match outcome {
+                        Ok(Rooted::Yes) => Prepared::Ready,
+                        Ok(Rooted::NotThere) => Prepared::Lacking,
+                        Err(reason) => Prepared::Failed { reason: cut_reason(&reason).to_owned(), at: now },
+                    });
+                }
             }
             Done::Ended { vm, mut ended } => {
                 self.fetches.remove(&vm);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use blixard_core::assignment::RunIntent;
 use blixard_core::ports::UnixMillis;
 use blixard_core::ports::nix::{RootName, Sharing};
-use blixard_core::ports::units::{Asked, GracefulStop};
+use blixard_core::ports::units::{Asked, GracefulStop, UnitError};
 use blixard_core::reconcile::{Ended, Exit, StopCause};
 use blixard_core::roots::{build_of, generation_root};
 use blixard_core::unit::{UnitLease, run_unit, taps};
@@ -29,6 +29,8 @@ pub(crate) enum Done {
     Lacking { vm: VmId, epoch: Epoch, generation: GenerationNumber },
     /// The closure is in the store, and rooted.
     Fetched { vm: VmId },
+    /// The closure of the generation that is to run next is there or not, or could not be had.
+    Prepared { vm: VmId, outcome: Result<Rooted, String> },
     /// The run has ended, or never began, and no process of it is left.
     Ended { vm: VmId, ended: Ended },
     /// No process is left, as was asked.
@@ -66,14 +68,15 @@ pub(crate) async fn start(
             return Done::Unknown { vm };
         }
     }
-    let reason = match try_start(&host, &vm, epoch, &run, lease.as_ref()).await {
+    let failure = match try_start(&host, &vm, epoch, &run, lease.as_ref()).await {
         Ok(Rooted::Yes) => {
             let under = lease.map(|lease| lease.name);
             return Done::Started { vm, epoch, generation, under };
         }
         Ok(Rooted::NotThere) => return Done::Lacking { vm, epoch, generation },
-        Err(reason) => reason,
+        Err(failure) => failure,
     };
+    let Failure { exit, reason } = failure;
     tracing::warn!(%vm, %epoch, %generation, reason, "could not start");
     // Whatever is left of the attempt goes before anyone is told that nothing runs. If that cannot be
     // made sure of, the outcome is unknown, and what is then seen decides.
@@ -81,7 +84,7 @@ pub(crate) async fn start(
         Ok(()) => {
             end_volumes(&host, &vm).await;
             let reason = last_words::added_to(reason, &host, &vm, since).await;
-            Done::Ended { vm, ended: Ended::failed(epoch, generation, reason) }
+            Done::Ended { vm, ended: Ended { epoch, generation, exit, reason } }
         }
         Err(error) => {
             tracing::warn!(%vm, error, "could not clean up after a failed start");
@@ -114,23 +117,46 @@ async fn end(host: &Host, vm: &VmId) -> Result<(), String> {
     host.networks.remove(vm.clone()).await.map_err(|error| chain(&error))
 }
 
+/// Why a start has not worked.
+struct Failure {
+    /// Whose it is.
+    exit: Exit,
+    reason: String,
+}
+
+impl Failure {
+    /// Nothing of the vm has been tried yet.
+    fn of_host(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { exit: Exit::Hindered, reason: chain(error) }
+    }
+}
+
+impl From<UnitError> for Failure {
+    fn from(error: UnitError) -> Self {
+        // A job that ended without success has run something of the vm's.
+        let exit = if matches!(error, UnitError::Job { .. }) { Exit::Failed } else { Exit::Hindered };
+        Self { exit, reason: chain(&error) }
+    }
+}
+
 async fn try_start(
     host: &Host,
     vm: &VmId,
     epoch: Epoch,
     run: &RunIntent,
     lease: Option<&UnitLease>,
-) -> Result<Rooted, String> {
-    if keep(host, vm, run).await? == Rooted::NotThere {
+) -> Result<Rooted, Failure> {
+    let kept = keep(host, vm, run).await;
+    if kept.map_err(|reason| Failure { exit: Exit::Hindered, reason })? == Rooted::NotThere {
         return Ok(Rooted::NotThere);
     }
     let taps = taps(&run.spec, host.layout.bridge.as_deref());
-    host.networks.prepare(vm.clone(), taps).await.map_err(|error| chain(&error))?;
-    let images = images(epoch, run, &host.layout).map_err(|error| chain(&error))?;
+    host.networks.prepare(vm.clone(), taps).await.map_err(|error| Failure::of_host(&error))?;
+    let images = images(epoch, run, &host.layout).map_err(|error| Failure::of_host(&error))?;
     let prepared = host.volumes.prepare(vm.clone(), run.spec.account.clone(), images).await;
-    prepared.map_err(|error| chain(&error))?;
+    prepared.map_err(|error| Failure::of_host(&error))?;
     let unit = run_unit(vm, epoch, run, &host.layout, lease);
-    host.units.start(unit).await.map_err(|error| chain(&error))?;
+    host.units.start(unit).await?;
     tracing::info!(%vm, %epoch, generation = %run.generation, "started");
     Ok(Rooted::Yes)
 }

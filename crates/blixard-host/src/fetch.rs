@@ -23,9 +23,27 @@ pub(crate) async fn fetch(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) ->
         Err(reason) => {
             tracing::warn!(%vm, %epoch, %generation, reason, "could not fetch");
             let reason = format!("fetching {}: {reason}", run.closure.root);
-            Done::Ended { vm, ended: Ended::failed(epoch, generation, reason) }
+            Done::Ended { vm, ended: Ended::hindered(epoch, generation, reason) }
         }
     }
+}
+
+/// Roots the closure of the generation that is to run next, and fetches it before where that is asked for. Nothing of
+/// what runs is touched.
+pub(crate) async fn prepare(host: Host, vm: VmId, run: RunIntent, fetches: bool) -> Done {
+    let outcome = match keep(&host, &vm, &run).await {
+        Ok(Rooted::NotThere) if fetches => try_fetch(&host, &vm, &run).await.map(|()| Rooted::Yes),
+        rooted => rooted,
+    };
+    let (generation, root) = (run.generation, &run.closure.root);
+    if let Ok(Rooted::Yes) = outcome {
+        tracing::info!(%vm, %generation, %root, "the next generation is ready");
+    }
+    let outcome = outcome.map_err(|reason| {
+        tracing::warn!(%vm, %generation, reason, "cannot make the next generation ready, trying again");
+        format!("{root} cannot be had: {reason}")
+    });
+    Done::Prepared { vm, outcome }
 }
 
 async fn try_fetch(host: &Host, vm: &VmId, run: &RunIntent) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use blixard_core::assignment::AssignmentSet;
 use blixard_core::ports::BootMillis;
 use blixard_core::ports::units::{ObservedUnit, UnitState};
-use blixard_core::reconcile::{ActiveSpell, Checks, Started, VmMemory, Work};
+use blixard_core::reconcile::{ActiveSpell, Checks, Started, VmMemory};
 use blixard_types::VmId;
 
 /// The memory of every vm that is granted, seen or worked on.
@@ -51,8 +51,7 @@ fn notice_spell(memory: &mut VmMemory, unit: &ObservedUnit, now: BootMillis) {
 
 /// Forgets the vms that are neither granted nor seen nor worked on.
 pub(crate) fn prune(memories: &mut Memories, granted: &AssignmentSet, units: &BTreeMap<VmId, ObservedUnit>) {
-    memories
-        .retain(|vm, memory| memory.work != Work::Idle || units.contains_key(vm) || granted.speaks_of(vm));
+    memories.retain(|vm, memory| memory.is_busy() || units.contains_key(vm) || granted.speaks_of(vm));
 }
 
 #[cfg(test)]

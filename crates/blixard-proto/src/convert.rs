@@ -180,10 +180,13 @@ fn health_from(health: i32, reason: String) -> Result<HealthStatus, ConvertError
 
 pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
     use v1::vm_report::{
-        Failed, Fetching, FilesGone, Report, Running, Starting, Stopped, Succeeded, VolumeGone,
+        Failed, Fetching, FilesGone, Preparing, Report, Running, Starting, Stopped, Succeeded, VolumeGone,
     };
     let report = match report {
         VmReport::Fetching { generation } => Report::Fetching(Fetching { generation: generation.0 }),
+        VmReport::Preparing { generation, trouble } => {
+            Report::Preparing(Preparing { generation: generation.0, trouble: trouble.clone() })
+        }
         VmReport::Starting { generation } => Report::Starting(Starting { generation: generation.0 }),
         VmReport::Running { generation, health } => {
             let (health, reason) = health_to(health);
@@ -196,6 +199,9 @@ pub(crate) fn report_to(report: &VmReport) -> v1::VmReport {
         VmReport::Failed { generation, reason } => {
             Report::Failed(Failed { generation: generation.0, reason: reason.clone() })
         }
+        VmReport::Hindered { generation, reason } => {
+            Report::Hindered(Failed { generation: generation.0, reason: reason.clone() })
+        }
     };
     v1::VmReport { report: Some(report) }
 }
@@ -207,6 +213,10 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
         Report::Fetching(fetching) => {
             VmReport::Fetching { generation: GenerationNumber(fetching.generation) }
         }
+        Report::Preparing(preparing) => VmReport::Preparing {
+            generation: GenerationNumber(preparing.generation),
+            trouble: preparing.trouble,
+        },
         Report::Starting(starting) => {
             VmReport::Starting { generation: GenerationNumber(starting.generation) }
         }
@@ -222,6 +232,9 @@ pub(crate) fn report_from(report: Option<v1::VmReport>) -> Result<VmReport, Conv
         }
         Report::Failed(failed) => {
             VmReport::Failed { generation: GenerationNumber(failed.generation), reason: failed.reason }
+        }
+        Report::Hindered(failed) => {
+            VmReport::Hindered { generation: GenerationNumber(failed.generation), reason: failed.reason }
         }
     })
 }

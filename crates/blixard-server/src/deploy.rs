@@ -15,7 +15,7 @@ mod prepare;
 mod recall;
 mod size;
 
-use blixard_core::command::{Command, Deploy, Outcome, TakeOver};
+use blixard_core::command::{Command, Deploy, DeployedVm, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
 use blixard_core::principal::Principal;
 use blixard_core::signature::{BuilderSignature, statement};
@@ -29,7 +29,7 @@ use self::define::Defined;
 pub(crate) use self::prepare::builder;
 use self::prepare::{Prepared, prepare};
 use crate::Server;
-use crate::roots::BuildsInFlight;
+use crate::roots::{BuildGuard, BuildsInFlight};
 use crate::status;
 
 /// What a caller asks for, checked.
@@ -68,29 +68,44 @@ pub(crate) async fn run(
     let deployment = DeploymentId(order.request.0);
     let guard = builds.begin(deployment);
     let Prepared { defined, memory } = prepare(server, deployment, &order, events).await?;
-    let (vms, unrooted) = defined.into_parts();
-    let builder = server.builder.as_ref().map(|builder| BuilderSignature {
-        node: server.node,
-        signature: builder.signer.sign(&statement(deployment, &vms)),
-    });
-    let take_over = order.take_over;
-    let command = Command::Deploy(Deploy { deployment, source: order.id, take_over, vms, builder });
-    let outcome = server.proposer().by(order.by).propose(order.request, command).await;
-    let deployed = match outcome.map_err(|failure| status::propose(&failure))? {
-        Outcome::Deployed { vms, .. } => vms,
-        Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. } => {
-            return Err(Status::already_exists("the request id belongs to another call"));
-        }
-    };
-    if let Some(builder) = &server.builder {
-        Defined::settle(unrooted, builder, deployment, &deployed).await?;
-    }
-    drop(guard);
+    let deployed = accept(server.clone(), guard, order, defined);
+    // Its caller may go away: what the log may have is seen to its end all the same.
+    let deployed = tokio::spawn(deployed).await.map_err(|error| Status::internal(error.to_string()))??;
     send(events, blixard_proto::accepted(deployment, &deployed)).await;
     if let Some(memory) = memory {
         recall::remember(server, memory).await;
     }
     follow::follow(server, &deployed, events).await
+}
+
+/// Proposes what is built. Its roots stay until it is known what has become of that.
+async fn accept(
+    server: Server,
+    guard: BuildGuard,
+    order: DeployOrder,
+    defined: Defined,
+) -> Result<Vec<DeployedVm>, Status> {
+    let (deployment, source, take_over) = (DeploymentId(order.request.0), order.id, order.take_over);
+    let (vms, roots) = defined.into_parts();
+    let builder = server.builder.as_ref().map(|builder| BuilderSignature {
+        node: server.node,
+        signature: builder.signer.sign(&statement(deployment, &vms)),
+    });
+    let command = Command::Deploy(Deploy { deployment, source, take_over, vms, builder });
+    let deployed = match server.proposer().by(order.by).propose(order.request, command).await {
+        Ok(Outcome::Deployed { vms, .. }) => vms,
+        Ok(Outcome::Changed { .. } | Outcome::Unchanged | Outcome::Certified { .. }) => {
+            return Err(Status::already_exists("the request id belongs to another call"));
+        }
+        Err(failure) => {
+            if failure.may_be_applied() {
+                guard.linger(server);
+            }
+            return Err(status::propose(&failure));
+        }
+    };
+    roots.settle(&server, deployment, &deployed).await?;
+    Ok(deployed)
 }
 
 /// Tells the caller. One who has gone away is no error: the work is dropped with the call.

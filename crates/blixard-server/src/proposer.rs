@@ -46,6 +46,19 @@ pub(crate) fn encode(envelope: &Envelope) -> Result<Vec<u8>, ProposeFailure> {
     Ok(bytes)
 }
 
+impl ProposeFailure {
+    /// Whether it may be in the log all the same, or come there.
+    pub(crate) fn may_be_applied(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::Encode(_) => false,
+            Self::Decode(_) => true,
+            Self::Log(error) => {
+                !matches!(error, ProposeError::TooLarge { .. } | ProposeError::Refused { .. })
+            }
+        }
+    }
+}
+
 /// Pause before what there was no room for is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 

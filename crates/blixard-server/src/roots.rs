@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blixard_core::ports::nix::{NixStore, RootName};
 use blixard_core::roots::{build_of, upload_of};
@@ -13,6 +14,12 @@ use blixard_types::{DeploymentId, UploadId, VmId};
 use tokio::sync::Notify;
 
 use crate::{Replica, Server};
+
+/// Pause before a majority that is not there is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A call that is repeated comes within this for the last time.
+const REPEATED_WITHIN: Duration = Duration::from_secs(38);
 
 /// What has roots here and is not in the state: deployments that are being built, and sources that callers
 /// need.
@@ -68,6 +75,22 @@ impl BuildsInFlight {
     }
 }
 
+impl BuildGuard {
+    /// Keeps the roots of a deployment that may be in the log, or on its way there, until it is in the state or
+    /// will never be: what was under way when a majority was reached again has arrived a while later.
+    pub(crate) fn linger(self, server: Server) {
+        tokio::spawn(async move {
+            for pause in [REPEATED_WITHIN, Duration::ZERO] {
+                while server.linearize().await.is_err() {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            drop(self);
+        });
+    }
+}
+
 impl Drop for BuildGuard {
     fn drop(&mut self) {
         self.builds.work().deployments.remove(&self.deployment);
@@ -86,16 +109,16 @@ impl Drop for UploadGuard {
 /// may have been refused, may have made some so.
 pub async fn run(server: Server, builds: BuildsInFlight) {
     let Some(builder) = &server.builder else { return };
+    // A replica that has not caught up with the cluster knows of less than is kept.
+    while server.linearize().await.is_err() {
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
     let mut changes = server.replica.changes();
     let mut seen = None;
     loop {
         changes.mark_unchanged();
-        // Taken before the state is read: a deployment that ends in between is in the state by then.
-        let in_flight = builds.work().clone();
-        let needed = needed_builds(&server.replica);
-        if seen.as_ref() != Some(&needed) {
-            sweep(builder.store.as_ref(), &needed, &in_flight).await;
-            seen = in_flight.is_empty().then_some(needed);
+        if seen.as_ref() != Some(&needed_builds(&server.replica)) {
+            seen = sweep(builder.store.as_ref(), &server.replica, &builds).await;
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {
@@ -118,22 +141,28 @@ fn needed_builds(replica: &Replica) -> BTreeSet<Build> {
     replica.read(|state| state.vms.iter().flat_map(builds_of).collect())
 }
 
-async fn sweep(store: &dyn NixStore, needed: &BTreeSet<Build>, in_flight: &Work) {
+/// Gives what is needed, if nothing else was in flight.
+async fn sweep(store: &dyn NixStore, replica: &Replica, builds: &BuildsInFlight) -> Option<BTreeSet<Build>> {
     let roots = match store.roots().await {
         Ok(roots) => roots,
         Err(error) => {
             tracing::warn!(error = blixard_types::chain(&error), "cannot look for roots to remove");
-            return;
+            return None;
         }
     };
+    // In this order: a root that is there was made for what was in flight by then, and what ended before that was
+    // looked at is in the state.
+    let in_flight = builds.work().clone();
+    let needed = needed_builds(replica);
     for (name, _) in roots {
-        if !is_litter(&name, needed, in_flight) {
+        if !is_litter(&name, &needed, &in_flight) {
             continue;
         }
         if let Err(error) = store.remove_root(name).await {
             tracing::warn!(error = blixard_types::chain(&error), "a root that nothing needs stays");
         }
     }
+    in_flight.is_empty().then_some(needed)
 }
 
 /// Whether a root is the builder's, and nothing needs it. Others are the host's.

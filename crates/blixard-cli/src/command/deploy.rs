@@ -95,7 +95,7 @@ fn interrupted(progress: &Progress) -> Failure {
     if progress.is_accepted() {
         with_whereabouts(failure, progress)
     } else {
-        failure.hint("the cluster had not accepted the deployment yet")
+        failure.hint("the cluster had not said that it accepted the deployment; `blixard vm list` shows whether it has")
     }
 }
 

@@ -298,7 +298,7 @@ async fn interrupted(events: Events, word: &'static str) -> String {
 async fn an_interruption_says_whether_the_deployment_goes_on() {
     insta::assert_snapshot!(interrupted(evaluated(), "building 3/3").await, @"
     interrupted
-    hint: the cluster had not accepted the deployment yet
+    hint: the cluster had not said that it accepted the deployment; `blixard vm list` shows whether it has
     --- exit 130
     ");
     insta::assert_snapshot!(interrupted(accepted(), "default/hello: healthy").await, @"

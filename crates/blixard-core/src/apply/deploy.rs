@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use blixard_types::spec::VolumeKind;
 use blixard_types::{Epoch, GenerationNumber, NodeId, Sha256Hash, Spec, VmId};
 
-use super::fence::in_partition;
+use super::fence::runs_next;
 use super::{Moment, Rejection};
 use crate::command::{Deploy, DeployedVm, Outcome, TakeOver, VmChange, VmDefinition};
 use crate::signature;
@@ -156,7 +156,16 @@ impl ClusterState {
         let same =
             |generation: &Generation| generation.closure == definition.closure && generation.spec == spec;
         if vm.target_generation().is_some_and(same) {
-            return DeployedVm { vm: id, generation: vm.target, change: VmChange::Unchanged };
+            // Who builds it now has it, and has signed for it; the builder of before may be gone for good.
+            let (generation, by) = (vm.target, deploy.builder.as_ref().map(|signature| signature.node));
+            if let Some(known) = vm.generations.get_mut(&generation)
+                && let Some(node) = by
+                && known.builder != by
+            {
+                (known.builder, known.deployment) = (by, deploy.deployment);
+                self.note(moment, EventKind::Rebuilt { vm: id.clone(), generation, node });
+            }
+            return DeployedVm { vm: id, generation, change: VmChange::Unchanged };
         }
         let number = vm.generations.last_key_value().map_or(GenerationNumber(1), |(last, _)| last.next());
         let generation = Generation {
@@ -170,9 +179,9 @@ impl ClusterState {
             by: moment.by,
             proof: Proof::None,
         };
-        vm.in_partition = in_partition(vm, definition.spec.keeps_in_partition());
+        runs_next(vm, definition.spec.keeps_in_partition());
         vm.generations.insert(number, generation);
-        (vm.target, vm.returned) = (number, None);
+        (vm.target, vm.preparing, vm.returned) = (number, None, None);
         // A new generation is a new try: what failed before says nothing of it.
         vm.forgive();
         // One that still runs keeps its claims, so it is not forgotten.
@@ -216,6 +225,7 @@ fn new_vm(deploy: &Deploy, last_epoch: Epoch) -> Vm {
         last_epoch,
         last_host: None,
         came_from: None,
+        preparing: None,
         heard: 0,
         in_partition: InPartition::default(),
         failures: 0,

@@ -287,3 +287,12 @@ pub(super) fn in_partition(vm: &Vm, keeps: bool) -> InPartition {
     let before = vm.run.host().map(|_| vm.in_partition);
     if before.is_none_or(|before| before == next) { next } else { InPartition::Either }
 }
+
+/// The vm is given another generation to run. What a cut-off host may do is settled with a placement, so another word on
+/// that takes a new one: the epoch would stay of both kinds for ever otherwise, and the vm on a host that is lost.
+pub(super) fn runs_next(vm: &mut Vm, keeps: bool) {
+    vm.in_partition = in_partition(vm, keeps);
+    if vm.in_partition == InPartition::Either && vm.run.host().is_some() && vm.wanted() {
+        vm.restart = Restart::Requested;
+    }
+}

@@ -8,8 +8,8 @@ use super::{MembershipRejection, Moment, Rejection, Speaker};
 use crate::command::Outcome;
 use crate::schedule::FAILURES_MAX;
 use crate::state::{
-    Admission, ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Proof, Restart,
-    Role, Run, Unplaced, Vm,
+    Admission, ClusterState, Deletion, Departure, Desired, EventKind, HealthStatus, Phase, Preparing, Proof,
+    Restart, Role, Run, Unplaced, Vm,
 };
 use crate::state::{Files, VmReport, cut_reason};
 
@@ -113,6 +113,10 @@ impl ClusterState {
                 let reached = Phase::Fetching { generation: *generation };
                 Ok(self.reach(id, epoch, reached, moment))
             }
+            VmReport::Preparing { generation, trouble } => {
+                let trouble = trouble.as_deref().map(cut);
+                Ok(self.prepares(id, epoch, Preparing { generation: *generation, trouble }, moment))
+            }
             VmReport::Starting { generation } => {
                 let reached = Phase::Starting { generation: *generation };
                 Ok(self.reach(id, epoch, reached, moment))
@@ -148,14 +152,17 @@ impl ClusterState {
                 let why = Unplaced::Succeeded { at: moment.at, generation: *generation };
                 Ok(self.end(id, epoch, why, moment))
             }
-            VmReport::Failed { generation, reason } => {
+            VmReport::Failed { generation, reason } | VmReport::Hindered { generation, reason } => {
                 // The end of an older generation says nothing of the one that is wanted now.
                 if *generation == vm.target {
                     vm.failures = vm.failures.saturating_add(1);
                     vm.failed_on.insert(node);
                 }
-                let given_up = *generation == vm.target && vm.failures >= FAILURES_MAX;
-                let why = Unplaced::Failed { reason: cut(reason), at: moment.at, generation: *generation };
+                // What hindered a host says nothing of the generation.
+                let hindered = matches!(report, VmReport::Hindered { .. });
+                let given_up = !hindered && *generation == vm.target && vm.failures >= FAILURES_MAX;
+                let (at, generation) = (moment.at, *generation);
+                let why = Unplaced::Failed { reason: cut(reason), at, generation, hindered };
                 let outcome = self.end(id, epoch, why, moment);
                 Ok(if given_up {
                     self.give_up_target(id, cut_reason(reason), outcome, moment)
@@ -166,9 +173,24 @@ impl ClusterState {
         }
     }
 
+    /// The host makes a generation ready. How far the one that runs has come is not touched by that.
+    fn prepares(&mut self, id: &VmId, epoch: Epoch, preparing: Preparing, moment: Moment) -> Outcome {
+        let Preparing { generation, trouble } = preparing.clone();
+        match self.vms.get_mut(id) {
+            Some(vm) if vm.preparing.as_ref() != Some(&preparing) => vm.preparing = Some(preparing),
+            _ => return Outcome::Unchanged,
+        }
+        self.note(moment, EventKind::Preparing { vm: id.clone(), epoch, generation, trouble });
+        moment.changed()
+    }
+
     fn reach(&mut self, id: &VmId, epoch: Epoch, reached: Phase, moment: Moment) -> Outcome {
-        match self.vms.get_mut(id).map(|vm| &mut vm.run) {
-            Some(Run::Placed { phase, .. }) if *phase != reached => *phase = reached.clone(),
+        let Some(vm) = self.vms.get_mut(id) else {
+            return Outcome::Unchanged;
+        };
+        vm.preparing = None;
+        match &mut vm.run {
+            Run::Placed { phase, .. } if *phase != reached => *phase = reached.clone(),
             _ => return Outcome::Unchanged,
         }
         self.note(moment, EventKind::PhaseReached { vm: id.clone(), epoch, phase: reached });
@@ -190,6 +212,7 @@ impl ClusterState {
             return Outcome::Unchanged;
         };
         let was_done = matches!(why, Unplaced::Succeeded { .. });
+        vm.preparing = None;
         vm.run = Run::Unplaced { why };
         if vm.restart == Restart::Requested {
             // Who asked for another run gets it; who only wanted it gone from there does not.

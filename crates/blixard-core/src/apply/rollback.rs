@@ -6,7 +6,7 @@ use blixard_types::spec::VmKind;
 use blixard_types::{GenerationNumber, Spec, VmId};
 
 use super::Moment;
-use super::fence::in_partition;
+use super::fence::runs_next;
 use crate::command::Outcome;
 use crate::state::{ClusterState, EventKind, Generation, Proof, Returned, Vm};
 
@@ -22,8 +22,9 @@ impl ClusterState {
     ) -> Outcome {
         let Some((to, keeps)) = self.vms.get(id).and_then(|vm| self.way_back(id, vm)) else { return without };
         let Some(vm) = self.vms.get_mut(id) else { return without };
-        vm.in_partition = in_partition(vm, keeps);
+        runs_next(vm, keeps);
         let from = std::mem::replace(&mut vm.target, to);
+        vm.preparing = None;
         vm.returned = Some(Returned { from, reason: reason.to_owned() });
         // What it did before, it can do again: its next try is a first one.
         vm.forgive();

@@ -126,6 +126,8 @@ fn a_host_is_told_who_has_the_closure_the_builder_first_and_never_itself() {
     assert_eq!(built(&mut cluster, Some(NodeId(1))), [NodeId(2)]);
     assert_eq!(built(&mut cluster, Some(NodeId(2))), [NodeId(2)]);
     assert_eq!(built(&mut cluster, None), [NodeId(2)]);
+    cluster.state.nodes.get_mut(&NodeId(3)).unwrap().presence = Presence::Lost;
+    assert_eq!(built(&mut cluster, Some(NodeId(3))), [NodeId(2), NodeId(3)], "who is lost is asked last");
 }
 
 fn vm_epoch(cluster: &Cluster) -> u64 {

@@ -120,6 +120,7 @@ impl HostLease {
             | Action::Shutdown { cause: StopCause::Ended(ended), .. } => !not_yet || ended.was_told(),
             // None of these executes anything of a vm; what is fetched are bytes in the store.
             Action::Fetch { .. }
+            | Action::Prepare { .. }
             | Action::CancelFetch
             | Action::Stop(_)
             | Action::Shutdown { .. }

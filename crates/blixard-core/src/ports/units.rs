@@ -124,6 +124,14 @@ pub struct ObservedUnit {
     pub environment: BTreeMap<String, String>,
 }
 
+impl ObservedUnit {
+    /// Whether its program runs, or is about to.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, UnitState::Activating | UnitState::Active)
+    }
+}
+
 /// How the guest of a run unit is asked to shut down. The program runs as a unit of its own, as
 /// confined as the hypervisor that it speaks to, and outlives the daemon that started it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod fetching;
 mod health;
 mod model;
+mod preparing;
 mod roots;
 mod stops;
 mod tasks;
@@ -10,6 +11,7 @@ mod volumes;
 
 use super::*;
 use crate::fixture::{closure, failed, running, spec, starting, vm};
+use crate::state::HealthStatus;
 
 /// An assignment to run this generation.
 fn run(epoch: u64, generation: u64) -> Assignment {
@@ -65,6 +67,10 @@ fn acknowledged(memory: VmMemory, epoch: u64, report: VmReport) -> VmMemory {
 fn shown_report(report: &VmReport) -> String {
     match report {
         VmReport::Fetching { generation } => format!("fetching {generation}"),
+        VmReport::Preparing { generation, trouble: None } => format!("preparing {generation}"),
+        VmReport::Preparing { generation, trouble: Some(reason) } => {
+            format!("preparing {generation}, in vain: {reason}")
+        }
         VmReport::Starting { generation } => format!("starting {generation}"),
         VmReport::Running { generation, health } => match health {
             HealthStatus::Pending => format!("running {generation}, pending"),
@@ -76,6 +82,7 @@ fn shown_report(report: &VmReport) -> String {
         VmReport::VolumeGone { volume } => format!("{volume} gone"),
         VmReport::Succeeded { generation } => format!("succeeded {generation}"),
         VmReport::Failed { generation, reason } => format!("failed {generation}: {reason}"),
+        VmReport::Hindered { generation, reason } => format!("hindered {generation}: {reason}"),
     }
 }
 
@@ -96,6 +103,13 @@ fn shown_cause(cause: &StopCause) -> String {
 fn shown(plan: &HostPlan) -> String {
     let actions = plan.actions.values().map(|action| match action {
         Action::Fetch { epoch, run } => format!("fetch {} at {epoch}", run.generation),
+        Action::Prepare { epoch, run, fetch } => {
+            format!(
+                "{} {} at {epoch} beside what runs",
+                if *fetch { "fetch" } else { "root" },
+                run.generation
+            )
+        }
         Action::CancelFetch => "fetch no more".to_owned(),
         Action::Start { epoch, run } => format!("start {} at {epoch}", run.generation),
         Action::Stop(cause) => shown_cause(cause),
@@ -107,8 +121,9 @@ fn shown(plan: &HostPlan) -> String {
         Action::DeleteVolume { volume, life } => format!("delete {volume} of {life}"),
         Action::Report { epoch, report } => format!("report at {epoch}: {}", shown_report(report)),
     });
+    let forsaken = plan.forsaken.iter().map(|_| "prepare no more".to_owned());
     let again = plan.again_at.map(|at| format!("wait until {}", at.0));
-    let words: Vec<_> = actions.chain(again).collect();
+    let words: Vec<_> = forsaken.chain(actions).chain(again).collect();
     if words.is_empty() { "wait".to_owned() } else { words.join(", ") }
 }
 
@@ -212,11 +227,13 @@ fn a_vm_that_was_told_to_stop_is_not_started_at_that_epoch_when_the_order_is_tak
 }
 
 #[test]
-fn another_epoch_or_generation_is_replaced_whatever_it_does() {
+fn another_epoch_is_replaced_whatever_it_does_and_another_generation_unless_it_is_up() {
     for state in [UnitState::Activating, UnitState::Active, UnitState::Deactivating, gone()] {
         for (epoch, generation) in [(1, 2), (2, 1), (3, 2), (2, 3), (3, 3)] {
-            let other = Some(unit(epoch, generation, state.clone()));
-            check(Some(run(2, 2)), other, started(epoch, generation), "stop what is replaced");
+            let other = unit(epoch, generation, state.clone());
+            let stopped = epoch != 2 || !other.is_up();
+            let next = if stopped { "stop what is replaced" } else { "root 2 at 2 beside what runs" };
+            check(Some(run(2, 2)), Some(other), started(epoch, generation), next);
         }
     }
     let no_epoch = ObservedUnit { epoch: None, ..active(1, 1) };

@@ -5,6 +5,7 @@ mod planner;
 
 use std::fmt::Write as _;
 
+use blixard_types::GenerationNumber;
 use blixard_types::spec::KvmUse;
 use proptest::prelude::*;
 
@@ -276,4 +277,33 @@ proptest! {
         prop_assert_eq!(made.waiting.keys().cloned().collect::<Vec<_>>(), unplaced);
         prop_assert_eq!(plan(&cluster.state, UnixMillis(now)).placements, vec![]);
     }
+}
+
+#[test]
+fn what_hindered_its_host_is_tried_again_for_ever_and_no_more_often_than_every_five_minutes() {
+    let mut cluster = failed_times(7);
+    let hindered = |epoch| {
+        let (generation, reason) = (GenerationNumber(1), "nobody has it".to_owned());
+        report(1, "web", epoch, VmReport::Hindered { generation, reason })
+    };
+    cluster.ok(place("web", 1, 8));
+    cluster.ok(hindered(8));
+    let text = shown(&cluster.state, 1000);
+    assert_eq!(text, "default/web: failed 8 times, tried again later\nagain at 301000\n");
+    // A guest that fails then is left to a person, as before.
+    cluster.ok(place("web", 1, 9));
+    cluster.ok(report(1, "web", 9, failed(1, "boom")));
+    assert!(shown(&cluster.state, u64::MAX).contains("tries again"), "{}", shown(&cluster.state, u64::MAX));
+}
+
+#[test]
+fn a_clock_that_was_ahead_holds_nobody_back_once_it_is_set() {
+    let mut cluster = failed_times(1);
+    let year = 365 * 24 * 3_600_000;
+    cluster.ok(place("web", 1, 2));
+    cluster.at = UnixMillis(1000 + year);
+    cluster.ok(report(1, "web", 2, failed(1, "boom")));
+    assert_eq!(shown(&cluster.state, 1000), "default/web -> 1 at 3\n");
+    // Another server's clock may be a little behind.
+    assert!(shown(&cluster.state, year - 8000).contains("tried again later"));
 }

@@ -47,6 +47,8 @@ pub enum EventKind {
     GenerationAdded { vm: VmId, generation: GenerationNumber },
     /// A vm returns to a generation that was healthy, from one that never was.
     Returned { vm: VmId, from: GenerationNumber, to: GenerationNumber, reason: String },
+    /// Another builder has built a generation again, and has it from now on.
+    Rebuilt { vm: VmId, generation: GenerationNumber, node: NodeId },
     /// A vm was started or stopped by someone.
     DesiredSet { vm: VmId, desired: Desired },
     /// A vm is to be stopped and placed anew.
@@ -55,6 +57,8 @@ pub enum EventKind {
     MoveRequested { vm: VmId, node: NodeId },
     /// A vm was placed.
     Placed { vm: VmId, node: NodeId, epoch: Epoch },
+    /// A host makes a generation ready, and the one before it runs on.
+    Preparing { vm: VmId, epoch: Epoch, generation: GenerationNumber, trouble: Option<String> },
     /// A placement has come further.
     PhaseReached { vm: VmId, epoch: Epoch, phase: Phase },
     /// A host has stopped a vm.
@@ -128,6 +132,8 @@ impl EventKind {
             | Self::MoveRequested { vm, .. }
             | Self::Preempted { vm, .. }
             | Self::Placed { vm, .. }
+            | Self::Rebuilt { vm, .. }
+            | Self::Preparing { vm, .. }
             | Self::PhaseReached { vm, .. }
             | Self::Stopped { vm, .. }
             | Self::Failed { vm, .. }

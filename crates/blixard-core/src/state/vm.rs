@@ -61,6 +61,9 @@ pub struct Vm {
     /// The host that it has left, until it runs elsewhere: it has the closure, and keeps it until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub came_from: Option<NodeId>,
+    /// What its host makes ready while another generation runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparing: Option<Preparing>,
     /// The number of the newest report on its placement by the daemon whose session is open; 0 if none.
     pub heard: u64,
     /// What a cut-off host may do with it at its newest epoch.
@@ -140,6 +143,17 @@ impl Returned {
             self.from, self.reason
         )
     }
+}
+
+/// A generation that a host makes ready while the one before it runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Preparing {
+    /// Which.
+    pub generation: GenerationNumber,
+    /// Why it is not ready yet, where that is more than a matter of time. The host goes on trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// What is wanted of a vm.
@@ -311,6 +325,9 @@ pub enum Unplaced {
         at: UnixMillis,
         /// What it was to run.
         generation: GenerationNumber,
+        /// Whether it was the host that could not run it. Such a vm is tried again for ever.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hindered: bool,
     },
 }
 
@@ -371,6 +388,13 @@ pub enum VmReport {
         /// What it fetches.
         generation: GenerationNumber,
     },
+    /// It makes the closure of this generation ready, and the generation before it runs on.
+    Preparing {
+        /// What is made ready.
+        generation: GenerationNumber,
+        /// Why it cannot be had; it is tried again.
+        trouble: Option<String>,
+    },
     /// It starts this generation.
     Starting {
         /// What it starts.
@@ -399,6 +423,14 @@ pub enum VmReport {
     },
     /// It ended by itself or could not be started; no process of it is left.
     Failed {
+        /// What it was to run.
+        generation: GenerationNumber,
+        /// What happened.
+        reason: String,
+    },
+    /// Its host could not run it, because of something that is not the vm's: a closure that nobody gave, a bus that is
+    /// gone, a disk that is full. No process of it is left.
+    Hindered {
         /// What it was to run.
         generation: GenerationNumber,
         /// What happened.

@@ -52,6 +52,14 @@ fn what_happened(event: &Event) -> v1::Event {
         EventKind::Placed { vm: id, node, epoch } => {
             v1::Event { node: Some(node.0), ..run("placed", id, *epoch) }
         }
+        EventKind::Rebuilt { vm: id, generation, node } => {
+            v1::Event { generation: Some(generation.0), node: Some(node.0), ..vm("rebuilt", id) }
+        }
+        EventKind::Preparing { vm: id, epoch, generation, trouble } => v1::Event {
+            generation: Some(generation.0),
+            detail: trouble.clone().unwrap_or_default(),
+            ..run("preparing", id, *epoch)
+        },
         EventKind::PhaseReached { vm: id, epoch, phase } => {
             let (generation, detail) = phase_view(phase);
             v1::Event { generation, detail, ..run("phase-reached", id, *epoch) }

@@ -1,5 +1,6 @@
 //! Vms as clients see them.
 
+use blixard_core::rollout::runs_on;
 use blixard_core::schedule::WaitingOn;
 use blixard_core::schedule::explain::{Explanation, Verdict};
 use blixard_core::state::{
@@ -128,6 +129,15 @@ fn running_generation(vm: &Vm) -> Option<GenerationNumber> {
     }
 }
 
+/// The target is made ready, or takes over.
+fn replaced(vm: &Vm) -> (VmStatus, String) {
+    let Some(next) = vm.preparing.as_ref().filter(|next| next.generation == vm.target) else {
+        return (VmStatus::Starting, String::new());
+    };
+    let size = || vm.target_generation().map(closure_size).unwrap_or_default();
+    (VmStatus::Fetching, runs_on(vm, &next.trouble.clone().unwrap_or_else(size)))
+}
+
 fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStatus, String) {
     let nothing = String::new();
     if vm.deletion == Deletion::Requested {
@@ -146,7 +156,7 @@ fn status(state: &ClusterState, vm: &Vm, waiting: Option<&WaitingOn>) -> (VmStat
         Run::Placed { phase: Phase::Assigned | Phase::Starting { .. }, .. } => (VmStatus::Starting, nothing),
         Run::Placed { phase: Phase::Running { generation, health }, .. } => match health {
             // The old generation runs still: it is about to be replaced.
-            _ if *generation != vm.target => (VmStatus::Starting, nothing),
+            _ if *generation != vm.target => replaced(vm),
             HealthStatus::Pending => (VmStatus::Running, nothing),
             HealthStatus::Healthy if state.is_task(vm) => (VmStatus::Running, nothing),
             HealthStatus::Healthy => {

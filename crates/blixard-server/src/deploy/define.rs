@@ -23,8 +23,16 @@ use crate::{Builder, Server, status};
 /// Vms that can be proposed.
 pub(super) struct Defined {
     pub(super) vms: Vec<VmDefinition>,
+    roots: Roots,
+}
+
+/// What keeps the runners of a deployment here.
+#[derive(Default)]
+pub(super) struct Roots {
     /// Those that have no root of this deployment, because they are what the state has already.
     unrooted: Vec<(VmId, StorePath)>,
+    /// Those that have one.
+    rooted: Vec<(VmId, StorePath)>,
 }
 
 /// What the state has of a vm: its target generation.
@@ -51,43 +59,54 @@ pub(super) async fn define(
         same.then_some(known)
     };
     let same_spec = |vm: &AdmittedVm, known: &Known| vm.spec.digest().is_ok_and(|own| own == known.spec);
-    let (mut closures, mut unrooted, mut new) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut closures, mut roots_of, mut new) = (BTreeMap::new(), Roots::default(), Vec::new());
     for vm in &admitted {
         let found = kept(vm);
         if let Some(found) = found {
             closures.insert(vm.out.clone(), found.closure.clone());
         }
         if found.is_some_and(|found| same_spec(vm, found)) {
-            unrooted.push((vm.vm.clone(), vm.out.clone()));
+            roots_of.unrooted.push((vm.vm.clone(), vm.out.clone()));
         } else {
+            roots_of.rooted.push((vm.vm.clone(), vm.out.clone()));
             new.push(vm);
         }
     }
-    root(builder, deployment, new.iter().map(|vm| (vm.vm.clone(), vm.out.clone()))).await?;
+    root(builder, roots_of.rooted.iter().map(|(vm, out)| (build_root(deployment, vm), out.clone()))).await?;
     check_runners(builder, &new).await?;
     let unlisted: BTreeSet<StorePath> = new.iter().map(|vm| vm.out.clone()).collect();
     let unlisted = unlisted.into_iter().filter(|out| !closures.contains_key(out)).collect();
     closures.extend(list(builder, unlisted).await?);
     let vms = admitted.into_iter().map(|vm| definition(&closures, vm)).collect::<Result<_, _>>()?;
-    Ok(Defined { vms, unrooted })
+    Ok(Defined { vms, roots: roots_of })
 }
 
 impl Defined {
-    /// Roots what was taken for unchanged and has become a generation of its own all the same, because
-    /// another deployment came in between. The root it was recognised by keeps the path until then.
+    pub(super) fn into_parts(self) -> (Vec<VmDefinition>, Roots) {
+        (self.vms, self.roots)
+    }
+}
+
+impl Roots {
+    /// Roots under this deployment what was taken for unchanged and has become a generation of its own all the same,
+    /// because another deployment came in between: the root it was recognised by keeps the path until then. And under
+    /// the deployment that the state names what is unchanged and had lost its root here.
     pub(super) async fn settle(
-        unrooted: Vec<(VmId, StorePath)>,
-        builder: &Builder,
+        self,
+        server: &Server,
         deployment: DeploymentId,
         deployed: &[DeployedVm],
     ) -> Result<(), Status> {
+        let Some(builder) = &server.builder else { return Ok(()) };
         let made = |vm: &VmId| deployed.iter().any(|one| one.vm == *vm && one.change != VmChange::Unchanged);
-        let late = unrooted.into_iter().filter(|(vm, _)| made(vm));
-        root(builder, deployment, late).await
-    }
-
-    pub(super) fn into_parts(self) -> (Vec<VmDefinition>, Vec<(VmId, StorePath)>) {
-        (self.vms, self.unrooted)
+        let late = self.unrooted.into_iter().filter(|(vm, _)| made(vm));
+        let late = late.map(|(vm, out)| (build_root(deployment, &vm), out));
+        let lost = self.rooted.into_iter().filter(|(vm, _)| !made(vm));
+        let lost: Vec<_> = server.replica.read(|state| {
+            let of = |vm: &VmId| Some(state.vms.get(vm)?.target_generation()?.deployment);
+            lost.filter_map(|(vm, out)| Some((build_root(of(&vm)?, &vm), out))).collect()
+        });
+        root(builder, late.chain(lost)).await
     }
 }
 
@@ -101,12 +120,8 @@ fn known(state: &ClusterState, admitted: &[AdmittedVm]) -> BTreeMap<VmId, Known>
     admitted.iter().filter_map(of).collect()
 }
 
-async fn root(
-    builder: &Builder,
-    deployment: DeploymentId,
-    vms: impl Iterator<Item = (VmId, StorePath)>,
-) -> Result<(), Status> {
-    let roots: Vec<_> = vms.map(|(vm, out)| (build_root(deployment, &vm), out)).collect();
+async fn root(builder: &Builder, roots: impl Iterator<Item = (RootName, StorePath)>) -> Result<(), Status> {
+    let roots: Vec<_> = roots.collect();
     if roots.is_empty() {
         return Ok(());
     }

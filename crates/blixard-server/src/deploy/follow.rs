@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use blixard_core::command::DeployedVm;
-use blixard_core::ports::UnixMillis;
+use blixard_core::ports::{BootMillis, UnixMillis};
 use blixard_core::rollout::{Stage, stages};
 use blixard_core::schedule;
 use blixard_proto::v1::DeployEvent;
@@ -25,10 +25,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn follow(server: &Server, vms: &[DeployedVm], events: &Events) -> Result<(), Status> {
     let mut changes = server.replica.changes();
     let mut told: BTreeMap<VmId, Stage> = BTreeMap::new();
-    let mut unplaced_since: BTreeMap<VmId, UnixMillis> = BTreeMap::new();
+    let mut unplaced_since: BTreeMap<VmId, BootMillis> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let now = server.clock.wall();
+        let now = (server.clock.wall(), server.clock.boot());
         let stages = current(server, vms, now, &mut unplaced_since);
         for (vm, stage, event) in &stages {
             if told.get(vm) != Some(stage) {
@@ -50,11 +50,11 @@ pub(super) async fn follow(server: &Server, vms: &[DeployedVm], events: &Events)
 fn current(
     server: &Server,
     vms: &[DeployedVm],
-    now: UnixMillis,
-    unplaced_since: &mut BTreeMap<VmId, UnixMillis>,
+    (wall, now): (UnixMillis, BootMillis),
+    unplaced_since: &mut BTreeMap<VmId, BootMillis>,
 ) -> Vec<(VmId, Stage, DeployEvent)> {
     server.replica.read(|state| {
-        let waiting = schedule::plan(state, now).waiting;
+        let waiting = schedule::plan(state, wall).waiting;
         let stages = stages(state, vms, &waiting);
         let mut told = Vec::with_capacity(stages.len());
         for (vm, stage) in stages {
@@ -70,8 +70,8 @@ fn current(
 fn patient(
     vm: &VmId,
     stage: Stage,
-    now: UnixMillis,
-    unplaced_since: &mut BTreeMap<VmId, UnixMillis>,
+    now: BootMillis,
+    unplaced_since: &mut BTreeMap<VmId, BootMillis>,
 ) -> Stage {
     let Stage::Placing(waiting) = stage else {
         unplaced_since.remove(vm);

@@ -97,9 +97,26 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     host.run_ok(&["nix-collect-garbage", "--option", "keep-derivations", "false"])?;
     unchanged(host, flake, &vms).context("after a collection that took the derivations")?;
 
+    a_lost_root_is_made_again(host, flake, &vms)?;
+
     let vms = one_guest_changes(host, flake, &vms)?;
     an_unrelated_file_changes(host, flake, &vms)?;
     everything_has_been_collected(host, flake)
+}
+
+/// Somebody has removed the builder's roots: what is built again is kept again, and no new generation.
+fn a_lost_root_is_made_again(host: &Host, flake: &str, vms: &Vms) -> anyhow::Result<()> {
+    let roots = || host.shell(&format!("find {ROOTS}/builds -type l | sort"));
+    let before = roots()?;
+    ensure!(before.lines().count() == vms.len(), "one for each vm: {before}");
+    host.shell(&format!("find {ROOTS}/builds -type l -delete"))?;
+    deploy(host, flake)?.says_unchanged(vms)?;
+    let after = wait::until("the roots to be as they were", SETTLE_LIMIT, || {
+        let after = roots()?;
+        Ok(if after == before { Seen::Done(after) } else { Seen::Instead(after) })
+    })?;
+    ensure!(after == before, "{after}");
+    same(vms, &running(host)?).context("after roots were lost")
 }
 
 /// Nothing is evaluated, built, restarted or made.

@@ -4,7 +4,7 @@ use blixard_types::{DeploymentId, NodeId};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::apply::Rejection;
-use crate::command::{Command, Deploy, TakeOver};
+use crate::command::{Command, Deploy, Outcome, TakeOver, VmChange};
 use crate::fixture::{Cluster, SOURCE, closure, definition, register, spec};
 use crate::signature::{BuilderSignature, NodeKey, statement};
 use crate::state::Role;
@@ -102,4 +102,26 @@ fn before_any_builder_has_a_key_there_is_nothing_to_check_with() {
     cluster.ok(register(1, &[Role::Builder]));
     let unsigned = Deploy { builder: None, ..signed(BUILDER) };
     cluster.ok(Command::Deploy(unsigned));
+}
+
+#[test]
+fn what_another_builder_has_built_again_is_its_from_then_on_and_no_new_generation() {
+    let mut cluster = cluster();
+    cluster.ok(Command::Deploy(signed(BUILDER)));
+    cluster.ok(register(2, &[Role::Host, Role::Builder]));
+    let again = Deploy { deployment: DeploymentId([8; 16]), ..signed(HOST) };
+    let signature = secret(HOST).sign(&statement(again.deployment, &again.vms)).to_bytes();
+    let again = Deploy { builder: Some(BuilderSignature { node: HOST, signature }), ..again };
+    let Outcome::Deployed { vms, .. } = cluster.ok(Command::Deploy(again)) else { panic!() };
+    assert!(vms.iter().all(|vm| vm.change == VmChange::Unchanged), "{vms:?}");
+    let web = cluster.vm("web").target_generation().unwrap();
+    assert_eq!((web.builder, web.deployment), (Some(HOST), DeploymentId([8; 16])));
+    // The same builder's root goes by the deployment that made it.
+    let once_more = Deploy { deployment: DeploymentId([9; 16]), ..signed(HOST) };
+    let signature = secret(HOST).sign(&statement(once_more.deployment, &once_more.vms)).to_bytes();
+    cluster.ok(Command::Deploy(Deploy {
+        builder: Some(BuilderSignature { node: HOST, signature }),
+        ..once_more
+    }));
+    assert_eq!(cluster.vm("web").target_generation().unwrap().deployment, DeploymentId([8; 16]));
 }

@@ -144,6 +144,7 @@ fn failures_in_a_row_are_counted_until_the_vm_is_healthy() {
             reason: "boom".to_owned(),
             at: UnixMillis(epoch),
             generation: GenerationNumber(1),
+            hindered: false,
         };
         assert_eq!(cluster.vm("web").run, unplaced(why));
         cluster.ok(place("web", 1, epoch + 1));

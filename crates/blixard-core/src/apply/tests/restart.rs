@@ -8,7 +8,7 @@ use crate::command::Outcome;
 use crate::fixture::{Cluster, delete, desired, failed, place, report, restart, running, spec, vm};
 use crate::ports::UnixMillis;
 use crate::schedule;
-use crate::state::{Desired, HealthStatus, Restart, VmReport};
+use crate::state::{Desired, HealthStatus, InPartition, Restart, VmReport};
 
 fn healthy_web() -> Cluster {
     let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
@@ -77,4 +77,27 @@ fn what_is_stopped_going_or_unknown_is_not_restarted() {
     assert_eq!(cluster.apply(restart("web")), Err(Rejection::BeingDeleted { vm: vm("web") }));
     cluster.ok(report(1, "web", 1, VmReport::Stopped));
     assert_eq!(cluster.apply(restart("web")), Err(Rejection::UnknownVm { vm: vm("web") }));
+}
+
+#[test]
+fn another_word_on_what_a_cut_off_host_may_do_takes_a_new_placement() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000)]);
+    let mut kept = spec(100);
+    kept.placement.on_partition = blixard_types::spec::OnPartition::Keep;
+    for (before, after, then) in
+        [(spec(100), kept.clone(), InPartition::MayRun), (kept, spec(100), InPartition::Stops)]
+    {
+        cluster.deploy("web", "a", before);
+        let epoch = cluster.vm("web").last_epoch.0 + 1;
+        if cluster.vm("web").run.host().is_none() {
+            cluster.ok(place("web", 1, epoch));
+        }
+        cluster.deploy("web", "b", after);
+        let vm = cluster.vm("web");
+        assert_eq!((vm.in_partition, vm.restart), (InPartition::Either, Restart::Requested));
+        let epoch = vm.last_epoch.0;
+        cluster.ok(report(1, "web", epoch, VmReport::Stopped));
+        cluster.ok(place("web", 1, epoch + 1));
+        assert_eq!(cluster.vm("web").in_partition, then);
+    }
 }

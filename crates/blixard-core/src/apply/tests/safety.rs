@@ -218,7 +218,7 @@ impl Witness {
             Command::Report { node, daemon, vm, epoch, report, .. } => {
                 assert_eq!(self.daemons.get(node), Some(daemon), "another daemon is in charge");
                 assert_eq!(self.open.get(vm), Some(&(*node, *epoch)), "not its epoch");
-                if matches!(report, VmReport::Stopped | VmReport::Failed { .. }) {
+                if matches!(report, VmReport::Stopped | VmReport::Failed { .. } | VmReport::Hindered { .. }) {
                     self.open.remove(vm);
                 }
             }

@@ -16,7 +16,7 @@ use crate::command::Command;
 use crate::fixture::{Cluster, daemon, definition, delete, deploy, desired, facts, place, session, spec, vm};
 use crate::ports::UnixMillis;
 use crate::schedule;
-use crate::state::{Desired, Phase, Run};
+use crate::state::{Desired, HealthStatus, Phase, Run};
 
 const VMS: [&str; 2] = ["web", "db"];
 
@@ -248,7 +248,7 @@ impl World {
                 drop(self.cluster.apply(desired(name, Desired::Running)));
             }
         }
-        for _ in 0..40 {
+        for _ in 0..70 {
             while !self.wire.is_empty() {
                 self.deliver(0, true, false);
             }

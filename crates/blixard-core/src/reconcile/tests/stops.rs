@@ -28,7 +28,9 @@ fn a_guest_that_is_told_to_stop_is_asked_first() {
 #[test]
 fn the_old_generation_is_asked_before_the_new_one_replaces_it() {
     let asked = "ask 100 for 3000 ms, stop what is replaced";
-    check(Some(run(1, 2)), Some(askable(1, 1, UnitState::Active)), started(1, 1), asked);
+    let (epoch, generation, outcome) = (Epoch(1), GenerationNumber(2), Some(Prepared::Ready));
+    let memory = VmMemory { preparation: Some(Preparation { epoch, generation, outcome }), ..started(1, 1) };
+    check(Some(run(1, 2)), Some(askable(1, 1, UnitState::Active)), memory, asked);
 }
 
 #[test]

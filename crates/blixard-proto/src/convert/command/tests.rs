@@ -72,6 +72,9 @@ fn reports() -> Vec<VmReport> {
         VmReport::FilesGone,
         VmReport::VolumeGone { volume: "data".parse().unwrap() },
         VmReport::Failed { generation: GenerationNumber(0), reason: reason() },
+        VmReport::Hindered { generation, reason: reason() },
+        VmReport::Preparing { generation, trouble: None },
+        VmReport::Preparing { generation, trouble: Some(reason()) },
     ]
 }
 

@@ -115,6 +115,9 @@ fn a_report_reads_back_as_it_was() {
         VmReport::FilesGone,
         VmReport::VolumeGone { volume: "data".parse().unwrap() },
         VmReport::Failed { generation, reason: "boom".to_owned() },
+        VmReport::Hindered { generation, reason: "boom".to_owned() },
+        VmReport::Preparing { generation, trouble: None },
+        VmReport::Preparing { generation, trouble: Some("n2 is away".to_owned()) },
     ] {
         let report = HostReport { sequence: 3, vm: vm("shop/web"), epoch: Epoch(4), report };
         assert_eq!(decode_host_report(wire(&encode_host_report(&report))), Ok(report));

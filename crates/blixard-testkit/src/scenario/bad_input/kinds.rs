@@ -113,7 +113,7 @@ fn an_interruption(host: &Host) -> anyhow::Result<()> {
     })?;
     let said = host.run_ok(&["cat", "/root/said"])?;
     let is_told =
-        said.contains("error: interrupted\nhint: the cluster had not accepted the deployment yet\n");
+        said.contains("error: interrupted\nhint: the cluster had not said that it accepted the deployment; `blixard vm list` shows whether it has\n");
     anyhow::ensure!(is_told && ended.trim() == "exit 130", "{said}{ended}");
     Ok(())
 }

@@ -45,9 +45,29 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     let after = host.shell(DERIVATIONS)?;
     ensure!(after == before, "derivations have come to the host: {before} before, {after} after");
     ensure!(evaluations(&host)? == "0", "the host has evaluated");
+    the_next_generation_comes_before_this_one_goes(&builder, &host)?;
     // The builder has, so what is looked for is what there would be.
     ensure!(evaluations(&builder)? != "0", "an evaluation leaves no trace in the journal");
     host.run_ok(&["nix-store", "--verify", "--check-contents"]).map(drop)
+}
+
+/// A guest is down for a stop and a start, and not for a transfer.
+fn the_next_generation_comes_before_this_one_goes(builder: &Host, host: &Host) -> anyhow::Result<()> {
+    let flake = fixture::prepare(builder, Fixture::Sleepers(1))?;
+    builder.run_ok(&["blixard", "deploy", &flake])?;
+    builder.write(&format!("{flake}/changed.nix"), "[ 1 ]\n", 0o644)?;
+    let said = builder.run(&["blixard", "deploy", &flake])?;
+    ensure!(said.status.success(), said.unexpected("failed"));
+    ensure!(said.stderr.contains(&format!("fetching on {}", host.name())), "{}", said.stderr);
+    let journal = host.journal("blixardd")?;
+    let of_vm = |line: &&str| line.contains("vm=default/sleeper-1 ");
+    let lines: Vec<&str> = journal.lines().filter(of_vm).collect();
+    let at = |text: &str| lines.iter().rposition(|line| line.contains(text));
+    let (ready, stopped, started) = (at("next generation is ready"), at("stopped"), at("started"));
+    ensure!(ready.is_some() && ready < stopped && stopped < started, "not in this order: {lines:#?}");
+    let fetched = at("fetched");
+    ensure!(fetched < ready, "it was fetched after it was stopped: {lines:#?}");
+    Ok(())
 }
 
 /// How often the journal speaks of the units in which flakes are evaluated.

@@ -16,6 +16,8 @@ pub(super) struct Host {
     pub(super) memory: BTreeMap<VmId, VmMemory>,
     /// Operations in flight, and those that wait for an observation.
     work: BTreeMap<VmId, Action>,
+    /// What is prepared beside them, and whether it is fetched.
+    preparing: BTreeMap<VmId, bool>,
     finished: BTreeSet<VmId>,
     pub(super) open: BTreeMap<VmId, (Epoch, VmReport)>,
     /// The epochs that this daemon has said to be over.
@@ -56,15 +58,28 @@ impl Host {
         let (Some(held), Some(view)) = (&self.held, &self.view) else { return Vec::new() };
         let plan = super::super::plan(held, view, &self.memory, BootMillis(now));
         let busy = |memory: &VmMemory| memory.work == Work::Busy;
-        self.memory.retain(|vm, memory| busy(memory) || view.contains_key(vm) || held.speaks_of(vm));
+        self.memory.retain(|vm, memory| memory.is_busy() || view.contains_key(vm) || held.speaks_of(vm));
         let mut reports = Vec::new();
+        for vm in plan.forsaken {
+            self.preparing.remove(&vm);
+            self.memory.entry(vm).or_default().preparation = None;
+        }
         for (vm, action) in plan.actions {
             let memory = self.memory.entry(vm.clone()).or_default();
+            if let Action::Prepare { epoch, run, fetch } = action {
+                let generation = run.generation;
+                memory.preparation = Some(Preparation { epoch, generation, outcome: None });
+                assert!(self.preparing.insert(vm.clone(), fetch).is_none(), "{vm} is prepared twice");
+                continue;
+            }
             assert!(!busy(memory), "{vm} is busy: {action:?}");
             memory.work = Work::Busy;
             match action {
                 Action::Report { epoch, report } => {
-                    if matches!(report, VmReport::Stopped | VmReport::Failed { .. }) {
+                    if matches!(
+                        report,
+                        VmReport::Stopped | VmReport::Failed { .. } | VmReport::Hindered { .. }
+                    ) {
                         self.over.insert((vm.clone(), epoch));
                     }
                     self.open.insert(vm.clone(), (epoch, report.clone()));
@@ -83,13 +98,28 @@ impl Host {
                 | Action::Fetch { .. } => {
                     self.work.insert(vm, action);
                 }
+                Action::Prepare { .. } => unreachable!("it is begun above"),
                 Action::CancelFetch => panic!("{vm}: nothing is fetched here beside what is busy"),
             }
         }
         reports
     }
 
+    /// Every other successor is not in the store, and some fetches fail.
+    fn prepared(&mut self, vm: &VmId, good: bool, now: u64) {
+        let Some(fetch) = self.preparing.remove(vm) else { return };
+        let memory = self.memory.entry(vm.clone()).or_default();
+        let preparation = memory.preparation.as_mut().expect("it is under way");
+        let lacks = preparation.generation.0 % 2 == 1 && !fetch;
+        preparation.outcome = Some(match (lacks, good) {
+            (true, _) => Prepared::Lacking,
+            (false, true) => Prepared::Ready,
+            (false, false) => Prepared::Failed { reason: "away".to_owned(), at: BootMillis(now) },
+        });
+    }
+
     pub(super) fn finish(&mut self, vm: &VmId, good: bool, now: u64) {
+        self.prepared(vm, good, now);
         let Some(action) = self.work.remove(vm) else { return };
         self.take_effect(vm, &action, good);
         let at = BootMillis(now);
@@ -103,10 +133,15 @@ impl Host {
                 memory.lacking = Some((epoch, run.generation));
             }
             Action::Fetch { .. } if good => memory.lacking = None,
-            Action::Start { epoch, run } | Action::Fetch { epoch, run } => {
+            Action::Start { epoch, run } => {
                 memory.lacking = None;
                 let reason = "it could not be started".to_owned();
                 memory.ended = Some(Ended::failed(epoch, run.generation, reason));
+            }
+            Action::Fetch { epoch, run } => {
+                memory.lacking = None;
+                let reason = "nobody has it".to_owned();
+                memory.ended = Some(Ended::hindered(epoch, run.generation, reason));
             }
             Action::Stop(cause) if good => {
                 memory.running = None;
@@ -124,7 +159,11 @@ impl Host {
                     memory.deleted.insert((volume, life));
                 }
             }
-            Action::Shutdown { .. } | Action::Stop(_) | Action::Report { .. } | Action::CancelFetch => {}
+            Action::Shutdown { .. }
+            | Action::Stop(_)
+            | Action::Report { .. }
+            | Action::Prepare { .. }
+            | Action::CancelFetch => {}
         }
         self.finished.insert(vm.clone());
     }
