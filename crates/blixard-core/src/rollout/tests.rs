@@ -64,8 +64,8 @@ fn what_is_said_of_the_generation_before_is_not_taken_for_the_new_one() {
     check(&runs, &[ready(None)], &Stage::Fetching(node), false, false);
     let told = "generation 1 runs on: n2 is away; its host goes on trying".to_owned();
     check(&runs, &[ready(None), ready(Some("n2 is away"))], &Stage::Failed(told), true, false);
-    let starts = report(1, "web", 1, starting(2));
-    check(&runs, &[ready(Some("n2 is away")), starts], &Stage::Starting(node), false, false);
+    let tried = [ready(Some("n2 is away")), report(1, "web", 1, starting(2))];
+    check(&runs, &tried, &Stage::Starting(node), false, false);
     check(&was(failed(1, "boom")), &[], &Stage::Placing(None), false, false);
     check(&[], &was(failed(1, "boom")), &Stage::Placing(None), false, false);
 }
