@@ -7,7 +7,7 @@ use crate::command::{FenceCommand, Outcome};
 use crate::lease::LeaseTimes;
 use crate::state::{
     Admission, Authority, ClusterState, Deadlines, EventKind, Fence, InPartition, Node, Presence, Quarantine,
-    Role, Run, Unplaced, Vm,
+    Restart, Role, Run, Unplaced, Vm,
 };
 
 /// Epochs of an incarnation; each begins this much after the one before, so that an epoch says which
