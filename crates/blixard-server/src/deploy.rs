@@ -70,7 +70,9 @@ pub(crate) async fn run(
     let Prepared { defined, memory } = prepare(server, deployment, &order, events).await?;
     let deployed = accept(server.clone(), guard, order, defined);
     // Its caller may go away: what the log may have is seen to its end all the same.
-    let deployed = tokio::spawn(deployed).await.map_err(|error| Status::internal(error.to_string()))??;
+    let deployed = builds.see_through(deployed).await;
+    let deployed =
+        deployed.map_err(|_| Status::internal("the server has lost sight of the deployment"))??;
     send(events, blixard_proto::accepted(deployment, &deployed)).await;
     if let Some(memory) = memory {
         recall::remember(server, memory).await;

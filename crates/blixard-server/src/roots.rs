@@ -11,7 +11,8 @@ use blixard_core::ports::nix::{NixStore, RootName};
 use blixard_core::roots::{build_of, upload_of};
 use blixard_core::state::Vm;
 use blixard_types::{DeploymentId, UploadId, VmId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use crate::{Replica, Server};
 
@@ -31,6 +32,8 @@ struct InFlight {
     work: Mutex<Work>,
     /// Some of it has ended, well or not.
     ended: Notify,
+    /// What goes on when its caller has gone away.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,6 +73,25 @@ impl BuildsInFlight {
         UploadGuard { upload, builds: self.clone() }
     }
 
+    /// Sees something to its end, also when nobody waits for that any more.
+    pub(crate) fn see_through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (sender, outcome) = oneshot::channel();
+        let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of a deployment panicked");
+            }
+        }
+        tasks.spawn(async move {
+            // Whoever asked may have gone away.
+            let _ = sender.send(work.await);
+        });
+        outcome
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.0.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,7 +101,8 @@ impl BuildGuard {
     /// Keeps the roots of a deployment that may be in the log, or on its way there, until it is in the state or
     /// will never be: what was under way when a majority was reached again has arrived a while later.
     pub(crate) fn linger(self, server: Server) {
-        tokio::spawn(async move {
+        let builds = self.builds.clone();
+        drop(builds.see_through(async move {
             for pause in [REPEATED_WITHIN, Duration::ZERO] {
                 while server.linearize().await.is_err() {
                     tokio::time::sleep(ASK_AGAIN).await;
@@ -87,7 +110,7 @@ impl BuildGuard {
                 tokio::time::sleep(pause).await;
             }
             drop(self);
-        });
+        }));
     }
 }
 

@@ -77,12 +77,12 @@ pub(super) fn replace(
         Some(Prepared::Ready) => Step::Do(stop(epoch, Some(unit), StopCause::Replaced)),
         Some(Prepared::Lacking) => match said(None) {
             Step::Wait(_) => prepare(true),
-            first => first,
+            first @ Step::Do(_) => first,
         },
         Some(Prepared::Failed { reason, at }) => match said(Some(reason.clone())) {
             Step::Wait(_) if now.since(*at) >= AGAIN_AFTER_MS => prepare(true),
             Step::Wait(_) => Step::Wait(Some(BootMillis(at.0.saturating_add(AGAIN_AFTER_MS)))),
-            first => first,
+            first @ Step::Do(_) => first,
         },
     }
 }

@@ -8,8 +8,8 @@ fn memory(generation: u64, outcome: Option<Prepared>) -> VmMemory {
     VmMemory { preparation: Some(Preparation { epoch, generation, outcome }), ..started(1, 1) }
 }
 
-fn failed_at(at: u64) -> Option<Prepared> {
-    Some(Prepared::Failed { reason: "n2 is away".to_owned(), at: BootMillis(at) })
+fn failed_at(at: u64) -> Prepared {
+    Prepared::Failed { reason: "n2 is away".to_owned(), at: BootMillis(at) }
 }
 
 fn said(memory: VmMemory, trouble: Option<&str>) -> VmMemory {
@@ -30,9 +30,9 @@ fn what_runs_is_stopped_once_its_successor_is_there_and_not_before() {
 #[test]
 fn what_cannot_be_had_ends_nothing_and_is_said_and_tried_again() {
     let next = |now, memory, expected| check_at(now, Some(run(1, 2)), Some(active(1, 1)), memory, expected);
-    next(500, memory(2, failed_at(500)), "report at 1: preparing 2, in vain: n2 is away");
-    next(500, said(memory(2, failed_at(500)), Some("n2 is away")), "wait until 30500");
-    next(30_500, said(memory(2, failed_at(500)), Some("n2 is away")), "fetch 2 at 1 beside what runs");
+    next(500, memory(2, Some(failed_at(500))), "report at 1: preparing 2, in vain: n2 is away");
+    next(500, said(memory(2, Some(failed_at(500))), Some("n2 is away")), "wait until 30500");
+    next(30_500, said(memory(2, Some(failed_at(500))), Some("n2 is away")), "fetch 2 at 1 beside what runs");
 }
 
 #[test]
