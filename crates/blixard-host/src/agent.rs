@@ -65,7 +65,7 @@ pub enum AgentError {
 pub async fn run(host: Host) -> Result<(), AgentError> {
     let found = sweep::look(&host).await?;
     let (sender, events) = mpsc::channel(EVENTS_QUEUED);
-    let homes = home::all(&host.layout).await;
+    let homes = home::all(host.files()).await;
     let (mut link, lost) = (JoinSet::new(), Arc::new(Notify::new()));
     link.spawn(link::run(host.clone(), sender, Arc::clone(&lost)));
     let mut agent = Agent::new(host, homes, lost);
@@ -154,22 +154,24 @@ impl Agent {
             self.observe();
             self.plan();
             let again_at = self.again_at.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
+            // In this order: what keeps the lease first. None of these is always ready.
             tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.heartbeat_at) => self.send_heartbeat(),
+                Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
                 event = events.recv() => match event {
                     Some(LinkEvent::Replaced) => return Err(AgentError::Replaced),
                     Some(event) => self.on_link(event),
                     None => return Ok(()),
                 },
-                change = changes.select_next_some() => self.observation.note(change),
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.on_done(done),
                     Err(error) if error.is_cancelled() => self.on_given_up(error.id()),
                     Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
                 },
-                Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
                 Some(seen) = self.observing.join_next() => self.on_observed(seen.ok()),
+                change = changes.select_next_some() => self.observation.note(change),
                 found = self.sweep.next(&self.host) => self.take_in_found(found),
-                () = tokio::time::sleep_until(self.heartbeat_at) => self.send_heartbeat(),
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }
         }

@@ -56,7 +56,7 @@ pub(crate) async fn start(
     lease: Option<UnitLease>,
 ) -> Done {
     let (generation, since) = (run.generation, host.clock.wall());
-    match over::is_over(&host.layout, &vm, epoch).await {
+    match over::is_over(host.files(), &vm, epoch).await {
         Ok(false) => {}
         Ok(true) => {
             // A daemon before this one has ended it, and may have said so.
@@ -103,7 +103,7 @@ async fn end_volumes(host: &Host, vm: &VmId) {
 /// Ends an epoch: nothing starts at it any more, and nothing of it is left. What cannot be marked is stopped all
 /// the same, and not called ended.
 async fn end_epoch(host: &Host, vm: &VmId, epoch: Epoch) -> Result<(), String> {
-    let marked = over::end(&host.layout, vm, epoch).await;
+    let marked = over::end(host.files(), vm, epoch).await;
     end(host, vm).await?;
     marked.map_err(|error| {
         let (folder, error) = (&host.layout.epochs_dir, chain(&error));
@@ -270,7 +270,7 @@ pub(crate) async fn discard(host: Host, vm: VmId, epoch: Epoch) -> Done {
     if let Err(error) = host.networks.remove(vm.clone()).await {
         tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that goes away stay");
     }
-    let removed = match home::remove(&host.layout, &vm).await {
+    let removed = match home::remove(host.files(), &vm).await {
         Ok(()) => host.volumes.forget(vm.clone()).await.map_err(|error| chain(&error)),
         Err(error) => Err(chain(&error)),
     };
@@ -304,7 +304,7 @@ pub(crate) async fn clean(host: Host, vm: VmId, litter: Litter) -> Done {
             tracing::warn!(%vm, error = chain(&error), "the interfaces of a vm that is gone stay");
         }
         end_volumes(&host, &vm).await;
-        home::remove_empty(&host.layout, &vm).await;
+        home::remove_empty(host.files(), &vm).await;
     }
     let Litter { generations, home } = litter;
     let mut dropped = Vec::new();

@@ -7,36 +7,30 @@ use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use blixard_core::unit::HostLayout;
 use blixard_types::{VmId, chain};
 
+use crate::files::Files;
+
 /// The vms that have a directory. One that cannot be read has none: it is looked for again by the next daemon.
-pub(crate) async fn all(layout: &HostLayout) -> BTreeSet<VmId> {
-    let mut homes = BTreeSet::new();
-    for tenant in names(&layout.vms_dir()).await {
-        for name in names(&tenant).await {
-            homes.extend(vm_of(&name));
-        }
-    }
-    homes
+pub(crate) async fn all(files: Files<'_>) -> BTreeSet<VmId> {
+    let folder = files.layout.vms_dir();
+    let looked = files.blocking(move || {
+        let tenants = names(Path::new(&folder));
+        Ok(tenants.iter().flat_map(|tenant| names(tenant)).filter_map(|name| vm_of(&name)).collect())
+    });
+    looked.await.unwrap_or_default()
 }
 
-async fn names(folder: impl AsRef<Path>) -> Vec<PathBuf> {
-    let folder = folder.as_ref();
-    let mut names = Vec::new();
-    match tokio::fs::read_dir(folder).await {
-        Ok(mut entries) => {
-            while let Ok(Some(entry)) = entries.next_entry().await {
-                names.push(entry.path());
-            }
-        }
+fn names(folder: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map_while(Result::ok).map(|entry| entry.path()).collect(),
         // Before the first vm there is none; and what lies between the directories is not ours.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
         Err(error) => {
             tracing::warn!(folder = %folder.display(), error = chain(&error), "cannot look for vms");
+            Vec::new()
         }
     }
-    names
 }
 
 fn vm_of(path: &Path) -> Option<VmId> {
@@ -46,9 +40,10 @@ fn vm_of(path: &Path) -> Option<VmId> {
 }
 
 /// Removes the directory of a vm that is gone, if nothing is in it.
-pub(crate) async fn remove_empty(layout: &HostLayout, vm: &VmId) {
-    let home = layout.vm_state_dir(vm);
-    match tokio::fs::remove_dir(&home).await {
+pub(crate) async fn remove_empty(files: Files<'_>, vm: &VmId) {
+    let home = files.layout.vm_state_dir(vm);
+    let folder = home.clone();
+    match files.blocking(move || std::fs::remove_dir(folder)).await {
         Ok(()) => tracing::info!(%vm, home, "the directory of a vm that is gone is removed"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
@@ -59,9 +54,10 @@ pub(crate) async fn remove_empty(layout: &HostLayout, vm: &VmId) {
 }
 
 /// Removes the directory of a vm with all that is in it.
-pub(crate) async fn remove(layout: &HostLayout, vm: &VmId) -> std::io::Result<()> {
-    let home = layout.vm_state_dir(vm);
-    match tokio::fs::remove_dir_all(&home).await {
+pub(crate) async fn remove(files: Files<'_>, vm: &VmId) -> std::io::Result<()> {
+    let home = files.layout.vm_state_dir(vm);
+    let folder = home.clone();
+    match files.blocking(move || std::fs::remove_dir_all(folder)).await {
         Ok(()) => {
             tracing::info!(%vm, home, "the files of a vm are removed, as was asked");
             Ok(())
@@ -77,7 +73,14 @@ fn stays(vm: &VmId, home: &str, error: &Error) {
 
 #[cfg(test)]
 mod tests {
+    use blixard_core::unit::HostLayout;
+
     use super::*;
+    use crate::files::Offload;
+
+    fn files(layout: &HostLayout) -> Files<'_> {
+        Files { layout, offload: Offload::Threads }
+    }
 
     fn layout(folder: &Path) -> HostLayout {
         HostLayout { state_dir: folder.to_str().unwrap().to_owned(), ..HostLayout::default() }
@@ -90,9 +93,9 @@ mod tests {
             std::fs::create_dir_all(folder.path().join(path)).unwrap();
         }
         std::fs::write(folder.path().join("vms/file"), "").unwrap();
-        let homes = all(&layout(folder.path())).await;
+        let homes = all(files(&layout(folder.path()))).await;
         assert_eq!(homes, ["default/web", "shop/db-1"].map(|vm| vm.parse().unwrap()).into());
-        assert_eq!(all(&layout(&folder.path().join("gone"))).await, BTreeSet::new());
+        assert_eq!(all(files(&layout(&folder.path().join("gone")))).await, BTreeSet::new());
     }
 
     #[tokio::test]
@@ -105,10 +108,10 @@ mod tests {
         std::fs::create_dir(folder.path().join("other")).unwrap();
         std::fs::write(folder.path().join("other/file"), "").unwrap();
         std::os::unix::fs::symlink(folder.path().join("other"), home.join("link")).unwrap();
-        remove(&layout, &vm).await.unwrap();
+        remove(files(&layout), &vm).await.unwrap();
         assert!(!home.exists());
         assert!(folder.path().join("other/file").exists());
-        remove(&layout, &vm).await.unwrap();
+        remove(files(&layout), &vm).await.unwrap();
     }
 
     #[tokio::test]
@@ -118,11 +121,11 @@ mod tests {
         let home = folder.path().join("vms/default/web");
         std::fs::create_dir_all(&home).unwrap();
         std::fs::write(home.join("disk"), "precious").unwrap();
-        remove_empty(&layout, &vm).await;
+        remove_empty(files(&layout), &vm).await;
         assert_eq!(std::fs::read_to_string(home.join("disk")).unwrap(), "precious");
         std::fs::remove_file(home.join("disk")).unwrap();
-        remove_empty(&layout, &vm).await;
+        remove_empty(files(&layout), &vm).await;
         assert!(!home.exists());
-        remove_empty(&layout, &vm).await;
+        remove_empty(files(&layout), &vm).await;
     }
 }

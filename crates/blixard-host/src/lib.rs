@@ -8,6 +8,7 @@ mod agent;
 pub mod console;
 mod execute;
 mod fetch;
+mod files;
 mod home;
 mod last_words;
 mod link;
@@ -32,6 +33,8 @@ use blixard_proto::v1::host_service_client::HostServiceClient;
 use tonic::transport::Channel;
 
 pub use agent::{AgentError, run};
+use files::Files;
+pub use files::Offload;
 
 /// What a host agent is made of.
 #[derive(Clone)]
@@ -60,6 +63,14 @@ pub struct Host {
     pub probe: Arc<dyn HealthProbe>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where work on its files is done.
+    pub offload: Offload,
+}
+
+impl Host {
+    fn files(&self) -> Files<'_> {
+        Files { layout: &self.layout, offload: self.offload }
+    }
 }
 
 /// A server could not be reached.

@@ -92,8 +92,9 @@ async fn attend(host: &Host, events: &mpsc::Sender<LinkEvent>, lost: &Notify) ->
     let mut ended = Ended::Lost;
     loop {
         let answer = tokio::select! {
-            answer = answers.next() => answer,
+            biased;
             () = lost.notified() => break,
+            answer = answers.next() => answer,
         };
         match answer {
             Some(Ok(ServerMessage { message: Some(message) })) => {

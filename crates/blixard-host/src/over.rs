@@ -13,61 +13,61 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use blixard_core::unit::HostLayout;
 use blixard_types::holder::{EPOCHS_LEASED, epoch_over};
 use blixard_types::{Epoch, VmId};
+
+use crate::files::Files;
 
 /// Numbers what is half-made: several vms may end at once.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Ends every epoch of the vm up to this one.
-pub(crate) async fn end(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<()> {
-    let mark = layout.epoch_mark(vm);
-    blocking(move || {
-        if read(&mark)?.is_some_and(|over| epoch <= over) {
-            return Ok(());
-        }
-        // Whole or not at all: what is cut off would be another epoch. A unit's name may be as long as a file's.
-        let next = format!(".next-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let next = Path::new(&mark).with_file_name(next);
-        let made = write(&next, &epoch.to_string()).and_then(|()| std::fs::rename(&next, mark));
-        // On a file system that is full each try would leave one.
-        made.inspect_err(|_| drop(std::fs::remove_file(&next)))
-    })
-    .await
+pub(crate) async fn end(files: Files<'_>, vm: &VmId, epoch: Epoch) -> Result<()> {
+    let mark = files.layout.epoch_mark(vm);
+    files
+        .blocking(move || {
+            if read(&mark)?.is_some_and(|over| epoch <= over) {
+                return Ok(());
+            }
+            // Whole or not at all: what is cut off would be another epoch. A unit's name may be as long as a file's.
+            let next = format!(".next-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let next = Path::new(&mark).with_file_name(next);
+            let made = write(&next, &epoch.to_string()).and_then(|()| std::fs::rename(&next, mark));
+            // On a file system that is full each try would leave one.
+            made.inspect_err(|_| drop(std::fs::remove_file(&next)))
+        })
+        .await
 }
 
 /// Whether this epoch of the vm is over.
-pub(crate) async fn is_over(layout: &HostLayout, vm: &VmId, epoch: Epoch) -> Result<bool> {
-    let mark = layout.epoch_mark(vm);
-    blocking(move || Ok(read(&mark)?.is_some_and(|over| epoch <= over))).await
+pub(crate) async fn is_over(files: Files<'_>, vm: &VmId, epoch: Epoch) -> Result<bool> {
+    let mark = files.layout.epoch_mark(vm);
+    files.blocking(move || Ok(read(&mark)?.is_some_and(|over| epoch <= over))).await
 }
 
 /// From now on nothing starts that was to start without a lease. Whether it could before.
-pub(crate) async fn leased(layout: &HostLayout) -> Result<bool> {
-    let mark = format!("{}/{EPOCHS_LEASED}", layout.epochs_dir);
-    blocking(move || {
-        let new = !Path::new(&mark).try_exists()?;
-        if new {
-            write(Path::new(&mark), "")?;
-        }
-        Ok(new)
-    })
-    .await
+pub(crate) async fn leased(files: Files<'_>) -> Result<bool> {
+    let mark = format!("{}/{EPOCHS_LEASED}", files.layout.epochs_dir);
+    files
+        .blocking(move || {
+            let new = !Path::new(&mark).try_exists()?;
+            if new {
+                write(Path::new(&mark), "")?;
+            }
+            Ok(new)
+        })
+        .await
 }
 
 /// The machine is alone, and nobody here could hold a lease.
-pub(crate) async fn not_leased(layout: &HostLayout) -> Result<()> {
-    let mark = format!("{}/{EPOCHS_LEASED}", layout.epochs_dir);
-    blocking(move || match std::fs::remove_file(mark) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::other)?
+pub(crate) async fn not_leased(files: Files<'_>) -> Result<()> {
+    let mark = format!("{}/{EPOCHS_LEASED}", files.layout.epochs_dir);
+    files
+        .blocking(move || match std::fs::remove_file(mark) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
 }
 
 fn read(mark: &str) -> Result<Option<Epoch>> {
@@ -92,25 +92,32 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use blixard_core::unit::HostLayout;
+
     use super::*;
+    use crate::files::Offload;
 
     fn layout(folder: &Path) -> HostLayout {
         let epochs_dir = folder.join("epochs").to_str().unwrap().to_owned();
         HostLayout { epochs_dir, ..HostLayout::default() }
     }
 
+    fn files(layout: &HostLayout) -> Files<'_> {
+        Files { layout, offload: Offload::Threads }
+    }
+
     #[tokio::test]
     async fn an_epoch_that_is_over_stays_over_and_those_before_it_are() {
         let folder = tempfile::tempdir().unwrap();
         let (layout, vm): (_, VmId) = (layout(folder.path()), "a-b/web".parse().unwrap());
-        assert!(!is_over(&layout, &vm, Epoch(1)).await.unwrap());
+        assert!(!is_over(files(&layout), &vm, Epoch(1)).await.unwrap());
         for epoch in [3, 2, 3] {
-            end(&layout, &vm, Epoch(epoch)).await.unwrap();
-            assert!(is_over(&layout, &vm, Epoch(3)).await.unwrap());
+            end(files(&layout), &vm, Epoch(epoch)).await.unwrap();
+            assert!(is_over(files(&layout), &vm, Epoch(3)).await.unwrap());
         }
-        assert!(is_over(&layout, &vm, Epoch(1)).await.unwrap());
-        assert!(!is_over(&layout, &vm, Epoch(4)).await.unwrap());
-        assert!(!is_over(&layout, &"a-b/db".parse().unwrap(), Epoch(1)).await.unwrap());
+        assert!(is_over(files(&layout), &vm, Epoch(1)).await.unwrap());
+        assert!(!is_over(files(&layout), &vm, Epoch(4)).await.unwrap());
+        assert!(!is_over(files(&layout), &"a-b/db".parse().unwrap(), Epoch(1)).await.unwrap());
         let found: Vec<_> = std::fs::read_dir(&layout.epochs_dir).unwrap().collect();
         assert_eq!(found.len(), 1, "nothing half-made is left: {found:?}");
     }
@@ -121,28 +128,28 @@ mod tests {
         let layout = layout(folder.path());
         let named = |dashes: usize| format!("t{}x/v", "-".repeat(dashes)).parse::<VmId>().ok();
         let longest = (0..70).rev().find_map(named).unwrap();
-        end(&layout, &longest, Epoch(1)).await.unwrap();
-        assert!(is_over(&layout, &longest, Epoch(1)).await.unwrap());
+        end(files(&layout), &longest, Epoch(1)).await.unwrap();
+        assert!(is_over(files(&layout), &longest, Epoch(1)).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_mark_that_cannot_be_read_is_an_error_and_no_epoch() {
         let folder = tempfile::tempdir().unwrap();
         let (layout, vm): (_, VmId) = (layout(folder.path()), "web".parse().unwrap());
-        end(&layout, &vm, Epoch(3)).await.unwrap();
+        end(files(&layout), &vm, Epoch(3)).await.unwrap();
         std::fs::write(layout.epoch_mark(&vm), "three").unwrap();
-        assert!(is_over(&layout, &vm, Epoch(4)).await.is_err());
-        assert!(end(&layout, &vm, Epoch(4)).await.is_err());
+        assert!(is_over(files(&layout), &vm, Epoch(4)).await.is_err());
+        assert!(end(files(&layout), &vm, Epoch(4)).await.is_err());
     }
 
     #[tokio::test]
     async fn the_first_lease_is_told_from_the_next_ones() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(folder.path());
-        not_leased(&layout).await.unwrap();
-        assert!(leased(&layout).await.unwrap());
-        assert!(!leased(&layout).await.unwrap());
-        not_leased(&layout).await.unwrap();
-        assert!(leased(&layout).await.unwrap());
+        not_leased(files(&layout)).await.unwrap();
+        assert!(leased(files(&layout)).await.unwrap());
+        assert!(!leased(files(&layout)).await.unwrap());
+        not_leased(files(&layout)).await.unwrap();
+        assert!(leased(files(&layout)).await.unwrap());
     }
 }

@@ -33,7 +33,7 @@ pub use forward::{Forwarding, PeerChannels};
 pub use keyring::{Keyring, fetch_authority, keep_fresh, keep_fresh_by};
 pub use leader::leases::LeaseDesk;
 pub use proposer::{ProposeFailure, Proposer};
-pub use replica::{Replica, StateDigest};
+pub use replica::{Changes, NoMoreChanges, Replica, StateDigest};
 pub use service::console::ConsoleAccess;
 pub use service::{CallingNode, Services, ShownCertificate, StoreOfHost, StoreService};
 pub use service::{services, store_of_host, store_service};

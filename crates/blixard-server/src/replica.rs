@@ -4,6 +4,7 @@
 //! readers that the state has changed. Refuses to know: how entries come to be committed.
 
 mod assigned;
+mod changes;
 mod digest;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use assigned::Assigned;
+use changes::Teller;
+pub use changes::{Changes, NoMoreChanges};
 pub use digest::StateDigest;
 use digest::{AUDIT_EVERY, Digests};
 
@@ -28,7 +31,7 @@ const CHECKPOINT_VERSION: u32 = 1;
 #[derive(Debug)]
 pub struct Replica {
     state: RwLock<ClusterState>,
-    revision: watch::Sender<Revision>,
+    changes: Teller,
     digests: Arc<Digests>,
     assigned: Assigned,
     known: KnownRules,
@@ -67,9 +70,8 @@ impl Replica {
     }
 
     fn knowing(known: KnownRules, entries: u64) -> Self {
-        let revision = watch::Sender::new(Revision(0));
         let (digests, assigned) = (Arc::new(Digests::every(entries)), Assigned::default());
-        Self { state: RwLock::default(), revision, digests, assigned, known }
+        Self { state: RwLock::default(), changes: Teller::default(), digests, assigned, known }
     }
 
     /// The state's digest, now.
@@ -103,8 +105,8 @@ impl Replica {
 
     /// Tells when the state has changed.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Revision> {
-        self.revision.subscribe()
+    pub fn changes(&self) -> Changes {
+        self.changes.listen()
     }
 }
 
@@ -127,7 +129,7 @@ impl ReplicatedMachine for Replica {
             }
             outcome
         };
-        self.revision.send_replace(position.revision());
+        self.changes.tell();
         encode_outcome(&outcome).map_err(|error| halt(error.to_string()))
     }
 
@@ -151,14 +153,13 @@ impl ReplicatedMachine for Replica {
             return Err(refuse(format!("version {} is unknown", file.version)));
         }
         self.known.check(file.state.rules).map_err(|unknown| refuse(unknown.to_string()))?;
-        let revision = file.state.applied.revision();
         {
             let mut state =
                 self.state.write().map_err(|_| refuse("an earlier command panicked".to_owned()))?;
             *state = file.state;
             self.assigned.read_anew(&state);
         }
-        self.revision.send_replace(revision);
+        self.changes.tell();
         Ok(())
     }
 }

@@ -144,11 +144,12 @@ pub async fn run(server: Server, builds: BuildsInFlight) {
             seen = sweep(builder.store.as_ref(), &server.replica, &builds).await;
         }
         tokio::select! {
+            biased;
+            // What a refused deployment has built is needed no more, though the state is as before.
+            () = builds.0.ended.notified() => seen = None,
             changed = changes.changed() => if changed.is_err() {
                 return;
             },
-            // What a refused deployment has built is needed no more, though the state is as before.
-            () = builds.0.ended.notified() => seen = None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blixard_proto::event_view;
 use blixard_proto::v1::Event;
 use blixard_server::Replica;
-use blixard_types::Revision;
+use blixard_types::{NodeId, Revision};
 
 use crate::server::value_in;
 
@@ -46,6 +46,20 @@ impl Chronicle {
     pub(crate) fn events(&self) -> Option<Vec<Event>> {
         let inner = self.lock();
         (!inner.lost).then(|| inner.events.clone())
+    }
+
+    /// The highest number of a node that has spoken.
+    pub(crate) fn joined(&self) -> u64 {
+        let inner = self.lock();
+        let spoken = inner.events.iter().filter(|event| event.kind == "session-opened");
+        spoken.filter_map(|event| event.node).max().unwrap_or_default()
+    }
+
+    /// The nodes that were removed.
+    pub(crate) fn removed(&self) -> BTreeSet<NodeId> {
+        let inner = self.lock();
+        let removed = inner.events.iter().filter(|event| event.kind == "node-removed");
+        removed.filter_map(|event| event.node.map(NodeId)).collect()
     }
 
     /// How often something of a kind has happened.

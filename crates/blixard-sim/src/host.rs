@@ -6,7 +6,7 @@ use blixard_core::ports::BoxFuture;
 use blixard_core::ports::consensus::SharedConsensus;
 use blixard_core::ports::health::{CheckFailure, HealthProbe};
 use blixard_core::state::{NodeFacts, Terms};
-use blixard_host::{AccessError, Host, ServerAccess};
+use blixard_host::{AccessError, Host, Offload, ServerAccess};
 use blixard_proto::Hello;
 use blixard_proto::v1::host_service_client::HostServiceClient;
 use blixard_server::Server;
@@ -43,6 +43,7 @@ pub(crate) fn compose(shared: &Shared, server: &Server, ground: &Ground) -> Host
         journal: Arc::new(FakeJournal::new()),
         probe: Arc::new(Guests { ground: ground.clone(), dice: shared.dice.fork() }),
         clock: ground.clock(),
+        offload: Offload::Inline,
     }
 }
 

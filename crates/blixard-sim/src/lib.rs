@@ -2,7 +2,7 @@
 //!
 //! Owns a deterministic simulation of the consensus of `blixard-raft` as it ships: the same log,
 //! the same checkpoints, the same openraft, on disks, files, a network, clocks and random numbers that
-//! follow from a seed (of the shape `servers` nearly: docs/adr/0055). A run forms a cluster, lets things go wrong, heals all, and then asks for
+//! follow from a seed. A run forms a cluster, lets things go wrong, heals all, and then asks for
 //! liveness; [`Violation`]s are the promises that it saw broken. Nothing here is part of a shipped
 //! binary.
 //!
@@ -15,6 +15,7 @@
 //! | [`audit`] | the promises, looked at all the time |
 //! | `server` | the code of a server on a node, its clients, and watchers |
 //! | `ground`, `host` | the machine under a node, and the host agent on it |
+//! | `join` | a machine that joins |
 //! | `people` | who deploys, stops, starts and moves vms |
 //! | `chronicle` | all that has happened |
 //! | `executions` | that no vm is executed twice |
@@ -28,6 +29,7 @@ mod executions;
 mod ground;
 pub mod history;
 mod host;
+mod join;
 pub mod linear;
 mod mistakes;
 pub mod net;

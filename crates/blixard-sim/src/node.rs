@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::Violation;
 use crate::host;
+use crate::join::join;
 use crate::net;
 use crate::registers::{Registers, Set};
 use crate::server;
@@ -36,6 +37,9 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// Runs a node until its host crashes.
 pub(crate) async fn run(shared: Shared, id: NodeId) -> turmoil::Result {
     shared.set_status(id, Status::Starting);
+    if !shared.founders().contains(&id) {
+        join(&shared, id).await;
+    }
     let (machine, replicated): (_, Arc<dyn ReplicatedMachine>) = match shared.shape.program {
         Program::Registers => {
             let registers = Registers::new(id, shared.audit.clone());

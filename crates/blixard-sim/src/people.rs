@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blixard_pki::JoinToken;
 use blixard_proto::v1::cluster_service_client::ClusterServiceClient;
 use blixard_proto::v1::deploy_event::Event;
 use blixard_proto::v1::deploy_service_client::DeployServiceClient;
 use blixard_proto::v1::vm_service_client::VmServiceClient;
 use blixard_proto::v1::{Admission, DeployRequest, Desired, FlakeSource};
+use blixard_proto::v1::{CreateTokenRequest, InitRequest, RemoveNodeRequest};
 use blixard_proto::v1::{DeleteVmRequest, RestartVmRequest, SetAdmissionRequest, SetDesiredRequest};
 use blixard_testkit::fake::nix::{FakeFlake, FakeVm};
 use blixard_types::{NodeId, VmId};
@@ -28,6 +30,10 @@ pub(crate) const PEOPLE: NodeId = NodeId(201);
 pub(crate) const VMS: u64 = 4;
 /// How long one server may take to answer.
 const PATIENCE: Duration = Duration::from_millis(2500);
+/// Pause between two looks at what has come of it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a token is good for.
+const TOKEN_MS: u64 = 3_600_000;
 /// How long something is asked for while things go wrong.
 const PERSISTENCE: Duration = Duration::from_secs(6);
 
@@ -41,6 +47,7 @@ struct Inner {
     deployed: AtomicBool,
     done: AtomicBool,
     granted: AtomicU64,
+    token: Mutex<Option<JoinToken>>,
     last: Mutex<String>,
 }
 
@@ -58,6 +65,11 @@ impl Progress {
     /// Whether all is asked for that is to be in the end.
     pub(crate) fn is_done(&self) -> bool {
         self.0.done.load(Ordering::Relaxed)
+    }
+
+    /// With what a machine joins.
+    pub(crate) fn token(&self) -> Option<JoinToken> {
+        self.0.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many of their wishes were accepted.
@@ -82,6 +94,10 @@ enum Wish {
     Delete(u64),
     Drain(NodeId),
     Open(NodeId),
+    /// A server for good.
+    Remove(NodeId),
+    /// A token for a machine.
+    Token,
 }
 
 fn name(vm: u64) -> String {
@@ -94,6 +110,7 @@ pub(crate) fn address_of(vm: &VmId) -> String {
 }
 
 struct People {
+    lot: u64,
     shared: Shared,
     channels: Channels,
     dice: Dice,
@@ -102,9 +119,12 @@ struct People {
 /// Wishes until its host ends.
 pub(crate) async fn run(shared: Shared, me: NodeId) -> turmoil::Result {
     let (channels, dice) = (Channels::new(shared.net.clone(), me), shared.dice.fork());
-    let people = People { shared: shared.clone(), channels, dice };
+    let people = People { lot: dice.number(), shared: shared.clone(), channels, dice };
     while !shared.people.0.begins.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    if shared.shape.spare > 0 {
+        people.insist(&Wish::Token).await;
     }
     people.insist(&Wish::Deploy((1..=VMS).collect())).await;
     shared.people.0.deployed.store(true, Ordering::Relaxed);
@@ -122,7 +142,8 @@ pub(crate) async fn run(shared: Shared, me: NodeId) -> turmoil::Result {
             shared.event(&format!("people: {wish:?}: {outcome}"));
         }
     }
-    for node in shared.nodes() {
+    people.renew().await;
+    for node in shared.remaining() {
         people.insist(&Wish::Open(node)).await;
     }
     people.insist(&Wish::Deploy((1..=VMS).collect())).await;
@@ -136,7 +157,12 @@ pub(crate) async fn run(shared: Shared, me: NodeId) -> turmoil::Result {
 
 impl People {
     fn draw(&self) -> Option<Wish> {
-        let (vm, node) = (1 + self.dice.below(VMS), self.dice.pick(&self.shared.nodes())?);
+        let (vm, node) = (1 + self.dice.below(VMS), self.dice.pick(&self.shared.remaining())?);
+        if let Some(goes) = self.goes().filter(|_| self.shared.chronicle.joined() == self.shared.shape.nodes)
+            && self.dice.chance(300)
+        {
+            return Some(if self.dice.chance(500) { Wish::Drain(goes) } else { Wish::Remove(goes) });
+        }
         Some(match self.dice.below(100) {
             0..=29 => Wish::Deploy((1..=VMS).filter(|_| self.dice.chance(500)).collect()),
             30..=44 => Wish::Restart(vm),
@@ -146,6 +172,26 @@ impl People {
             77..=84 => Wish::Drain(node),
             _ => Wish::Open(node),
         })
+    }
+
+    /// Once the machine that joins is in, another one goes.
+    async fn renew(&self) {
+        let Some(goes) = self.goes() else { return };
+        while self.shared.chronicle.joined() < self.shared.shape.nodes {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.insist(&Wish::Drain(goes)).await;
+        self.insist(&Wish::Remove(goes)).await;
+        while !self.shared.chronicle.removed().contains(&goes) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The server that is to go, if one is.
+    fn goes(&self) -> Option<NodeId> {
+        let servers = self.shared.founders();
+        let which = usize::try_from(self.lot % servers.len().max(1) as u64).ok()?;
+        servers.get(which).copied().filter(|_| self.shared.shape.spare > 0)
     }
 
     /// Until it is granted.
@@ -169,7 +215,7 @@ impl People {
             _ => None,
         };
         loop {
-            let Some(server) = self.dice.pick(&self.shared.nodes()) else { return Ok(()) };
+            let Some(server) = self.dice.pick(&self.shared.remaining()) else { return Ok(()) };
             let asked = tokio::time::timeout(PATIENCE, self.call(server, wish, &request, source.as_ref()));
             match asked.await {
                 Ok(Ok(())) => {
@@ -248,9 +294,26 @@ impl People {
                 let asked = DeleteVmRequest { request_id, vm: name(*vm), ..DeleteVmRequest::default() };
                 drop(vms.delete(asked).await?);
             }
+            Wish::Remove(node) => {
+                let asked = RemoveNodeRequest { request_id, node: node.to_string(), wait_ms: 0 };
+                drop(cluster.remove_node(asked).await?);
+            }
+            Wish::Token => return self.make_token(request_id).await,
             Wish::Drain(node) => drop(cluster.set_admission(admission(node, Admission::Draining, 2)).await?),
             Wish::Open(node) => drop(cluster.set_admission(admission(node, Admission::Open, 0)).await?),
         }
+        Ok(())
+    }
+
+    /// At the first server itself, which has the authority's key from then on: nobody else lets servers in.
+    async fn make_token(&self, request_id: Bytes) -> Result<(), Status> {
+        let there = Channels::new(self.shared.net.clone(), NodeId(1));
+        let mut first = ClusterServiceClient::new(there.to(NodeId(1)));
+        first.init(InitRequest {}).await?;
+        let asked = CreateTokenRequest { request_id, ttl_ms: TOKEN_MS, ..CreateTokenRequest::default() };
+        let token = first.create_token(asked).await?.into_inner().token;
+        let token = token.parse().map_err(|error| Status::internal(format!("{error}")))?;
+        *self.shared.people.0.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(())
     }
 

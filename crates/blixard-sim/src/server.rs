@@ -80,8 +80,7 @@ pub(crate) fn compose(
         membership: Arc::new(node.clone()),
         peers,
         leases,
-        // Nobody has keys here.
-        keyring: Arc::new(Keyring::open(KeyFiles::below(Path::new("/nonexistent/blixard-sim"))).ok()?),
+        keyring: Arc::new(Keyring::open(keys(ground.as_ref())).ok()?),
         address: if ground.is_some() { Some(address(id)?) } else { None },
         disk: outside.clone(),
         clock,
@@ -92,6 +91,14 @@ pub(crate) fn compose(
         entropy: outside,
     };
     Some((server, asks))
+}
+
+/// Nobody has keys where there are no machines.
+fn keys(ground: Option<&Ground>) -> KeyFiles {
+    match ground {
+        Some(ground) => KeyFiles::below(&ground.folder()),
+        None => KeyFiles::below(Path::new("/nonexistent/blixard-sim")),
+    }
 }
 
 fn builder(ground: &Ground, outside: &Outside) -> Option<Builder> {
@@ -130,7 +137,7 @@ pub(crate) fn start_duties(
     Some(())
 }
 
-fn every_role() -> Roles {
+pub(crate) fn every_role() -> Roles {
     [Role::Server, Role::Host, Role::Builder].into()
 }
 
@@ -154,6 +161,7 @@ pub(crate) async fn serve(server: Server, builds: BuildsInFlight, ends: mpsc::Un
         .add_service(services.peer)
         .add_service(services.cluster)
         .add_service(services.host)
+        .add_service(services.join)
         .add_service(services.deploy)
         .add_service(services.placement)
         .add_service(services.vm);
@@ -168,7 +176,7 @@ fn name(text: &str) -> Option<NodeName> {
 /// Gives a new cluster its first state.
 pub(crate) async fn prepare(shared: Shared, server: Server) {
     let mut commands = vec![Command::InitCluster { cluster: ClusterId([1; 16]), rules: RULES.newest }];
-    for node in shared.nodes() {
+    for node in shared.founders() {
         let Some(name) = name(&node_name(node)) else { continue };
         if !shared.shape.program.hosts() {
             commands.push(Command::RegisterNode { node, name, roles: [Role::Server].into() });
@@ -195,6 +203,10 @@ pub(crate) fn is_prepared(state: &ClusterState, servers: usize) -> bool {
 
 /// The clients of one node.
 pub(crate) fn start_clients(shared: &Shared, server: &Server, tasks: &mut JoinSet<()>) {
+    // Where registers are nodes, a machine that joins could not know its number before.
+    if shared.shape.spare > 0 {
+        return;
+    }
     let (clients, pause) = if shared.shape.program.hosts() { (1, (150, 900)) } else { (CLIENTS, (20, 150)) };
     for _ in 0..clients {
         tasks.spawn(client(shared.clone(), server.clone(), pause));

@@ -13,6 +13,8 @@ pub struct Shape {
     pub nodes: u64,
     /// How many of them, the first, vote at the beginning.
     pub voters: u64,
+    /// How many of them, the last, join while things go wrong; as many others are then removed.
+    pub spare: u64,
     /// Entries between checkpoints.
     pub checkpoint_every: u64,
     /// For how long things go wrong.
@@ -137,6 +139,8 @@ impl Shape {
             Self::members(),
             Self::servers(),
             Self::cluster(),
+            Self::renewal(),
+            Self::fencing(),
         ]
     }
 
@@ -145,6 +149,7 @@ impl Shape {
             name,
             nodes: 3,
             voters: 3,
+            spare: 0,
             checkpoint_every: 60,
             chaos: Duration::from_secs(6),
             pause: (80, 600),
@@ -238,6 +243,25 @@ impl Shape {
         ];
         let (chaos, pause) = (Duration::from_secs(18), (100, 1800));
         Self { program: Program::Cluster, chaos, pause, ..Self::of_three("cluster", faults) }
+    }
+
+    /// The same while one server joins, and another one is removed.
+    pub fn renewal() -> Self {
+        Self { name: "renewal", nodes: 4, spare: 1, ..Self::cluster() }
+    }
+
+    /// Hosts, and the leader among them, are cut off for longer than they are waited for.
+    pub fn fencing() -> Self {
+        let faults = &[
+            (Fault::CutOff, 6),
+            (Fault::OneWay, 2),
+            (Fault::Daemon, 2),
+            (Fault::Crash, 1),
+            (Fault::HandOver, 1),
+            (Fault::Heal, 3),
+        ];
+        let (chaos, pause) = (Duration::from_secs(20), (500, 5000));
+        Self { name: "fencing", chaos, pause, faults, ..Self::cluster() }
     }
 
     /// Members come and go, in a bad network and with crashes.

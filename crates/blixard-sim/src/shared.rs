@@ -129,6 +129,18 @@ impl Shared {
         self.disks.keys().copied().collect()
     }
 
+    /// Those that are there from the beginning.
+    pub(crate) fn founders(&self) -> Vec<NodeId> {
+        let founders = self.shape.nodes - self.shape.spare;
+        self.nodes().into_iter().filter(|node| node.0 <= founders).collect()
+    }
+
+    /// Those that are members in the end, or are not yet known to be none.
+    pub(crate) fn remaining(&self) -> Vec<NodeId> {
+        let removed = self.chronicle.removed();
+        self.nodes().into_iter().filter(|node| !removed.contains(node)).collect()
+    }
+
     pub(crate) fn disk(&self, node: NodeId) -> Disk {
         self.disks.get(&node).cloned().unwrap_or_default()
     }

@@ -23,6 +23,7 @@ use turmoil::Sim;
 use crate::audit::Violation;
 use crate::dice::Dice;
 use crate::disk::{Keep, Trouble};
+use crate::ground::Ground;
 use crate::mistakes;
 use crate::node;
 use crate::people::{self, PEOPLE};
@@ -35,6 +36,9 @@ use crate::shared::{Order, Phase, Shared, Status};
 const TICK: Duration = Duration::from_millis(2);
 /// How long forming, and each step after the chaos, may take in simulated time.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a machine stays on that is no member any more.
+const RETIRED_AFTER: Duration = Duration::from_secs(4);
 
 /// What a run has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +138,8 @@ struct World {
     dice: Dice,
     /// When nodes that are down start again.
     restarts: BTreeMap<NodeId, Duration>,
+    /// When nodes that were removed are switched off.
+    retired: BTreeMap<NodeId, Duration>,
     crashes: u64,
 }
 
@@ -163,7 +169,7 @@ impl World {
             }
         }
         let dice = shared.dice.fork();
-        Self { sim, shared, dice, restarts: BTreeMap::new(), crashes: 0 }
+        Self { sim, shared, dice, restarts: BTreeMap::new(), retired: BTreeMap::new(), crashes: 0 }
     }
 
     /// Everybody goes on for a moment, and what has to be restarted is.
@@ -195,6 +201,25 @@ impl World {
             self.restarts.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
         for id in due {
             self.start(id);
+        }
+        self.retire();
+    }
+
+    /// A machine that was removed is switched off, a while later.
+    fn retire(&mut self) {
+        if self.shared.shape.spare == 0 {
+            return;
+        }
+        for id in self.shared.chronicle.removed() {
+            let now = self.sim.elapsed();
+            if *self.retired.entry(id).or_insert(now + RETIRED_AFTER) <= now
+                && self.restarts.insert(id, Duration::MAX) != Some(Duration::MAX)
+            {
+                self.event(&format!("node {id} is switched off for ever"));
+                self.down(id, Keep::All);
+                self.restarts.insert(id, Duration::MAX);
+                self.shared.ground(id).iter().for_each(Ground::reboot);
+            }
         }
     }
 
@@ -246,7 +271,7 @@ impl World {
             formed as u64 == shared.shape.voters
         });
         self.until("the servers have a state", |shared| {
-            let servers = shared.nodes().len();
+            let servers = shared.founders().len();
             let replicas = checks::replicas(shared);
             replicas.iter().all(|(_, replica)| replica.read(|state| server::is_prepared(state, servers)))
         });
@@ -322,9 +347,10 @@ impl World {
     fn settle(&mut self) {
         self.heal_all();
         self.shared.enter(Phase::Healed);
-        let before = self.shared.history.acknowledged().len();
-        let written =
-            self.until("a write is acknowledged", |shared| shared.history.acknowledged().len() > before);
+        let acknowledged =
+            |shared: &Shared| shared.history.acknowledged().len() as u64 + shared.people.granted();
+        let before = acknowledged(&self.shared);
+        let written = self.until("a write is acknowledged", |shared| acknowledged(shared) > before);
         if written {
             if self.shared.shape.faults.iter().any(|(fault, _)| *fault == chaos::MEMBERS) {
                 self.gather();

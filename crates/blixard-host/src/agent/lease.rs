@@ -66,7 +66,7 @@ enum FeedError {
 async fn feed(host: Host, until: Until) -> Fed {
     let failed = |cause| FeedError::Mark { folder: host.layout.epochs_dir.clone(), cause };
     let first = match until {
-        Until::At(_) => over::leased(&host.layout).await,
+        Until::At(_) => over::leased(host.files()).await,
         Until::Endless => Ok(false),
     };
     let first = match first {
@@ -76,7 +76,7 @@ async fn feed(host: Host, until: Until) -> Fed {
     let mut held = host.holder.hold(until).await.map_err(FeedError::from);
     if held.is_err()
         && until == Until::Endless
-        && let Err(cause) = over::not_leased(&host.layout).await
+        && let Err(cause) = over::not_leased(host.files()).await
     {
         held = Err(failed(cause));
     }

@@ -3,6 +3,7 @@ use blixard_core::ports::UnixMillis;
 use blixard_core::state::Files;
 use blixard_proto::{decode_outcome, encode_envelope};
 use blixard_types::{ClusterId, RequestId};
+use futures_util::FutureExt as _;
 
 use super::*;
 
@@ -21,11 +22,11 @@ fn init() -> Vec<u8> {
 #[test]
 fn readers_are_told_of_a_change_and_see_it() {
     let replica = Replica::default();
-    let changes = replica.changes();
+    let mut changes = replica.changes();
     let outcome = replica.apply(position(3), &init()).unwrap();
     assert!(decode_outcome(&outcome).unwrap().is_ok());
-    assert!(changes.has_changed().unwrap());
-    assert_eq!(*changes.borrow(), Revision(3));
+    assert_eq!(changes.changed().now_or_never(), Some(Ok(())));
+    assert_eq!(replica.read(|state| state.applied.revision()), Revision(3));
     assert_eq!(replica.read(|state| state.identity.unwrap().cluster), ClusterId([7; 16]));
 }
 

@@ -56,10 +56,15 @@ impl Systemd {
         }
     }
 
-    /// Mostly at once; now and then PID 1 has much else to do.
+    /// Mostly at once; now and then PID 1 has much else to do, and more often where something is broken that shows
+    /// when it is late.
     fn delay(&self, most: u64) -> Duration {
         let dice = &self.0.0.dice;
-        if dice.chance(80) { dice.millis(100, most) } else { dice.millis(1, 40) }
+        let late = match self.0.state().broken {
+            Some(BrokenRule::StopsTooEarly | BrokenRule::StartsWhatIsOver) => 400,
+            _ => 80,
+        };
+        if dice.chance(late) { dice.millis(100, most) } else { dice.millis(1, 40) }
     }
 }
 

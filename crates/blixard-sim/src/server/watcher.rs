@@ -176,6 +176,8 @@ async fn follow(
                 if compacted.oldest <= after {
                     shared.audit.violate(Violation::ToldOtherwise { watcher: me, revision: after });
                 }
+                // Some may have been told before the rest was forgotten.
+                let after = shared.told.story(me, Story::begin_again);
                 return list(shared, me, channel, after).await;
             }
             None => {}

@@ -18,7 +18,7 @@ pub(super) fn agree(shared: &Shared) -> bool {
     let standings: Vec<_> = up.iter().map(|(_, node, _)| node.standing()).collect();
     let Some(leader) = standings.iter().find(|standing| standing.leads()) else { return false };
     let last = leader.last_log;
-    up.len() == shared.nodes().len()
+    up.len() == shared.remaining().len()
         && standings.iter().all(|standing| standing.applied == last && standing.last_log == last)
 }
 

@@ -51,7 +51,7 @@ pub(super) fn trouble(shared: &Shared) -> String {
         let _ = write!(said, " ({reason})");
     }
     if !shared.people.is_done() {
-        let _ = write!(said, " (people were refused: {})", shared.people.last_refusal());
+        let _ = write!(said, " (people were told: {})", shared.people.last_refusal());
     }
     said
 }

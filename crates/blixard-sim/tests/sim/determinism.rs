@@ -1,5 +1,7 @@
 //! A seed is a run: the same one every time.
 
+use std::time::Duration;
+
 use blixard_sim::{Shape, run};
 
 #[track_caller]
@@ -13,6 +15,16 @@ fn repeats(shape: &Shape) {
 fn two_runs_of_a_seed_see_the_same_events_and_the_same_bytes_whatever_crashes() {
     repeats(&Shape::disks());
     repeats(&Shape::all_killed());
+}
+
+#[test]
+fn two_runs_of_a_seed_of_servers_over_grpc_are_the_same() {
+    repeats(&Shape::servers());
+}
+
+#[test]
+fn two_runs_of_a_seed_of_hosts_are_the_same() {
+    repeats(&Shape { chaos: Duration::from_secs(8), ..Shape::cluster() });
 }
 
 #[test]

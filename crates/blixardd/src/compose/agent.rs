@@ -7,7 +7,7 @@ use blixard_closure::{Fetcher, ImporterCommand};
 use blixard_core::ports::{Clock, Entropy as _};
 use blixard_core::unit::HostLayout;
 use blixard_host::probe::NetworkProbe;
-use blixard_host::{Host, ServerAccess};
+use blixard_host::{Host, Offload, ServerAccess};
 use blixard_network::IpNetworks;
 use blixard_nix::NixCli;
 use blixard_proto::Hello;
@@ -60,6 +60,7 @@ pub(super) fn agent(config: &Config, surroundings: Surroundings) -> Result<Host,
         journal: Arc::new(Journalctl::new("journalctl")),
         probe: Arc::new(NetworkProbe),
         clock,
+        offload: Offload::Threads,
     })
 }
 
