@@ -64,5 +64,5 @@ fn what_goes_on_after_its_lease_is_noticed() {
 
 #[test]
 fn a_leader_that_grants_leases_without_asking_the_others_is_noticed() {
-    noticed_from(Shape::fencing(), BrokenRule::GrantsUnasked, 3, HOST_SEEDS);
+    noticed_from(Shape::fencing(), BrokenRule::GrantsUnasked, 4, HOST_SEEDS);
 }
