@@ -180,9 +180,13 @@ impl People {
         while self.shared.chronicle.joined() < self.shared.shape.nodes {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.insist(&Wish::Drain(goes)).await;
-        self.insist(&Wish::Remove(goes)).await;
+        // It may have been asked for before, and be done at any time.
         while !self.shared.chronicle.removed().contains(&goes) {
+            for wish in [Wish::Drain(goes), Wish::Remove(goes)] {
+                if let Err(refusal) = self.ask(&wish).await {
+                    self.heard(&wish, refusal.message());
+                }
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
