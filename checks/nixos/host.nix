@@ -5,7 +5,7 @@
     enable = true;
     bridge = {
       enable = true;
-      addresses = [ "10.77.0.1/24" ];
+      addresses = [ "10.79.0.1/24" ];
     };
   };
   nix.settings = {

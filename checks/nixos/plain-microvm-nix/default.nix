@@ -16,7 +16,7 @@ let
         shares = [ { tag = "ro-store"; source = "/nix/store"; mountPoint = "/nix/.ro-store"; } ];
       };
       systemd.network.enable = true;
-      systemd.network.networks."20-wired" = { matchConfig.Type = "ether"; address = [ "10.77.0.2/24" ]; };
+      systemd.network.networks."20-wired" = { matchConfig.Type = "ether"; address = [ "10.79.0.2/24" ]; };
       services.nginx.enable = true;
       networking.firewall.allowedTCPPorts = [ 80 ];
     }

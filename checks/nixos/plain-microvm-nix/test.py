@@ -10,7 +10,7 @@ with subtest("the hypervisor runs under the account that microvm.nix expects"):
 
 with subtest("its tap is on the bridge, and the guest answers"):
     machine.succeed("ip link show dev vm-web | grep 'master br-blixard'")
-    machine.wait_until_succeeds("curl --fail http://10.77.0.2/", timeout=600)
+    machine.wait_until_succeeds("curl --fail http://10.79.0.2/", timeout=600)
 
 with subtest("it is asked to shut down"):
     machine.succeed("blixard vm stop web", timeout=300)

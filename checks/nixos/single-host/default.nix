@@ -3,7 +3,7 @@
 let
   web = {
     imports = [ blixard.vmProfiles.web ];
-    blixard.profiles.web.address = "10.77.0.2";
+    blixard.profiles.web.address = "10.79.0.2";
     blixard.vm.interfaces = [
       {
         kind = "tap";
@@ -24,7 +24,7 @@ in
       {
         web = {
           imports = [ blixard.vmProfiles.web ];
-          blixard.profiles.web.address = "10.77.0.2";
+          blixard.profiles.web.address = "10.79.0.2";
           blixard.vm.interfaces = [ { kind = "tap"; id = "vm-web"; mac = "02:00:00:00:00:02"; } ];
         };
       }

@@ -12,13 +12,13 @@ with subtest("a flake is deployed and its guest is healthy"):
     machine.succeed("blixard deploy /root/infra", timeout=1200)
 
 with subtest("the guest answers over the bridge"):
-    machine.succeed("curl --fail http://10.77.0.2/healthz | grep healthy")
+    machine.succeed("curl --fail http://10.79.0.2/healthz | grep healthy")
 
 with subtest("a restart of the daemon does not touch the guest"):
     unit = "blixard-vm-default-web-run.service"
     before = machine.succeed(f"systemctl show --value --property=MainPID {unit}")
     machine.succeed("systemctl restart blixardd.service")
-    machine.succeed("blixard vm list | grep -w healthy")
+    machine.wait_until_succeeds("blixard vm list | grep -w healthy", timeout=120)
     assert machine.succeed(f"systemctl show --value --property=MainPID {unit}") == before
 
 with subtest("deleting it leaves no unit and no tap"):

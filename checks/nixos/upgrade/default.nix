@@ -20,7 +20,7 @@ let
   checks = [
     {
       kind = "tcp";
-      address = "10.77.0.99:80";
+      address = "10.79.0.99:80";
     }
   ];
 in
@@ -39,7 +39,7 @@ in
       "one/flake.nix".source = "${flake "one" "{ }"}/flake.nix";
       "two/flake.nix".source = "${flake "two" "{ }"}/flake.nix";
       "three/flake.nix".source =
-        "${flake "three" "{ checks = [ { kind = \"tcp\"; address = \"10.77.0.99:80\"; } ]; }"}/flake.nix";
+        "${flake "three" "{ checks = [ { kind = \"tcp\"; address = \"10.79.0.99:80\"; } ]; }"}/flake.nix";
     };
   };
 }

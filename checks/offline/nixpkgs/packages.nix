@@ -246,9 +246,9 @@ lib.fix (
             }
           ];
         };
-        machine =
+        system =
           name: node:
-          (lib.nixosSystem {
+          lib.nixosSystem {
             modules = [
               node
               {
@@ -258,14 +258,27 @@ lib.fix (
                 boot.loader.grub.enable = false;
               }
             ];
-          }).config.system.build.toplevel;
+          };
+        machine = name: node: (system name node).config.system.build.toplevel;
         machines = lib.attrValues (lib.mapAttrs machine evaluated.config.nodes);
+        # What a machine has below /etc.
+        etc =
+          name: node:
+          let
+            files = lib.filterAttrs (_: file: file ? source) (system name node).config.environment.etc;
+          in
+          runCommand "etc-${name}" { } (
+            lib.concatLines (
+              lib.mapAttrsToList (file: { source, ... }: "install -D -m 644 ${source} $out/${file}") files
+            )
+          );
         driver = pkgs.writeShellScriptBin "nixos-test-driver" "exit 1 # ${toString machines}";
       in
       runCommand "vm-test-run-${evaluated.config.name}" {
         inherit (evaluated.config) testScript;
         inherit machines;
         passthru.driverInteractive = driver;
+        passthru.etc = lib.mapAttrs etc evaluated.config.nodes;
       } "touch $out";
 
     qemu_kvm = qemu;

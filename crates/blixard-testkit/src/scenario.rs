@@ -16,6 +16,7 @@ mod guest;
 mod hostile_evaluation;
 mod local_flake_upload;
 mod nix_evaluates;
+mod nixos_tests;
 mod no_capacity;
 mod orphan_cleanup;
 mod plain_microvm_nix;
@@ -79,6 +80,7 @@ pub const ALL: &[Scenario] = &[
     plain_microvm_nix::SCENARIO,
     flake_app_deploys::SCENARIO,
     profiles_boot::SCENARIO,
+    nixos_tests::SCENARIO,
     garbage::SCENARIO,
     local_flake_upload::SCENARIO,
     services_gone::SCENARIO,

@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 
 /// The scenarios in which our Nix is used.
-const SCENARIOS: [&str; 4] = ["nix_evaluates", "plain_microvm_nix", "flake_app_deploys", "profiles_boot"];
+const SCENARIOS: [&str; 5] =
+    ["nix_evaluates", "plain_microvm_nix", "flake_app_deploys", "profiles_boot", "nixos_tests"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
