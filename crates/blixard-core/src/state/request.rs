@@ -16,8 +16,7 @@ use crate::ports::UnixMillis;
 /// 30 s, so the last repetition of a call comes within 38.
 pub const REQUESTS_KEPT_MS: u64 = 60_000;
 
-/// How much later than it was stamped a command may stand in the log: a server asks for 8 s. One that is
-/// older still tells that the leader's clock was set back.
+/// How much later than it was stamped a command may stand in the log: a server asks for 8 s.
 const LATE_MAX_MS: u64 = 10_000;
 
 /// Outcomes kept at most: for a minute of 2,000 calls a second.
@@ -50,14 +49,16 @@ impl RequestLog {
 
     /// Goes on to a command of this term and time, and forgets what is old by then.
     pub(crate) fn advance(&mut self, term: u64, at: UnixMillis) {
-        let mut latest = at;
+        // The first command of a leader may be a late one, and the time before it came must not be counted.
+        let mut latest = UnixMillis(at.0.saturating_add(LATE_MAX_MS));
         if let Some((before_term, before)) = self.before
             && before_term == term
         {
             self.clock = self.clock.saturating_add(at.since(before));
-            // What comes late must not set the time back, or the way up again would be counted twice.
-            if before.since(at) <= LATE_MAX_MS {
-                latest = latest.max(before);
+            // What comes late must not set the time back, or the way up again would be counted twice. What is older
+            // than anything that comes late tells that the leader's clock was set back: it begins anew.
+            if before.since(at) <= 2 * LATE_MAX_MS {
+                latest = at.max(before);
             }
         }
         self.before = Some((term, latest));
