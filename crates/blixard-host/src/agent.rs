@@ -29,7 +29,7 @@ use blixard_types::unit::GOING_DOWN;
 use blixard_types::{Epoch, GenerationNumber, VmId};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::execute::{self, Done, Litter, Rooted};
@@ -150,9 +150,15 @@ impl Agent {
 
     async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>) -> Result<(), AgentError> {
         let mut changes = self.host.units.changes().fuse();
+        // Whether something has come that a plan may rest on. Of a unit that has changed nothing is known before it
+        // is seen, and with many vms there are many changes.
+        let mut due = true;
         loop {
             self.observe();
-            self.plan();
+            if due {
+                self.plan();
+            }
+            due = true;
             let again_at = self.again_at.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
             // In this order: what keeps the lease first. None of these is always ready.
             tokio::select! {
@@ -160,20 +166,48 @@ impl Agent {
                 () = tokio::time::sleep_until(self.heartbeat_at) => self.send_heartbeat(),
                 Some(fed) = self.lease.feeding.join_next() => self.on_fed(fed.ok()),
                 event = events.recv() => match event {
-                    Some(LinkEvent::Replaced) => return Err(AgentError::Replaced),
-                    Some(event) => self.on_link(event),
+                    Some(event) => self.on_links(event, &mut events)?,
                     None => return Ok(()),
                 },
-                Some(done) = self.work.join_next() => match done {
-                    Ok(done) => self.on_done(done),
-                    Err(error) if error.is_cancelled() => self.on_given_up(error.id()),
-                    Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
-                },
+                Some(done) = self.work.join_next() => self.on_worked(done),
                 Some(seen) = self.observing.join_next() => self.on_observed(seen.ok()),
-                change = changes.select_next_some() => self.observation.note(change),
+                change = changes.select_next_some() => {
+                    self.observation.note(change);
+                    due = false;
+                }
                 found = self.sweep.next(&self.host) => self.take_in_found(found),
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }
+        }
+    }
+
+    /// Takes in what the link says, and whatever else it has said by now: one plan is made of all of it.
+    fn on_links(
+        &mut self,
+        event: LinkEvent,
+        events: &mut mpsc::Receiver<LinkEvent>,
+    ) -> Result<(), AgentError> {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            if matches!(event, LinkEvent::Replaced) {
+                return Err(AgentError::Replaced);
+            }
+            self.on_link(event);
+            next = events.try_recv().ok();
+        }
+        Ok(())
+    }
+
+    /// The same of actions.
+    fn on_worked(&mut self, done: Result<Done, JoinError>) {
+        let mut next = Some(done);
+        while let Some(done) = next {
+            match done {
+                Ok(done) => self.on_done(done),
+                Err(error) if error.is_cancelled() => self.on_given_up(error.id()),
+                Err(error) => tracing::error!(%error, "an action of the host agent panicked"),
+            }
+            next = self.work.try_join_next();
         }
     }
 
@@ -236,6 +270,9 @@ impl Agent {
 
     fn begin(&mut self, vm: VmId, action: Action, now: BootMillis) {
         let host = self.host.clone();
+        if matches!(action, Action::Start { .. } | Action::Stop(_) | Action::Shutdown { .. }) {
+            self.observation.act(vm.clone());
+        }
         match action {
             Action::Fetch { epoch, run } => {
                 self.set_work(&vm, Work::Fetching { epoch, generation: run.generation });

@@ -173,6 +173,11 @@ pub(crate) enum Rooted {
 /// Makes the root of a generation, whose path is then in the store for as long as the root is there.
 pub(crate) async fn keep(host: &Host, vm: &VmId, run: &RunIntent) -> Result<Rooted, String> {
     let (root, path) = (generation_root(vm, run.generation), &run.closure.root);
+    // It was kept before this daemon, or before a stop: with hundreds of vms a look at all roots for each is long.
+    let own = host.store.share_root(root.clone(), path.clone(), root.clone()).await;
+    if own.map_err(|error| chain(&error))? == Sharing::Shared {
+        return Ok(Rooted::Yes);
+    }
     for holder in holders(host, vm, path).await? {
         let shared = host.store.share_root(root.clone(), path.clone(), holder).await;
         if shared.map_err(|error| chain(&error))? == Sharing::Shared {

@@ -122,6 +122,10 @@ fn share(folder: &Path, root: &RootFile, path: &StorePath, holder: &RootFile) ->
     if !leads_to(folder, holder, path)? {
         return Ok(Sharing::NotHeld);
     }
+    if root == holder {
+        // It was made durable when it was made. One that leads nowhere keeps nothing.
+        return Ok(if path.as_path().try_exists()? { Sharing::Shared } else { Sharing::NotHeld });
+    }
     sync(&add(folder, root, path)?)?;
     Ok(if leads_to(folder, holder, path)? { Sharing::Shared } else { Sharing::NotHeld })
 }

@@ -414,7 +414,8 @@ pub trait NixStore: Send + Sync + 'static {
     /// A collection that runs already may not see them.
     fn reserve_roots(&self, roots: Vec<(RootName, StorePath)>) -> BoxFuture<'_, Result<(), RootError>>;
 
-    /// Makes a root of a path that another root of ours, the holder, keeps already; costs no process.
+    /// Makes a root of a path that another root of ours, the holder, keeps already; costs no process. One that keeps
+    /// the path itself is left as it is.
     /// The holder may go as soon as this has returned, if it was made before the new root was asked for.
     fn share_root(
         &self,

@@ -29,6 +29,9 @@ pub(super) struct Observation {
     releasing: BTreeSet<VmId>,
     /// Vms whose action was done since.
     finished: BTreeSet<VmId>,
+    /// Vms whose units are being started or stopped. A start changes a unit ten times; what it comes to is looked at
+    /// when it is done.
+    acting: BTreeSet<VmId>,
 }
 
 /// What is looked at.
@@ -56,6 +59,7 @@ impl Observation {
     /// Something has changed.
     pub(super) fn note(&mut self, change: UnitChange) {
         match change {
+            UnitChange::Unit(vm) if self.acting.contains(&vm) => {}
             UnitChange::Unit(vm) => drop(self.changed.insert(vm)),
             UnitChange::Any => self.all = true,
         }
@@ -71,8 +75,14 @@ impl Observation {
         (self.all, self.made, self.void) = (true, false, true);
     }
 
+    /// The unit of a vm is started or stopped from now on, until that is finished.
+    pub(super) fn act(&mut self, vm: VmId) {
+        self.acting.insert(vm);
+    }
+
     /// The vm may be planned again once it has been observed anew.
     pub(super) fn finish(&mut self, vm: VmId) {
+        self.acting.remove(&vm);
         self.changed.insert(vm.clone());
         self.finished.insert(vm);
     }
@@ -164,6 +174,21 @@ mod tests {
         observation.note(UnitChange::Any);
         assert_eq!(observation.begin(), Some(Sight::All));
         assert_eq!(observation.begin(), None, "what was seen with all is not looked at again");
+    }
+
+    #[test]
+    fn a_unit_that_is_being_started_is_looked_at_when_that_is_done() {
+        let mut observation = Observation::due();
+        observation.begin();
+        observation.act(vm("a"));
+        for name in ["a", "b"] {
+            observation.note(UnitChange::Unit(vm(name)));
+        }
+        assert_eq!(observation.begin(), Some(Sight::Of([vm("b")].into())));
+        observation.finish(vm("a"));
+        assert_eq!(observation.begin(), Some(Sight::Of([vm("a")].into())));
+        observation.note(UnitChange::Unit(vm("a")));
+        assert_eq!(observation.begin(), Some(Sight::Of([vm("a")].into())), "as any other from then on");
     }
 
     #[test]

@@ -193,7 +193,9 @@ async fn shared_roots(store: &dyn NixStore, [one, two]: [&StorePath; 2]) -> Resu
     let share = |path: &StorePath, holder: &str| store.share_root(name("guest"), path.clone(), name(holder));
     store.add_root(name("holder/1"), one.clone()).await?;
     let before = store.roots().await?;
-    for (path, holder) in [(one, "holder"), (one, "holder/2"), (one, "other/1"), (two, "holder/1")] {
+    for (path, holder) in
+        [(one, "holder"), (one, "holder/2"), (one, "other/1"), (two, "holder/1"), (one, "guest")]
+    {
         ensure!(share(path, holder).await? == Sharing::NotHeld, "{holder} does not hold {path}");
     }
     ensure!(share(one, "../holder").await.is_err(), "a name that is none");
@@ -201,6 +203,9 @@ async fn shared_roots(store: &dyn NixStore, [one, two]: [&StorePath; 2]) -> Resu
     ensure!(share(one, "holder/1").await? == Sharing::Shared);
     store.remove_root(name("holder/1")).await?;
     ensure!(store.roots().await? == [(name("guest"), one.clone())], "it stays when the holder goes");
+    ensure!(share(one, "guest").await? == Sharing::Shared, "it holds itself");
+    ensure!(share(two, "guest").await? == Sharing::NotHeld, "it holds something else");
+    ensure!(store.roots().await? == [(name("guest"), one.clone())], "and is as it was");
     store.remove_root(name("guest")).await?;
     Ok(())
 }
