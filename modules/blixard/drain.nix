@@ -28,7 +28,9 @@ in
         RemainAfterExit = true;
         ExecStart = "${drain} --up";
         ExecStop = drain;
+        # Guests that were given more time have it: `drain` asks for that.
         TimeoutStopSec = 150;
+        NotifyAccess = "exec";
         RuntimeDirectory = "blixard-drain";
         # The daemon, which goes on for a while, finds there that guests are not to be started again.
         RuntimeDirectoryPreserve = true;

@@ -18,6 +18,7 @@ pub mod signer;
 pub mod sources;
 pub mod units;
 pub mod volumes;
+pub mod wakefulness;
 
 pub use clock::{BootMillis, Clock, Entropy, RawMillis, UnixMillis};
 pub use futures_core::future::BoxFuture;

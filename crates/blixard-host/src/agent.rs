@@ -13,6 +13,7 @@ mod lease;
 mod observe;
 mod sweep;
 mod talk;
+mod wake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -39,6 +40,7 @@ use crate::{Host, fetch, home};
 use lease::Lease;
 use observe::Observation;
 use sweep::Sweep;
+use wake::Wake;
 
 /// Longest time without a look at what is to be done.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -88,6 +90,7 @@ struct Agent {
     /// The vms that have a directory here, or interfaces.
     homes: BTreeSet<VmId>,
     sweep: Sweep,
+    wake: Wake,
     /// When the starts were begun of what runs since.
     begun: BTreeMap<VmId, UnixMillis>,
     server: Option<mpsc::Sender<HostMessage>>,
@@ -130,6 +133,7 @@ impl Agent {
             rooted: BTreeSet::new(),
             homes,
             sweep: Sweep::default(),
+            wake: Wake::default(),
             begun: BTreeMap::new(),
             server: None,
             lost,
@@ -157,6 +161,7 @@ impl Agent {
             self.observe();
             if due {
                 self.plan();
+                self.stay_awake();
             }
             due = true;
             let again_at = self.again_at.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
@@ -175,6 +180,7 @@ impl Agent {
                     self.observation.note(change);
                     due = false;
                 }
+                Some(kept) = self.wake.asking.join_next() => self.on_awake(kept),
                 found = self.sweep.next(&self.host) => self.take_in_found(found),
                 () = tokio::time::sleep_until(again_at).fuse() => {}
             }

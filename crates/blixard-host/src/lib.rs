@@ -26,6 +26,7 @@ use blixard_core::ports::networks::Networks;
 use blixard_core::ports::nix::NixStore;
 use blixard_core::ports::units::UnitManager;
 use blixard_core::ports::volumes::Volumes;
+use blixard_core::ports::wakefulness::Wakefulness;
 use blixard_core::ports::{BoxFuture, Clock};
 use blixard_core::unit::HostLayout;
 use blixard_proto::Hello;
@@ -49,6 +50,8 @@ pub struct Host {
     pub units: Arc<dyn UnitManager>,
     /// What holds its lease.
     pub holder: Arc<dyn LeaseHolder>,
+    /// What keeps it from sleeping.
+    pub wakefulness: Arc<dyn Wakefulness>,
     /// Its network.
     pub networks: Arc<dyn Networks>,
     /// Its disk.

@@ -4,7 +4,7 @@
 //! open directory, follows no link, and touches plain files with one name only.
 
 use std::fs::DirBuilder;
-use std::io::Error;
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::format::format;
+use crate::format::Formatter;
 
 /// Who may write an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub(crate) struct Owner {
 pub(crate) struct Home {
     folder: OwnedFd,
     path: String,
+    formatter: Formatter,
 }
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -41,20 +42,24 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl Home {
     /// Opens it, and makes it if it is not there, for root: who starts the vm gives it away.
-    pub(crate) fn make(state_dir: &Path, vm: &VmId) -> Result<Self, VolumeError> {
+    pub(crate) fn make(state_dir: &Path, vm: &VmId, formatter: Formatter) -> Result<Self, VolumeError> {
         let path = state_dir.join("vms").join(vm.tenant().as_str()).join(vm.name().as_str());
         let shown = path.display().to_string();
         let refused = |cause: Error| VolumeError::Disk { action: "make", path: shown.clone(), cause };
         let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.is_dir()).collect();
         for folder in missing.into_iter().rev() {
-            DirBuilder::new().mode(0o700).create(folder).map_err(&refused)?;
+            match DirBuilder::new().mode(0o700).create(folder) {
+                // Another vm of the tenant is prepared at the same time.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+                made => made.map_err(&refused)?,
+            }
             // Of the directories above: who may not list them may still pass through.
             let mode = if folder == path { 0o700 } else { 0o711 };
             let folder = openat(CWD, folder, FOLDER, Mode::empty()).map_err(|error| refused(error.into()))?;
             fchmod(&folder, Mode::from_raw_mode(mode)).map_err(|error| refused(error.into()))?;
         }
         let folder = openat(CWD, &path, FOLDER, Mode::empty()).map_err(|error| refused(error.into()))?;
-        Ok(Self { folder, path: shown })
+        Ok(Self { folder, path: shown, formatter })
     }
 
     fn refused(&self, action: &'static str, image: &str) -> impl Fn(Errno) -> VolumeError {
@@ -161,7 +166,7 @@ impl Home {
         let file = file.map_err(&refused)?;
         without_copies(&file);
         ftruncate(&file, wanted.size_mib << 20).map_err(&refused)?;
-        format(wanted, &file)?;
+        self.formatter.format(wanted, &file)?;
         give(&file, owner).map_err(&refused)?;
         fsync(&file).map_err(&refused)?;
         renameat_with(&folder, new.as_str(), &folder, name, RenameFlags::NOREPLACE).map_err(&refused)?;

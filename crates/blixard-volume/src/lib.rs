@@ -14,8 +14,10 @@ mod format;
 mod image;
 mod register;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use blixard_core::ports::BoxFuture;
 use blixard_core::ports::volumes::{ImageOrigin, VolumeError, VolumeImage, Volumes};
@@ -24,30 +26,49 @@ use blixard_types::spec::{Account, number_in};
 use blixard_types::{Epoch, VmId, VolumeName};
 use tokio::sync::Mutex;
 
+use format::Formatter;
 use image::{Home, Owner};
 use register::{Entry, Kind, Register};
 
-/// Volumes below a state directory. Clones share one lock: one vm's images are changed at a time.
+/// Volumes below a state directory. Clones share their locks: one thing at a time is done to a vm's images. What
+/// hangs on the images of one holds up no other.
 #[derive(Debug, Clone)]
 pub struct DiskVolumes {
     state_dir: PathBuf,
-    lock: Arc<Mutex<()>>,
+    formatter: Formatter,
+    /// Of the vms that something is done to, or waits to be.
+    locks: Arc<std::sync::Mutex<BTreeMap<VmId, Arc<Mutex<()>>>>>,
 }
 
 impl DiskVolumes {
     /// Does nothing yet: directories are made when there is something to be put into them.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), lock: Arc::default() }
+        Self { state_dir: state_dir.into(), formatter: Formatter::default(), locks: Arc::default() }
     }
 
-    /// Runs one piece of work beside the runtime, and alone.
+    /// File systems are made by the programs in this folder, and have to be within so long.
+    #[must_use]
+    pub fn formatting_by(self, folder: impl Into<PathBuf>, limit: Duration) -> Self {
+        Self { formatter: Formatter::new(folder.into(), limit), ..self }
+    }
+
+    fn lock_of(&self, vm: &VmId) -> Arc<Mutex<()>> {
+        // Who panicked here has left a whole map.
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(vm.clone()).or_default())
+    }
+
+    /// Runs one piece of work beside the runtime, and alone with the images of the vm.
     fn alone<T: Send + 'static>(
         &self,
+        vm: &VmId,
         work: impl FnOnce(&Path) -> Result<T, VolumeError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, VolumeError>> {
+        let lock = self.lock_of(vm);
         Box::pin(async move {
-            let guard = Arc::clone(&self.lock).lock_owned().await;
+            let guard = lock.lock_owned().await;
             let state_dir = self.state_dir.clone();
             let done = tokio::task::spawn_blocking(move || {
                 let _alone = guard;
@@ -71,22 +92,24 @@ impl Volumes for DiskVolumes {
         if images.is_empty() {
             return self.end(vm);
         }
-        self.alone(move |state_dir| {
+        let formatter = self.formatter.clone();
+        self.alone(&vm.clone(), move |state_dir| {
             let owner = account.map(|account| ids(&account)).transpose()?;
-            let mut work =
-                Work { home: Home::make(state_dir, &vm)?, register: Register::read(state_dir, &vm)?, owner };
+            let home = Home::make(state_dir, &vm, formatter)?;
+            let mut work = Work { home, register: Register::read(state_dir, &vm)?, owner };
             work.make_way(&images)?;
             images.iter().try_for_each(|image| work.prepare(image))
         })
     }
 
     fn end(&self, vm: VmId) -> BoxFuture<'_, Result<(), VolumeError>> {
-        self.alone(move |state_dir| {
+        let formatter = self.formatter.clone();
+        self.alone(&vm.clone(), move |state_dir| {
             let mut register = Register::read(state_dir, &vm)?;
             if register.entries().all(|(_, entry)| entry.kind != Kind::Ephemeral) {
                 return Ok(());
             }
-            let home = Home::make(state_dir, &vm)?;
+            let home = Home::make(state_dir, &vm, formatter)?;
             for (name, entry) in register.all() {
                 if entry.kind == Kind::Ephemeral {
                     home.remove(&entry.image)?;
@@ -98,13 +121,14 @@ impl Volumes for DiskVolumes {
     }
 
     fn delete(&self, vm: VmId, volume: VolumeName, life: Epoch) -> BoxFuture<'_, Result<(), VolumeError>> {
-        self.alone(move |state_dir| {
+        let formatter = self.formatter.clone();
+        self.alone(&vm.clone(), move |state_dir| {
             let mut register = Register::read(state_dir, &vm)?;
             let entry = register.get(&volume).cloned();
             let Some(entry) = entry.filter(|entry| entry.life == life && entry.kind == Kind::Local) else {
                 return Ok(());
             };
-            Home::make(state_dir, &vm)?.remove(&entry.image)?;
+            Home::make(state_dir, &vm, formatter)?.remove(&entry.image)?;
             register.drop_entry(&volume)?;
             tracing::info!(%vm, %volume, image = entry.image, "a volume is removed, as was asked");
             Ok(())
@@ -112,7 +136,7 @@ impl Volumes for DiskVolumes {
     }
 
     fn forget(&self, vm: VmId) -> BoxFuture<'_, Result<(), VolumeError>> {
-        self.alone(move |state_dir| Register::read(state_dir, &vm)?.remove())
+        self.alone(&vm.clone(), move |state_dir| Register::read(state_dir, &vm)?.remove())
     }
 }
 

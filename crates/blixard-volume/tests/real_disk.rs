@@ -6,6 +6,8 @@ mod real_disk {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::time::Duration;
 
     use blixard_core::ports::volumes::{ImageOrigin, VolumeError, VolumeImage, Volumes as _};
     use blixard_core::state::Made;
@@ -89,6 +91,59 @@ mod real_disk {
         assert_eq!(fs::read_dir(home).unwrap().count(), 1);
         let register = scene.disk.0.join("volumes/default/db");
         assert_eq!(register.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+
+    /// A folder with a `mkfs.ext4` that does this.
+    fn mkfs(folder: &Path, script: &str) -> PathBuf {
+        let programs = folder.join("programs");
+        fs::create_dir_all(&programs).unwrap();
+        let program = programs.join("mkfs.ext4");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        programs
+    }
+
+    fn with_file_system() -> VolumeImage {
+        VolumeImage { fs_type: Some(FileSystem::Ext4), ..local("data.img", Made::Promised) }
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_is_not_made_in_time_is_an_error_and_made_again() {
+        let scene = scene();
+        let limit = Duration::from_millis(50);
+        let hangs = mkfs(scene.folder.path(), "exec sleep 1000");
+        let volumes = scene.volumes.clone().formatting_by(&hangs, limit);
+        let refused = volumes.prepare(scene.vm.clone(), None, vec![with_file_system()]).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "cannot make a file system on volume data: mkfs.ext4 has not ended within 50 ms"
+        );
+        assert!(!scene.disk.path(&scene.vm, "data.img").exists());
+        let works = mkfs(scene.folder.path(), "exit 0");
+        let volumes = scene.volumes.clone().formatting_by(&works, Duration::from_mins(1));
+        volumes.prepare(scene.vm.clone(), None, vec![with_file_system()]).await.unwrap();
+        assert!(scene.disk.path(&scene.vm, "data.img").exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_takes_its_time_holds_up_no_other_vm() {
+        let scene = scene();
+        let gate = scene.folder.path().join("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        let waits = mkfs(scene.folder.path(), &format!("read word < {}", gate.display()));
+        let volumes = scene.volumes.clone().formatting_by(&waits, Duration::from_mins(5));
+        let (slow, vm) = (volumes.clone(), scene.vm.clone());
+        let first = tokio::spawn(async move { slow.prepare(vm, None, vec![with_file_system()]).await });
+        // It is being made as soon as somebody reads there.
+        let mut word = tokio::task::spawn_blocking(move || File::options().write(true).open(gate).unwrap())
+            .await
+            .unwrap();
+        let other: VmId = "web".parse().unwrap();
+        volumes.prepare(other.clone(), None, vec![local("data.img", Made::Promised)]).await.unwrap();
+        assert!(!first.is_finished());
+        assert!(scene.disk.path(&other, "data.img").exists());
+        word.write_all(b"go\n").unwrap();
+        first.await.unwrap().unwrap();
     }
 
     #[tokio::test]

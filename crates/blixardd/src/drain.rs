@@ -7,8 +7,9 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use blixard_core::ports::units::{Asked, UnitError, UnitManager as _};
+use blixard_core::ports::units::{Asked, GracefulStop, UnitError, UnitManager as _};
 use blixard_core::unit::graceful_stop;
 use blixard_systemd::Systemd;
 use blixard_types::chain;
@@ -16,7 +17,7 @@ use blixard_types::unit::GOING_DOWN;
 use clap::Args;
 use futures_util::future::join_all;
 
-use crate::fail;
+use crate::{fail, notify};
 
 /// What is to be done.
 #[derive(Debug, Args)]
@@ -50,6 +51,9 @@ pub(crate) fn main(arguments: &DrainArguments) -> ExitCode {
     }
 }
 
+/// What is left to do once the last guest has had its time.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// What the machine is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Machine {
@@ -79,8 +83,11 @@ fn shut_down() -> Result<(), DrainError> {
 async fn ask_all() -> Result<(), DrainError> {
     let systemd = Systemd::connect().await?;
     let units = systemd.observe().await?;
-    let asks = units.iter().filter_map(graceful_stop);
-    let asked = asks.map(|ask| {
+    let asks: Vec<GracefulStop> = units.iter().filter_map(graceful_stop).collect();
+    if let Some(longest) = longest(&asks) {
+        notify::needs(longest);
+    }
+    let asked = asks.into_iter().map(|ask| {
         let systemd = &systemd;
         async move {
             let run = ask.run.as_str();
@@ -94,4 +101,11 @@ async fn ask_all() -> Result<(), DrainError> {
     });
     join_all(asked).await;
     Ok(())
+}
+
+/// What all of them may take together; they are asked at once. The unit's own limit is for guests that nobody has
+/// given more time.
+fn longest(asks: &[GracefulStop]) -> Option<Duration> {
+    let longest = asks.iter().map(|ask| ask.timeout_ms).max()?;
+    Some(Duration::from_millis(longest).saturating_add(MARGIN))
 }

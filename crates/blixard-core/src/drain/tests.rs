@@ -185,3 +185,19 @@ fn nothing_is_planned_where_nothing_drains() {
     cluster.ok(admission(1, Admission::Cordoned));
     assert_eq!(plan(&cluster.state, UnixMillis(u64::MAX)), DrainPlan::default());
 }
+
+#[test]
+fn the_place_of_one_that_is_being_stopped_is_not_given_to_the_next() {
+    let mut cluster = Cluster::with_hosts(&[(1, 1000), (2, 100)]);
+    for name in ["a", "b"] {
+        cluster.deploy(name, "a", spec(100));
+        cluster.ok(place(name, 1, 1));
+        cluster.ok(report(1, name, 1, running(1, HealthStatus::Healthy)));
+    }
+    cluster.ok(admission(1, draining(2, None)));
+    assert_eq!(plan(&cluster.state, UnixMillis(0)).moves, [(vm("a"), Epoch(1))]);
+    cluster.ok(Command::MoveVm { vm: vm("a"), epoch: Epoch(1) });
+    let plan = plan(&cluster.state, UnixMillis(0));
+    assert_eq!(plan.moves, [], "b would be stopped, and find no place");
+    assert!(matches!(plan.staying[&vm("b")], Stays::NoHost(_)), "{:?}", plan.staying);
+}

@@ -80,6 +80,11 @@ impl Observation {
         self.acting.insert(vm);
     }
 
+    /// Whether any is.
+    pub(super) fn acts(&self) -> bool {
+        !self.acting.is_empty()
+    }
+
     /// The vm may be planned again once it has been observed anew.
     pub(super) fn finish(&mut self, vm: VmId) {
         self.acting.remove(&vm);

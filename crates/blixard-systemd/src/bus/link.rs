@@ -12,7 +12,7 @@ use systemd_zbus::{ManagerProxy, Mode};
 use tokio::sync::Semaphore;
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
-use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Type};
+use zbus::zvariant::{DynamicType, OwnedFd, OwnedObjectPath, OwnedValue, Type};
 
 use super::jobs::{JobNews, Jobs, Ticket};
 use super::signal::{BUS, MANAGER, PROPERTIES, RULES, SYSTEMD};
@@ -22,6 +22,9 @@ use crate::settings::Setting;
 
 /// The interface of services.
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
+const LOGIND: &str = "org.freedesktop.login1";
+const LOGIND_MANAGER: &str = "org.freedesktop.login1.Manager";
 
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 
@@ -140,6 +143,12 @@ impl Link {
         let path = self.in_turn(self.manager.get_unit(unit)).await?;
         let value: OwnedValue = self.call(SYSTEMD, &path, PROPERTIES, "Get", &(SERVICE, name)).await?;
         T::try_from(value).map_err(|cause| CallError::Refused { reason: format!("{name}: {cause}") })
+    }
+
+    /// Has logind refuse to let the machine sleep for as long as the file is open.
+    pub(crate) async fn inhibit_sleep(&self, who: &str, why: &str) -> Result<OwnedFd, CallError> {
+        self.call(LOGIND, "/org/freedesktop/login1", LOGIND_MANAGER, "Inhibit", &("sleep", who, why, "block"))
+            .await
     }
 
     /// Waits for the end of a job, heard or not.

@@ -10,3 +10,4 @@ mod journal;
 mod machine;
 mod trouble;
 mod units;
+mod wake;

@@ -11,7 +11,7 @@ use blixard_host::{Host, Offload, ServerAccess};
 use blixard_network::IpNetworks;
 use blixard_nix::NixCli;
 use blixard_proto::Hello;
-use blixard_systemd::{Journalctl, Systemd, SystemdHolder};
+use blixard_systemd::{Journalctl, Logind, Systemd, SystemdHolder};
 use blixard_types::holder::EPOCHS_DIR;
 use blixard_types::{DaemonId, NodeId};
 use blixard_volume::DiskVolumes;
@@ -52,6 +52,7 @@ pub(super) fn agent(config: &Config, surroundings: Surroundings) -> Result<Host,
         },
         servers,
         holder: Arc::new(SystemdHolder::new(&systemd)),
+        wakefulness: Arc::new(Logind::new(&systemd)),
         units: systemd,
         networks: Arc::new(IpNetworks::new(&config.host.ip_command)),
         volumes: Arc::new(DiskVolumes::new(&config.host.state_dir)),

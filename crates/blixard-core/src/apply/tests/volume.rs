@@ -120,6 +120,29 @@ fn a_vm_is_placed_where_its_volume_is_and_waits_when_that_host_is_lost() {
 }
 
 #[test]
+fn a_volume_is_not_gone_by_a_word_that_nobody_has_asked_for() {
+    let mut cluster = scene();
+    let before = record(&cluster, "db:data");
+    let epoch = Epoch(1);
+    let refusal = Rejection::OtherEpoch { vm: vm("db"), node: NodeId(1), epoch };
+    assert_eq!(cluster.apply(volume_gone(1, "db", "data", 1)), Err(refusal.clone()));
+    stop(&mut cluster, 1);
+    assert_eq!(cluster.apply(volume_gone(1, "db", "data", 1)), Err(refusal));
+    assert_eq!(record(&cluster, "db:data"), before);
+}
+
+#[test]
+fn a_volume_is_not_deleted_while_its_vm_is_being_stopped() {
+    let mut cluster = scene();
+    cluster.ok(desired("db", Desired::Stopped));
+    let in_use = refused(cluster.apply(delete_volume("db:data")));
+    assert!(matches!(in_use, VolumeRejection::InUse { placed: true, .. }), "{in_use}");
+    assert_eq!(record(&cluster, "db:data").fate, VolumeFate::Keep);
+    cluster.ok(report(1, "db", 1, VmReport::Stopped));
+    cluster.ok(delete_volume("db:data"));
+}
+
+#[test]
 fn a_volume_that_is_given_up_lets_its_vm_run_elsewhere_with_one_of_another_life() {
     let mut cluster = scene();
     let in_use = refused(cluster.apply(forget_volumes("db", None)));

@@ -187,6 +187,18 @@ fn a_decision_that_is_late_stops_nobody() {
     assert!(cluster.vm("mid").wanted_there());
 }
 
+#[test]
+fn a_decision_for_a_placement_does_not_stop_the_one_after_it() {
+    let mut cluster = full();
+    cluster.ok(preemption(Preemption::On));
+    wants(&mut cluster, "vip", 100, 9);
+    cluster.ok(report(1, "low", 1, VmReport::Stopped));
+    cluster.ok(place("low", 1, 2));
+    let refused = Rejection::OtherEpoch { vm: vm("low"), node: NodeId(1), epoch: Epoch(1) };
+    assert_eq!(cluster.apply(evict("low", "vip")), Err(refused));
+    assert!(cluster.vm("low").wanted_there());
+}
+
 proptest! {
     #[test]
     fn whoever_is_stopped_is_lower_is_needed_and_makes_room_that_is_taken(
