@@ -18,7 +18,7 @@ impl Awake {
 
 impl fmt::Debug for Awake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_tuple("Awake").field(&self.0.type_id()).finish()
+        out.debug_struct("Awake").finish_non_exhaustive()
     }
 }
 
