@@ -184,6 +184,10 @@ mod tests {
         let on = |name: &str| (name.to_owned(), "n2".to_owned());
         assert_eq!(named, [on("either"), on("kept")]);
         assert_eq!(recovery.placed, 2);
+        cluster.ok(recovery.command());
+        for name in ["either", "kept"] {
+            assert_eq!(cluster.vm(name).run.host(), Some(NodeId(2)), "{name} may run there yet");
+        }
     }
 
     #[test]
@@ -194,8 +198,8 @@ mod tests {
     #[test]
     fn a_recovery_ends_all_that_was_placed_and_cuts_the_others_off() {
         use crate::apply::Rejection;
-        use crate::state::{PeerStanding, Role};
-        use blixard_types::CertificateSerial;
+        use crate::state::{PeerStanding, Role, Token};
+        use blixard_types::{CertificateSerial, Sha256Hash};
         let mut cluster = cluster();
         for node in [1, 2] {
             cluster.ok(register(node, &[Role::Server, Role::Host]));
@@ -205,8 +209,16 @@ mod tests {
             let node = cluster.state.nodes.get_mut(&NodeId(id)).unwrap();
             node.certificates.push_back(CertificateSerial(serial));
         }
+        let (roles, expires) = ([Role::Host].into(), UnixMillis(u64::MAX));
+        let token = Token { roles, expires, used: None };
+        cluster.state.registry.tokens.insert(Sha256Hash([7; 32]), token);
         let recovery = plan(&cluster.state, NodeId(1), NOW).unwrap();
         cluster.ok(recovery.command());
+        assert!(cluster.state.registry.tokens.is_empty(), "no token gets them another certificate");
+        assert!(
+            cluster.state.nodes.values().all(|node| node.session.is_none()),
+            "every daemon says hello again"
+        );
         let standing = |node, serial| cluster.state.peer_standing(NodeId(node), CertificateSerial(serial));
         assert_eq!(standing(1, 1), PeerStanding::Member);
         assert_eq!(standing(2, 2), PeerStanding::Replaced);

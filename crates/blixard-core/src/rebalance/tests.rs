@@ -50,6 +50,16 @@ fn starts_elsewhere(cluster: &mut Cluster, name: &str) {
 }
 
 #[test]
+fn what_was_placed_anew_since_it_was_decided_is_not_moved() {
+    let mut cluster = cluster();
+    begin(&mut cluster, &["a", "b"], 1);
+    cluster.ok(report(1, "a", 1, VmReport::Stopped));
+    cluster.ok(place("a", 1, 2));
+    cluster.ok(report(1, "a", 2, running(1, HealthStatus::Healthy)));
+    assert_eq!(next(&cluster.state), due(&["b"]));
+}
+
+#[test]
 fn moves_are_made_a_few_at_a_time_and_the_next_when_those_before_are_healthy() {
     let mut cluster = cluster();
     begin(&mut cluster, &["a", "b", "c"], 1);

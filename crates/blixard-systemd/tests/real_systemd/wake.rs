@@ -17,6 +17,8 @@ async fn a_machine_is_kept_awake_until_that_is_let_go() -> Result<()> {
     let Some(machine) = Machine::get("what keeps a machine awake").await? else {
         return Ok(());
     };
+    // Other tests kill the bus, which a logind that runs does not get over.
+    run(&["systemctl", "restart", "systemd-logind"]).await?;
     let awake = Logind::new(&machine.systemd).keep().await?;
     let held = locks().await?;
     ensure!(held.contains(r#""sleep" "Blixard""#) && held.contains(r#""block""#), "{held}");

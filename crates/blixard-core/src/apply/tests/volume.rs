@@ -143,6 +143,16 @@ fn a_volume_is_not_deleted_while_its_vm_is_being_stopped() {
 }
 
 #[test]
+fn the_host_of_a_volume_is_told_that_it_goes_when_its_vm_is_long_gone() {
+    let mut cluster = scene();
+    stop(&mut cluster, 1);
+    cluster.ok(delete("db"));
+    cluster.ok(delete_volume("db:data"));
+    let going = assignments_of(&cluster.state, NodeId(1)).deleted_volumes;
+    assert_eq!(going[&vm("db")].values().collect::<Vec<_>>(), [&Epoch(1)]);
+}
+
+#[test]
 fn a_volume_that_is_given_up_lets_its_vm_run_elsewhere_with_one_of_another_life() {
     let mut cluster = scene();
     let in_use = refused(cluster.apply(forget_volumes("db", None)));
