@@ -25,7 +25,7 @@ fn run(context: &mut Context) -> anyhow::Result<()> {
     // What it is told before it listens is lost on it.
     guest.await_boot_after(0)?;
     // The unit that asks it has less time of its own than the guest takes, and asks for as much as the guest has.
-    let short = "[Service]\nTimeoutStopSec=1s\n";
+    let short = "[Service]\nTimeoutStopSec=500ms\n";
     host.write("/etc/systemd/system/blixard-drain.service.d/short.conf", short, 0o644)?;
     host.run_ok(&["systemctl", "daemon-reload"])?;
     let begun = trio.watch.now();
