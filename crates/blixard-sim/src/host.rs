@@ -11,6 +11,7 @@ use blixard_proto::Hello;
 use blixard_proto::v1::host_service_client::HostServiceClient;
 use blixard_server::Server;
 use blixard_testkit::fake::journal::FakeJournal;
+use blixard_testkit::fake::wakefulness::FakeWakefulness;
 use blixard_types::DaemonId;
 use blixard_types::spec::Check;
 use tonic::transport::Channel;
@@ -36,6 +37,7 @@ pub(crate) fn compose(shared: &Shared, server: &Server, ground: &Ground) -> Host
         servers: Arc::new(Leader { log: Arc::clone(&server.log), channels }),
         units: Arc::new(Systemd(ground.clone())),
         holder: Arc::new(Holder(ground.clone())),
+        wakefulness: Arc::new(FakeWakefulness::default()),
         networks: Arc::new(ground.networks()),
         volumes: Arc::new(ground.volumes()),
         store: Arc::new(ground.nix()),

@@ -11,3 +11,4 @@ pub mod nix;
 pub mod peers;
 pub mod units;
 pub mod volumes;
+pub mod wakefulness;

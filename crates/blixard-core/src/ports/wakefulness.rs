@@ -6,13 +6,15 @@ use std::fmt;
 use super::BoxFuture;
 
 /// The machine does not sleep until this is dropped, whoever asks it to.
-pub struct Awake(Box<dyn Any + Send>);
+pub struct Awake {
+    _held: Box<dyn Any + Send>,
+}
 
 impl Awake {
     /// Whatever it is that is held.
     #[must_use]
     pub fn holding(what: impl Any + Send) -> Self {
-        Self(Box::new(what))
+        Self { _held: Box::new(what) }
     }
 }
 
