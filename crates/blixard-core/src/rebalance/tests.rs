@@ -60,6 +60,18 @@ fn what_was_placed_anew_since_it_was_decided_is_not_moved() {
 }
 
 #[test]
+fn what_does_not_run_yet_is_not_moved() {
+    let mut cluster = Cluster::with_hosts(&[(1, 400), (2, 400)]);
+    for name in ["a", "b"] {
+        cluster.deploy(name, name, spec(100));
+        cluster.ok(place(name, 1, 1));
+    }
+    cluster.ok(report(1, "b", 1, running(1, HealthStatus::Healthy)));
+    begin(&mut cluster, &["a", "b"], 2);
+    assert_eq!(next(&cluster.state), due(&["b"]));
+}
+
+#[test]
 fn moves_are_made_a_few_at_a_time_and_the_next_when_those_before_are_healthy() {
     let mut cluster = cluster();
     begin(&mut cluster, &["a", "b", "c"], 1);
