@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 
 /// How long a file system may take to be made: a sparse image has one within a second, whatever its size. A disk
 /// that hangs holds up its own vm, and that no longer than this.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// How long a program that was killed may take to go. One that the kernel does not let go is left.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
