@@ -6,7 +6,6 @@ mod real_disk {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::{Path, PathBuf};
-    use std::process::Command;
     use std::time::Duration;
 
     use blixard_core::ports::volumes::{ImageOrigin, VolumeError, VolumeImage, Volumes as _};
@@ -15,6 +14,8 @@ mod real_disk {
     use blixard_types::spec::{Account, FileSystem};
     use blixard_types::{Epoch, VmId};
     use blixard_volume::DiskVolumes;
+    use rustix::fs::{CWD, FileType, Mode};
+    use tokio::task::JoinSet;
 
     struct Disk(PathBuf);
 
@@ -129,21 +130,22 @@ mod real_disk {
     async fn a_file_system_that_takes_its_time_holds_up_no_other_vm() {
         let scene = scene();
         let gate = scene.folder.path().join("gate");
-        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        rustix::fs::mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let waits = mkfs(scene.folder.path(), &format!("read word < {}", gate.display()));
         let volumes = scene.volumes.clone().formatting_by(&waits, Duration::from_mins(5));
         let (slow, vm) = (volumes.clone(), scene.vm.clone());
-        let first = tokio::spawn(async move { slow.prepare(vm, None, vec![with_file_system()]).await });
+        let mut first = JoinSet::new();
+        first.spawn(async move { slow.prepare(vm, None, vec![with_file_system()]).await });
         // It is being made as soon as somebody reads there.
         let mut word = tokio::task::spawn_blocking(move || File::options().write(true).open(gate).unwrap())
             .await
             .unwrap();
         let other: VmId = "web".parse().unwrap();
         volumes.prepare(other.clone(), None, vec![local("data.img", Made::Promised)]).await.unwrap();
-        assert!(!first.is_finished());
+        assert!(first.try_join_next().is_none());
         assert!(scene.disk.path(&other, "data.img").exists());
         word.write_all(b"go\n").unwrap();
-        first.await.unwrap().unwrap();
+        first.join_next().await.unwrap().unwrap().unwrap();
     }
 
     #[tokio::test]
