@@ -15,6 +15,8 @@ mod prepare;
 mod recall;
 mod size;
 
+use std::sync::Arc;
+
 use blixard_core::command::{Command, Deploy, DeployedVm, Outcome, TakeOver};
 use blixard_core::ports::nix::{LockedSource, NixProgress, ProgressSink, Selection};
 use blixard_core::principal::Principal;
@@ -101,7 +103,7 @@ async fn accept(
         }
         Err(failure) => {
             if failure.may_be_applied() {
-                guard.linger(server);
+                guard.linger(Arc::clone(&server.consensus));
             }
             return Err(status::propose(&failure));
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use blixard_core::ports::consensus::{Consensus, SharedConsensus};
 use blixard_core::ports::nix::{NixStore, RootName};
 use blixard_core::roots::{build_of, upload_of};
 use blixard_core::state::Vm;
@@ -100,17 +101,21 @@ impl BuildsInFlight {
 impl BuildGuard {
     /// Keeps the roots of a deployment that may be in the log, or on its way there, until it is in the state or
     /// will never be: what was under way when a majority was reached again has arrived a while later.
-    pub(crate) fn linger(self, server: Server) {
+    pub(crate) fn linger(self, log: SharedConsensus) {
         let builds = self.builds.clone();
         drop(builds.see_through(async move {
-            for pause in [REPEATED_WITHIN, Duration::ZERO] {
-                while server.linearize().await.is_err() {
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                tokio::time::sleep(pause).await;
-            }
+            has_caught_up(log.as_ref()).await;
+            tokio::time::sleep(REPEATED_WITHIN).await;
+            has_caught_up(log.as_ref()).await;
             drop(self);
         }));
+    }
+}
+
+/// Waits until this server has applied what the cluster had when it was asked.
+async fn has_caught_up(log: &dyn Consensus) {
+    while log.linearize().await.is_err() {
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
@@ -133,9 +138,7 @@ impl Drop for UploadGuard {
 pub async fn run(server: Server, builds: BuildsInFlight) {
     let Some(builder) = &server.builder else { return };
     // A replica that has not caught up with the cluster knows of less than is kept.
-    while server.linearize().await.is_err() {
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
+    has_caught_up(server.consensus.as_ref()).await;
     let mut changes = server.replica.changes();
     let mut seen = None;
     loop {
@@ -198,35 +201,4 @@ fn is_litter(name: &RootName, needed: &BTreeSet<Build>, in_flight: &Work) -> boo
 }
 
 #[cfg(test)]
-mod tests {
-    use blixard_core::roots::{build_root, generation_root, upload_root};
-    use blixard_types::GenerationNumber;
-
-    use super::*;
-
-    #[test]
-    fn roots_go_with_what_needed_them_and_those_of_hosts_are_left_alone() {
-        let vm: VmId = "default/web".parse().unwrap();
-        let (kept, flying, over) = (DeploymentId([1; 16]), DeploymentId([2; 16]), DeploymentId([3; 16]));
-        let builds = BuildsInFlight::default();
-        let build = builds.begin(flying);
-        let upload = builds.begin_upload(UploadId([4; 16]));
-        let needed = BTreeSet::from([(kept, vm.clone())]);
-        let source = "/nix/store/f6jk96ama4nm1qmqckjx98kq8k38j8ag-source".parse().unwrap();
-        let names = [
-            build_root(kept, &vm),
-            build_root(flying, &vm),
-            build_root(over, &vm),
-            upload_root(UploadId([4; 16]), &source),
-            upload_root(UploadId([5; 16]), &source),
-            generation_root(&vm, GenerationNumber(1)),
-        ];
-        let litter = || {
-            let work = builds.work().clone();
-            names.iter().map(|name| is_litter(name, &needed, &work)).collect::<Vec<_>>()
-        };
-        assert_eq!(litter(), [false, false, true, false, true, false]);
-        drop((build, upload));
-        assert_eq!(litter(), [false, true, true, true, true, false]);
-    }
-}
+mod tests;
