@@ -77,11 +77,13 @@ async fn the_roots_of_what_may_be_in_the_log_stay_until_no_repetition_of_it_can_
 async fn what_is_begun_is_seen_to_its_end_when_nobody_waits_for_it() {
     let builds = BuildsInFlight::default();
     let guard = builds.begin(DeploymentId([1; 16]));
+    let (go_on, told) = oneshot::channel::<()>();
     drop(builds.see_through(async move {
-        tokio::time::sleep(Duration::from_mins(1)).await;
+        let _ = told.await;
         drop(guard);
     }));
     assert!(!builds.work().is_empty());
+    go_on.send(()).unwrap();
     builds.0.ended.notified().await;
     assert!(builds.work().is_empty());
     assert_eq!(builds.see_through(async { 7 }).await, Ok(7));
