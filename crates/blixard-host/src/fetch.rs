@@ -16,10 +16,7 @@ use crate::execute::{Done, Rooted, keep};
 pub(crate) async fn fetch(host: Host, vm: VmId, epoch: Epoch, run: RunIntent) -> Done {
     let generation = run.generation;
     match try_fetch(&host, &vm, &run).await {
-        Ok(()) => {
-            tracing::info!(%vm, %epoch, %generation, root = %run.closure.root, "fetched");
-            Done::Fetched { vm }
-        }
+        Ok(()) => Done::Fetched { vm },
         Err(reason) => {
             tracing::warn!(%vm, %epoch, %generation, reason, "could not fetch");
             let reason = format!("fetching {}: {reason}", run.closure.root);
@@ -52,7 +49,10 @@ async fn try_fetch(host: &Host, vm: &VmId, run: &RunIntent) -> Result<(), String
     let rooted = keep(host, vm, run).await?;
     drop(held);
     match rooted {
-        Rooted::Yes => Ok(()),
+        Rooted::Yes => {
+            tracing::info!(%vm, generation = %run.generation, root = %run.closure.root, "fetched");
+            Ok(())
+        }
         Rooted::NotThere => Err("it was fetched and is not in the store".to_owned()),
     }
 }
