@@ -73,6 +73,18 @@ fn one_that_cannot_be_started_does_so_once_it_would_wait_for_a_person() {
 }
 
 #[test]
+fn what_hindered_its_hosts_says_nothing_of_a_generation_however_often() {
+    let mut cluster = upgraded(spec(100), spec(100));
+    cluster.ok(report(1, "web", 1, VmReport::Stopped));
+    for epoch in 2..3 + u64::from(FAILURES_MAX) {
+        cluster.ok(place("web", 1, epoch));
+        let (generation, reason) = (GenerationNumber(2), "nobody has it".to_owned());
+        cluster.ok(report(1, "web", epoch, VmReport::Hindered { generation, reason }));
+        assert_eq!(target(&cluster), 2);
+    }
+}
+
+#[test]
 fn what_was_healthy_stays_whatever_becomes_of_it() {
     let healthy = || vec![report(1, "web", 1, running(2, HealthStatus::Healthy))];
     check(spec(100), spec(100), healthy, false);
