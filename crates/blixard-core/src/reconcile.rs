@@ -267,8 +267,8 @@ pub enum StopCause {
 pub struct HostPlan {
     /// What to do, at most one action for each vm.
     pub actions: BTreeMap<VmId, Action>,
-    /// The vms whose preparations are to be given up.
-    pub forsaken: BTreeSet<VmId>,
+    /// The vms whose preparations are for nothing, and given up.
+    pub vain: BTreeSet<VmId>,
     /// When to plan again although nothing has changed.
     pub again_at: Option<BootMillis>,
 }
@@ -292,7 +292,7 @@ pub fn plan(
             .as_ref()
             .is_some_and(|one| one.is_vain(granted.assignments.get(vm), units.get(vm)))
         {
-            plan.forsaken.insert(vm.clone());
+            plan.vain.insert(vm.clone());
         }
         match memory.work {
             Work::Idle => {}

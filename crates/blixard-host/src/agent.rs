@@ -260,7 +260,7 @@ impl Agent {
             cleaning.entry(vm).or_default().home = true;
         }
         cleaning.retain(|vm, _| !plan.actions.contains_key(vm));
-        for preparation in plan.forsaken.iter().filter_map(|vm| self.preparations.get(vm)) {
+        for preparation in plan.vain.iter().filter_map(|vm| self.preparations.get(vm)) {
             preparation.abort();
         }
         for (vm, action) in plan.actions {

@@ -121,9 +121,9 @@ fn shown(plan: &HostPlan) -> String {
         Action::DeleteVolume { volume, life } => format!("delete {volume} of {life}"),
         Action::Report { epoch, report } => format!("report at {epoch}: {}", shown_report(report)),
     });
-    let forsaken = plan.forsaken.iter().map(|_| "prepare no more".to_owned());
+    let vain = plan.vain.iter().map(|_| "prepare no more".to_owned());
     let again = plan.again_at.map(|at| format!("wait until {}", at.0));
-    let words: Vec<_> = forsaken.chain(actions).chain(again).collect();
+    let words: Vec<_> = vain.chain(actions).chain(again).collect();
     if words.is_empty() { "wait".to_owned() } else { words.join(", ") }
 }
 

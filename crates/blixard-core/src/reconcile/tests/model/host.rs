@@ -60,7 +60,7 @@ impl Host {
         let busy = |memory: &VmMemory| memory.work == Work::Busy;
         self.memory.retain(|vm, memory| memory.is_busy() || view.contains_key(vm) || held.speaks_of(vm));
         let mut reports = Vec::new();
-        for vm in plan.forsaken {
+        for vm in plan.vain {
             self.preparing.remove(&vm);
             self.memory.entry(vm).or_default().preparation = None;
         }
